@@ -1,0 +1,170 @@
+"""Which implementation of an operator runs: a registry, a choice, and an account of the choice.
+
+An implementation is one module that gives an operator's passes ("forward", "input_grad"…) as pure
+functions `pass_(static, *arrays)`. `static` is the operator's hashable description of the call.
+Adding one (Triton kernels, a compiled CPU extension) takes that module and one `register` line.
+
+The choice follows the platform that a computation is lowered for, not the default device: where
+some platform has an implementation of its own, all of them are traced behind
+`jax.lax.platform_dependent`.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+
+Requested = str | Sequence[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operator.
+
+    Args:
+      name: what a caller writes as `implementation=`.
+      passes: the operator's passes by name, each a pure function `pass_(static, *arrays)`.
+      platforms: the platforms ("cpu", "cuda", …) that it is the default on; empty for all.
+      refuses: called as `refuses(static, *arrays)`; the reason why this call cannot be done, or
+        None where it can.
+    """
+
+    name: str
+    passes: Mapping[str, Callable[..., Any]]
+    platforms: tuple[str, ...] = ()
+    refuses: Callable[..., str | None] = lambda static, *arrays: None
+
+
+class Choice(NamedTuple):
+    """What runs for one pass of one operator on one platform ("any": those not named), and why."""
+
+    op: str
+    step: str
+    platform: str
+    implementation: str
+    reason: str
+
+
+_registry: dict[str, dict[str, Implementation]] = {}
+_trace: list[list[Choice]] = []
+
+
+def register(implementations: Mapping[str, Implementation]) -> None:
+    """Adds implementations by operator; the newest one for a platform is preferred there."""
+    for op, implementation in implementations.items():
+        names = _registry.setdefault(op, {})
+        if implementation.name in names:
+            raise ValueError(f"{op}: there is an implementation {implementation.name!r} already")
+        names[implementation.name] = implementation
+
+
+def run(op: str, step: str, requested: Requested, static: Hashable, *arrays: Any) -> Any:
+    """Runs one pass of an operator by the implementation that was requested, or by the best one.
+
+    Args:
+      requested: None chooses by platform; a name is strict; a sequence of names is tried in order.
+
+    Raises:
+      ValueError: an unknown name.
+      NotImplementedError: nothing that was requested can do this call; the message says why.
+    """
+    branches, choices = _choose(op, step, requested, static, *arrays)
+    for trace in _trace:
+        trace.extend(choices)
+    jitted = {
+        platform: functools.partial(_jitted(implementation.passes[step]), static)
+        for platform, implementation in branches.items()
+    }
+    default = jitted.pop("any")
+    if not jitted:
+        return default(*arrays)
+    return lax.platform_dependent(*arrays, default=default, **jitted)
+
+
+@functools.cache
+def _jitted(pass_: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled as one unit when called eagerly; melts into the caller's computation otherwise."""
+    return jax.jit(pass_, static_argnums=0, inline=True)
+
+
+def _choose(
+    op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
+) -> tuple[dict[str, Implementation], list[Choice]]:
+    known = _registry[op]
+    if requested is None:
+        names = list(reversed(known))
+    else:
+        names = [requested] if isinstance(requested, str) else list(requested)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{op}: unknown implementation {name!r}; known: {', '.join(known)}")
+    refusals = {name: known[name].refuses(static, *arrays) for name in names}
+    able = [known[name] for name in names if refusals[name] is None]
+    told = [f"{name}: {why}" for name, why in refusals.items() if why is not None]
+    branches: dict[str, Implementation] = {}
+    if requested is not None and able:
+        branches["any"] = able[0]
+        reason = "requested"
+    else:
+        reason = "the default" if len(known) > 1 else "the only implementation"
+        for implementation in able:
+            for platform in implementation.platforms or ("any",):
+                branches.setdefault(platform, implementation)
+    if "any" not in branches:
+        raise NotImplementedError(
+            f"{op}: no implementation can do this call ({'; '.join(told) or 'none was named'})"
+        )
+    reason = "; ".join([reason, *told])
+    return branches, [
+        Choice(op, step, platform, implementation.name, reason)
+        for platform, implementation in branches.items()
+    ]
+
+
+@contextlib.contextmanager
+def tracing() -> Iterator[list[Choice]]:
+    """Collects every choice that is made inside the `with` block."""
+    _trace.append([])
+    try:
+        yield _trace[-1]
+    finally:
+        _trace.pop()
+
+
+def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
+    """Which implementation a call would run on each platform, and why; nothing is computed.
+
+    Args:
+      op: the operator, such as `kernels.depthwise_conv`, or any function that calls some.
+      *args, **kwargs: as for the call. Arrays may be `jax.ShapeDtypeStruct`.
+
+    Returns:
+      A `Choice` for each pass and platform, in the order of the calls.
+    """
+    with tracing() as choices:
+        arrays, rebuild = _split((args, kwargs))
+
+        def call(*arrays: Any) -> Any:
+            args, kwargs = rebuild(arrays)
+            return op(*args, **kwargs)
+
+        jax.eval_shape(call, *arrays)
+    return choices
+
+
+def _split(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """Parts a call's arrays from everything static in it (windows, names)."""
+    leaves, treedef = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape")]
+
+    def rebuild(arrays: Sequence[Any]) -> Any:
+        full = list(leaves)
+        for place, array in zip(places, arrays, strict=True):
+            full[place] = array
+        return jax.tree.unflatten(treedef, full)
+
+    return [leaves[i] for i in places], rebuild

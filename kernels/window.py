@@ -1,0 +1,135 @@
+"""The geometry of a convolution: strides, padding and dilation, checked and made explicit."""
+
+import dataclasses
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Pair = tuple[int, int]
+Padding = str | int | Sequence[Sequence[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """One convolution's geometry, all of it known before any value is: hashable, static under jit.
+
+    Every pair is (height, width). `size` is the input's, `kernel` the kernel's.
+    """
+
+    size: Pair
+    kernel: Pair
+    strides: Pair
+    padding: tuple[Pair, Pair]
+    dilation: Pair
+    groups: int = 1
+
+    @property
+    def out(self) -> Pair:
+        """The output's height and width."""
+        h, w = (
+            (n + sum(pad) - (k - 1) * d - 1) // s + 1
+            for n, k, s, pad, d in zip(
+                self.size, self.kernel, self.strides, self.padding, self.dilation, strict=True
+            )
+        )
+        return h, w
+
+
+class Operands(NamedTuple):
+    """A convolution's two arrays and the window that joins them."""
+
+    x: jax.Array
+    w: jax.Array
+    window: Window
+
+
+def operands(
+    op: str,
+    x: Any,
+    w: Any,
+    strides: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    groups: int | None,
+) -> Operands:
+    """Checks a convolution's arguments, and resolves its window.
+
+    `groups=None` means depthwise: as many groups as input channels.
+    """
+    x, w = jnp.asarray(x), jnp.asarray(w)
+    if x.ndim != 4:
+        raise ValueError(f"{op}: x must be [N, H, W, C], got shape {x.shape}")
+    if w.ndim != 4:
+        raise ValueError(f"{op}: w must be [kh, kw, in, out], got shape {w.shape}")
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != w.dtype:
+        raise TypeError(
+            f"{op}: x and w must share one floating-point dtype, got {x.dtype} and {w.dtype}"
+        )
+    channels = x.shape[3]
+    kh, kw, inputs, outputs = w.shape
+    if groups is None:
+        groups = channels
+    groups = _integer(op, "groups", groups, least=1)
+    if channels % groups or inputs != channels // groups:
+        raise ValueError(
+            f"{op}: x of shape {x.shape} in {groups} group(s) takes a kernel with "
+            f"{channels / groups:g} input channel(s), got w of shape {w.shape}"
+        )
+    if outputs % groups:
+        raise ValueError(
+            f"{op}: the output channels of w, shape {w.shape}, must be a multiple of the "
+            f"{groups} group(s)"
+        )
+    size, kernel = (x.shape[1], x.shape[2]), (kh, kw)
+    stride = _pair(op, "strides", strides)
+    dilations = _pair(op, "dilation", dilation)
+    pads = _padding(op, padding, size, kernel, stride, dilations)
+    window = Window(size, kernel, stride, pads, dilations, groups)
+    if min(window.out) < 1:
+        raise ValueError(
+            f"{op}: a {kh}x{kw} kernel with dilation {dilations} does not fit into x of shape "
+            f"{x.shape} with padding {pads}"
+        )
+    return Operands(x, w, window)
+
+
+def _integer(op: str, name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {value!r}")
+    return number
+
+
+def _pair(op: str, name: str, value: int | Sequence[int]) -> Pair:
+    values = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(values) != 2:
+        raise ValueError(f"{op}: {name} must be an integer or a pair of them, got {value!r}")
+    return _integer(op, name, values[0], 1), _integer(op, name, values[1], 1)
+
+
+def _padding(
+    op: str, padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair
+) -> tuple[Pair, Pair]:
+    if isinstance(padding, str):
+        if padding.upper() not in ("SAME", "VALID"):
+            raise ValueError(f'{op}: padding must be "SAME", "VALID" or numbers, got {padding!r}')
+        extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        pads = jax.lax.padtype_to_pads(size, extent, strides, padding.upper())
+        return (int(pads[0][0]), int(pads[0][1])), (int(pads[1][0]), int(pads[1][1]))
+    if isinstance(padding, Sequence):
+        if len(padding) != 2 or any(
+            not isinstance(side, Sequence) or len(side) != 2 for side in padding
+        ):
+            raise ValueError(
+                f"{op}: padding must be ((top, bottom), (left, right)), got {padding!r}"
+            )
+        top, bottom, left, right = (_integer(op, "padding", p, 0) for side in padding for p in side)
+        return (top, bottom), (left, right)
+    p = _integer(op, "padding", padding, 0)
+    return (p, p), (p, p)

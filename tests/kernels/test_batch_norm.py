@@ -1,0 +1,92 @@
+"""Batch normalisation against its definition: float64 values, automatic gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+
+KEYS = jax.random.split(jax.random.key(0), 5)
+X = 3 * jax.random.normal(KEYS[0], (4, 5, 6, 3)) + jnp.array([0.0, 5.0, -20.0])
+SCALE = jax.random.uniform(KEYS[1], (3,), minval=0.5, maxval=2)
+BIAS = jax.random.normal(KEYS[2], (3,))
+RESIDUAL = jax.random.normal(KEYS[3], X.shape)
+WEIGHTS = jax.random.normal(KEYS[4], X.shape)
+ACTS = {"identity": lambda z: z, "relu": jax.nn.relu, "silu": jax.nn.silu}
+
+
+def plain(x, scale, bias, residual, act, eps):
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    z = (x - mean) / jnp.sqrt(var + eps) * scale + bias
+    return ACTS[act](z if residual is None else z + residual), mean, var
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("residual", [None, RESIDUAL], ids=["", "residual"])
+def test_value_and_gradients(act, residual):
+    """The loss uses the statistics too, so their gradients count."""
+
+    def loss(f):
+        def of(x, scale, bias, residual):
+            y, mean, var = f(x, scale, bias, residual)
+            return (y * WEIGHTS).sum() + (mean * jnp.arange(3)).sum() + (var**2).sum()
+
+        return jax.value_and_grad(of, argnums=(0, 1, 2, 3))(X, SCALE, BIAS, residual)
+
+    got = loss(lambda x, s, b, r: kernels.batch_norm(x, s, b, eps=1e-3, act=act, residual=r))
+    want = loss(lambda x, s, b, r: plain(x, s, b, r, act, 1e-3))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), got, want)
+
+
+def test_a_mean_far_from_zero_does_no_harm():
+    """Mean 10⁴, deviation 1: E[x²] − E[x]² in float32 would lose the variance entirely."""
+    x = jax.random.normal(jax.random.key(1), (8, 16, 16, 2)) + 1e4
+    exact = np.asarray(x, np.float64)
+    y, mean, var = kernels.batch_norm(x, jnp.ones(2), jnp.zeros(2), eps=0.0)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(var, exact.var((0, 1, 2)), rtol=1e-3)
+    want = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+    np.testing.assert_allclose(y, want, atol=2e-3)  # float32's spacing at 10⁴ is 10⁻³
+
+
+def test_statistics_across_devices_are_the_whole_batchs():
+    def forward_and_dx(x, weights, axis_name):
+        def f(x):
+            return kernels.batch_norm(x, SCALE, BIAS, act="relu", axis_name=axis_name)
+
+        (y, mean, var), vjp = jax.vjp(f, x)
+        return y, mean, var, vjp((weights, jnp.ones(3), jnp.ones(3)))[0]
+
+    whole = forward_and_dx(X, WEIGHTS, None)
+    each = jax.vmap(lambda x, w: forward_and_dx(x, w, "devices"), axis_name="devices")
+    y, mean, var, dx = each(X[:, None], WEIGHTS[:, None])
+    np.testing.assert_allclose(y[:, 0], whole[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(mean, jnp.broadcast_to(whole[1], mean.shape), rtol=1e-5)
+    np.testing.assert_allclose(var, jnp.broadcast_to(whole[2], var.shape), rtol=1e-5)
+    # Each of the 4 devices passes back ones for the statistics, 4 times what the whole does.
+    four = jax.vjp(lambda x: kernels.batch_norm(x, SCALE, BIAS, act="relu"), X)[1](
+        (WEIGHTS, jnp.full(3, 4.0), jnp.full(3, 4.0))
+    )[0]
+    np.testing.assert_allclose(dx[:, 0], four, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_has_float32_statistics():
+    y, mean, var = kernels.batch_norm(X.astype(jnp.bfloat16), SCALE, BIAS)
+    assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        ((X, SCALE[:2], BIAS), {}, ValueError, r"scale must have shape \(3,\).*got \(2,\)"),
+        ((X, SCALE, BIAS[:1]), {}, ValueError, r"bias must have shape \(3,\).*got \(1,\)"),
+        ((X[0, 0, 0], SCALE, BIAS), {}, ValueError, r"something to average.*\(3,\)"),
+        ((X.astype(int), SCALE, BIAS), {}, TypeError, "floating point.*int32"),
+        ((X, SCALE, BIAS), {"act": "?"}, ValueError, "act must be one of"),
+        ((X, SCALE, BIAS), {"residual": X[0]}, ValueError, "residual must be like x"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, options, error, words):
+    with pytest.raises(error, match=words):
+        kernels.batch_norm(*arguments, **options)

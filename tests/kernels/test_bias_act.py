@@ -1,0 +1,90 @@
+"""Bias + residual + activation against the plain composition and its automatic gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+from kernels.activations import ACTIVATIONS
+
+PLAIN = {
+    "identity": lambda z: z,
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jnp.tanh,
+    "hard_sigmoid": jax.nn.hard_sigmoid,
+    "hard_swish": jax.nn.hard_swish,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "gelu_exact": lambda z: jax.nn.gelu(z, approximate=False),
+}
+
+KEYS = jax.random.split(jax.random.key(0), 4)
+X = 4 * jax.random.normal(KEYS[0], (2, 5, 4, 3))
+BIAS = jax.random.normal(KEYS[1], (3,))
+RESIDUAL = jax.random.normal(KEYS[2], X.shape)
+WEIGHTS = jax.random.normal(KEYS[3], X.shape)
+
+
+def test_every_activation_is_tested():
+    assert PLAIN.keys() == ACTIVATIONS.keys()
+
+
+@pytest.mark.parametrize("act", PLAIN)
+@pytest.mark.parametrize("residual", [None, RESIDUAL], ids=["", "residual"])
+def test_value_and_gradients(act, residual):
+    def ours(x, bias, residual):
+        return (kernels.bias_act(x, bias, act, residual=residual) * WEIGHTS).sum()
+
+    def plain(x, bias, residual):
+        z = x + bias if residual is None else x + bias + residual
+        return (PLAIN[act](z) * WEIGHTS).sum()
+
+    arguments = (X, BIAS, residual)
+    got = jax.value_and_grad(ours, argnums=(0, 1, 2))(*arguments)
+    want = jax.value_and_grad(plain, argnums=(0, 1, 2))(*arguments)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
+
+
+@pytest.mark.parametrize("act", ["silu", "sigmoid", "elu"])
+def test_second_derivative(act):
+    def twice(f):
+        return jax.grad(lambda x: (jax.grad(lambda x: (f(x) ** 2).sum())(x) * WEIGHTS).sum())(X)
+
+    got = twice(lambda x: kernels.bias_act(x, BIAS, act))
+    want = twice(lambda x: PLAIN[act](x + BIAS))
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_kinks_have_slope_zero():
+    x = jnp.array([[0.0], [6.0]])
+    slopes = jax.grad(lambda x: kernels.bias_act(x, jnp.zeros(1), "relu6").sum())(x)
+    assert slopes.ravel().tolist() == [0.0, 0.0]
+
+
+def test_bfloat16_is_rounded_once():
+    """x + bias is 1 + 2⁻⁸, which bfloat16 cannot hold, so a second rounding would show."""
+    x = jnp.ones((1, 1), jnp.bfloat16)
+    bias = jnp.full(1, 2.0**-8, jnp.bfloat16)
+    residual = jnp.full((1, 1), 2.0**-8, jnp.bfloat16)
+    y = kernels.bias_act(x, bias, "identity", residual=residual)
+    assert y.dtype == jnp.bfloat16
+    assert float(y[0, 0]) == 1 + 2.0**-7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        ((X, BIAS, "rely"), {}, ValueError, "act must be one of .*'rely'"),
+        ((X, BIAS[:2]), {}, ValueError, r"bias must have shape \(3,\).*got \(2,\)"),
+        ((X.astype(int), BIAS), {}, TypeError, "floating point.*int32"),
+        ((X, BIAS), {"residual": RESIDUAL[:1]}, ValueError, r"residual must be like x.*1, 5"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, options, error, words):
+    with pytest.raises(error, match=words):
+        kernels.bias_act(*arguments, **options)

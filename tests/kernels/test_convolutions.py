@@ -1,0 +1,217 @@
+"""Both convolutions against their definition in float64: values and gradients of all kinds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import kernels
+from tests.kernels.reference import convolution
+
+sides = st.integers(0, 3)
+cases = st.fixed_dictionaries(
+    {
+        "size": st.tuples(st.integers(1, 13), st.integers(1, 13)),
+        "kernel": st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        "strides": st.tuples(st.integers(1, 4), st.integers(1, 3)),
+        "dilation": st.tuples(st.integers(1, 3), st.integers(1, 4)),
+        "padding": st.tuples(st.tuples(sides, sides), st.tuples(sides, sides)),
+        "channels": st.sampled_from([1, 3, 4]),
+        "multiplier": st.sampled_from([1, 1, 2, 3]),
+    }
+)
+sampled = settings(
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+
+
+def check(op, x, w, geometry, groups, rtol=2e-5):
+    """Value and both gradients against float64, relative to the largest entry of each."""
+
+    @jax.jit  # one compilation for all three passes
+    def passes(x, w):
+        y, vjp = jax.vjp(lambda x, w: op(x, w, **geometry), x, w)
+        dy = jnp.cos(jnp.arange(y.size)).reshape(y.shape).astype(y.dtype)
+        return dy, (y, *vjp(dy))
+
+    dy, results = passes(x, w)
+    expected = convolution(x, w, dy, **geometry, groups=groups)
+    for got, want in zip(results, expected, strict=True):
+        assert got.shape == want.shape
+        assert got.dtype == x.dtype
+        scale = np.abs(want).max(initial=1e-6)
+        np.testing.assert_allclose(np.float64(got) / scale, want / scale, atol=rtol)
+
+
+def arrays(case, kernel_shape, dtype=jnp.float32):
+    # NumPy's generator: JAX's would be compiled anew for each shape.
+    rng = np.random.default_rng(0)
+    shapes = (2, *case["size"], case["channels"]), kernel_shape
+    return tuple(jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes)
+
+
+def geometry_of(case):
+    extent = [(k - 1) * d + 1 for k, d in zip(case["kernel"], case["dilation"], strict=True)]
+    room = [n + sum(p) for n, p in zip(case["size"], case["padding"], strict=True)]
+    assume(all(e <= r for e, r in zip(extent, room, strict=True)))
+    return {name: case[name] for name in ("strides", "padding", "dilation")}
+
+
+@sampled
+@given(cases)
+def test_depthwise_equals_its_definition(case):
+    geometry, channels = geometry_of(case), case["channels"]
+    x, w = arrays(case, (*case["kernel"], 1, channels * case["multiplier"]))
+    check(kernels.depthwise_conv, x, w, geometry, groups=channels)
+
+
+@sampled
+@given(cases, st.sampled_from(["direct", "gemm", "auto"]))
+def test_conv_equals_its_definition(case, algo):
+    geometry = geometry_of(case)
+    x, w = arrays(case, (*case["kernel"], case["channels"], 5))
+    check(
+        lambda x, w, **geometry: kernels.conv(x, w, **geometry, algo=algo), x, w, geometry, groups=1
+    )
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_grouped_conv_equals_its_definition(groups):
+    case = {"size": (7, 6), "channels": 8}
+    geometry = {"strides": (2, 1), "padding": ((1, 1), (0, 2)), "dilation": (1, 2)}
+    x, w = arrays(case, (3, 2, 8 // groups, 12))
+    check(
+        lambda x, w, **geometry: kernels.conv(x, w, **geometry, groups=groups),
+        x,
+        w,
+        geometry,
+        groups,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "multiplier"), [((31, 31), 1, 1), ((11, 2), 2, 2), ((2, 31), 3, 1)]
+)
+def test_large_depthwise_kernels(kernel, strides, multiplier):
+    x, w = arrays({"size": (33, 32), "channels": 3}, (*kernel, 1, 3 * multiplier))
+    geometry = {
+        "strides": (strides, strides),
+        "padding": ((15, 15), (15, 15)),
+        "dilation": (1, 1),
+    }
+    check(kernels.depthwise_conv, x, w, geometry, groups=3)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(jnp.bfloat16, 2**-8), (jnp.float16, 2**-11)])
+def test_low_precision_is_accumulated_in_float32(dtype, rtol):
+    """One rounding at the end, of half a unit in the last place; summing in `dtype` makes more."""
+    x, w = arrays({"size": (9, 9), "channels": 4}, (5, 5, 1, 4), dtype)
+    geometry = {"strides": (1, 1), "padding": ((2, 2), (2, 2)), "dilation": (1, 1)}
+    check(kernels.depthwise_conv, x, w, geometry, groups=4, rtol=rtol)
+
+
+@pytest.mark.parametrize("op", [kernels.conv, kernels.depthwise_conv])
+def test_flip_turns_the_kernel(op):
+    """NNlib's conv(x, w) = crosscor(x, w turned by 180 degrees), worked out by hand."""
+    x = jnp.arange(1.0, 4.0).reshape(1, 1, 3, 1)
+    w = jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1)
+    assert op(x, w, padding="VALID").ravel().tolist() == [21.0, 32.0]
+    assert op(x, w, padding="VALID", flip=True).ravel().tolist() == [12.0, 23.0]
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", 2])
+@pytest.mark.parametrize("size", [8, 9])
+def test_padding_by_name_is_xlas(padding, size):
+    x, w = arrays({"size": (size, size), "channels": 3}, (3, 3, 1, 3))
+    pads = padding if isinstance(padding, str) else [(padding, padding)] * 2
+    want = jax.lax.conv_general_dilated(
+        x, w, (2, 2), pads, feature_group_count=3, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    got = kernels.depthwise_conv(x, w, strides=2, padding=padding)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"), [(kernels.depthwise_conv, (3, 3, 1, 2)), (kernels.conv, (3, 3, 2, 2))]
+)
+def test_second_derivatives_are_exact(op, shape):
+    """y is bilinear, so for L = Σ y²/2 the Hessian-vector products follow from F, I and G alone."""
+    x, w = arrays({"size": (5, 6), "channels": 2}, shape)
+    dx, dw = (jax.random.normal(jax.random.key(i), a.shape) for i, a in enumerate((x, w)))
+
+    def f(x, w):
+        return op(x, w, strides=2)
+
+    def slope(x, w):
+        gx, gw = jax.grad(lambda x, w: (f(x, w) ** 2).sum() / 2, argnums=(0, 1))(x, w)
+        return (gx * dx).sum() + (gw * dw).sum()
+
+    # slope = Σ y · (F(dx, w) + F(x, dw)); its gradient by the product rule, by plain XLA.
+    def plain(x, w):
+        def f(x, w):
+            return jax.lax.conv_general_dilated(
+                x,
+                w,
+                (2, 2),
+                "SAME",
+                feature_group_count=2 // w.shape[2],
+                dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            )
+
+        return (f(x, w) * (f(dx, w) + f(x, dw))).sum()
+
+    got, want = jax.grad(slope, argnums=(0, 1))(x, w), jax.grad(plain, argnums=(0, 1))(x, w)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_vmap_over_either_argument():
+    x = jax.random.normal(jax.random.key(0), (3, 2, 5, 5, 4))
+    w = jax.random.normal(jax.random.key(1), (3, 3, 3, 1, 4))
+    grad = jax.jit(
+        jax.grad(lambda x, w: (kernels.depthwise_conv(x, w, strides=2) ** 2).sum(), (0, 1))
+    )
+    for axes in ((0, 0), (0, None), (None, 0)):
+        got = jax.vmap(grad, in_axes=axes)(
+            *(a if ax == 0 else a[0] for a, ax in zip((x, w), axes, strict=True))
+        )
+        for i in range(3):
+            want = grad(x[i] if axes[0] == 0 else x[0], w[i] if axes[1] == 0 else w[0])
+            for a, b in zip(got, want, strict=True):
+                np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-4)
+
+
+X, W = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: kernels.depthwise_conv(X[0], W), ValueError, r"x must be \[N, H, W, C\].*4, 3"),
+        (lambda: kernels.depthwise_conv(X, W[0]), ValueError, r"w must be \[kh, kw, in, out\]"),
+        (lambda: kernels.depthwise_conv(X, W[..., :2]), ValueError, "multiple of the 3 group"),
+        (lambda: kernels.conv(X, W), ValueError, r"3 input channel.*\(3, 3, 1, 3\)"),
+        (lambda: kernels.conv(X, W, groups=2), ValueError, "2 group"),
+        (lambda: kernels.conv(X, W, groups=0), ValueError, "groups must be an integer.*0"),
+        (lambda: kernels.depthwise_conv(X.astype(int), W), TypeError, "int32 and float32"),
+        (lambda: kernels.depthwise_conv(X, W, strides=0), ValueError, "strides must be .*0"),
+        (lambda: kernels.depthwise_conv(X, W, strides=(1, 2, 3)), ValueError, "strides must be"),
+        (lambda: kernels.depthwise_conv(X, W, dilation=1.5), ValueError, "dilation must be .*1.5"),
+        (lambda: kernels.depthwise_conv(X, W, padding="FULL"), ValueError, "'FULL'"),
+        (lambda: kernels.depthwise_conv(X, W, padding=-1), ValueError, "padding must be .*-1"),
+        (lambda: kernels.depthwise_conv(X, W, padding=(1, 1)), ValueError, "top, bottom"),
+        (
+            lambda: kernels.depthwise_conv(X, W, padding="VALID", dilation=2),
+            ValueError,
+            "does not fit",
+        ),
+        (lambda: kernels.conv(X, W, groups=3, algo="magic"), ValueError, "algo must be.*'magic'"),
+        (lambda: kernels.conv(X, W, groups=3, algo="gemm"), NotImplementedError, "groups=1, got 3"),
+        (lambda: kernels.conv(X, W, groups=3, algo="fft"), NotImplementedError, "algorithm 'fft'"),
+    ],
+)
+def test_bad_arguments_are_named(call, error, words):
+    with pytest.raises(error, match=words):
+        call()

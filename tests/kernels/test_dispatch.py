@@ -1,0 +1,124 @@
+"""The choice of an implementation, and the account of it."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import kernels
+from kernels import dispatch
+from kernels.dispatch import Implementation, register, run
+
+X, W = jnp.ones((1, 6, 6, 4)), jnp.ones((3, 3, 1, 4))
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """An operator "toy" with a general implementation and one for CPUs that only takes pairs."""
+    monkeypatch.setattr(dispatch, "_registry", {})
+    register({"toy": Implementation("general", {"forward": lambda static, x: x + 1})})
+    register(
+        {
+            "toy": Implementation(
+                "special",
+                {"forward": lambda static, x: x + 2},
+                platforms=("cpu",),
+                refuses=lambda static, x: None if x.shape == (2,) else "takes pairs only",
+            )
+        }
+    )
+
+
+@pytest.mark.usefixtures("toy")
+class TestChoice:
+    pair, triple = jnp.zeros(2), jnp.zeros(3)
+
+    def test_the_platforms_own_is_preferred(self):
+        assert run("toy", "forward", None, None, self.pair).tolist() == [2, 2]
+        assert jax.jit(lambda x: run("toy", "forward", None, None, x))(self.pair)[0] == 2
+
+    def test_the_platform_is_the_one_lowered_for(self):
+        def f(x):
+            return run("toy", "forward", None, None, x)
+
+        def text(platform):
+            return jax.jit(f).trace(self.pair).lower(lowering_platforms=(platform,)).as_text()
+
+        assert "2.000000e+00" in text("cpu")
+        assert "2.000000e+00" not in text("cuda")
+
+    def test_what_cannot_is_passed_over(self):
+        assert run("toy", "forward", None, None, self.triple).tolist() == [1, 1, 1]
+        assert run("toy", "forward", ["special", "general"], None, self.triple)[0] == 1
+
+    def test_a_name_is_strict(self):
+        assert run("toy", "forward", "general", None, self.pair)[0] == 1
+        with pytest.raises(NotImplementedError, match="special: takes pairs only"):
+            run("toy", "forward", "special", None, self.triple)
+
+    def test_an_unknown_name_lists_the_known(self):
+        with pytest.raises(ValueError, match="'tritn'; known: general, special"):
+            run("toy", "forward", "tritn", None, self.pair)
+
+    def test_no_name_at_all(self):
+        with pytest.raises(NotImplementedError, match="none was named"):
+            run("toy", "forward", [], None, self.pair)
+
+    def test_a_second_of_the_same_name_is_refused(self):
+        with pytest.raises(ValueError, match="'general' already"):
+            register({"toy": Implementation("general", {})})
+
+    def test_explain_tells_platform_and_reason(self):
+        def f(x):
+            return run("toy", "forward", None, None, x)
+
+        told = {c.platform: c.implementation for c in kernels.explain(f, self.pair)}
+        assert told == {"cpu": "special", "any": "general"}
+        (choice,) = kernels.explain(f, self.triple)
+        assert choice.implementation == "general"
+        assert "takes pairs only" in choice.reason
+
+
+def test_explain_computes_nothing_and_takes_shapes():
+    shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (X, W)]
+    (choice,) = kernels.explain(kernels.depthwise_conv, *shapes, strides=(2, 2), padding="SAME")
+    assert choice[:4] == ("depthwise_conv", "forward", "any", "xla")
+
+
+def test_explain_sees_the_gradients():
+    def loss(x, w):
+        return kernels.depthwise_conv(x, w).sum()
+
+    steps = [choice.step for choice in kernels.explain(jax.grad(loss, (0, 1)), X, W)]
+    assert steps == ["forward", "input_grad", "weight_grad"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda i: kernels.conv(X, jnp.ones((1, 1, 4, 2)), implementation=i),
+        lambda i: kernels.depthwise_conv(X, W, implementation=i),
+        lambda i: kernels.bias_act(X, jnp.ones(4), implementation=i),
+        lambda i: kernels.batch_norm(X, jnp.ones(4), jnp.ones(4), implementation=i),
+    ],
+)
+def test_every_operator_takes_an_implementation(call):
+    call(None)
+    call("xla")
+    call(["xla"])
+    with pytest.raises(ValueError, match="unknown implementation 'cudnn'; known: xla"):
+        call("cudnn")
+
+
+def test_depthwise_is_shifted_products_on_a_cpu_and_a_convolution_elsewhere():
+    traced = jax.jit(jax.grad(lambda x, w: kernels.depthwise_conv(x, w).sum(), (0, 1))).trace(X, W)
+    assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert "stablehlo.convolution" in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def test_a_pointwise_convolution_is_a_matrix_product():
+    def f(x, w):
+        return kernels.conv(x, w)
+
+    lowered = jax.jit(f).lower(X, jnp.ones((1, 1, 4, 2))).as_text()
+    assert "dot_general" in lowered
+    assert "stablehlo.convolution" not in lowered

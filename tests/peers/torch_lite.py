@@ -1,0 +1,55 @@
+"""PyTorch's side of the comparisons."""
+
+import functools
+from importlib import metadata
+
+import jax
+import numpy as np
+
+import zoo
+from pretrained import catalogue
+from pretrained.convert import efficientnet_lite, from_torch
+
+
+@functools.cache
+def torch_lite(size, pretrained=False):
+    """EfficientNet-Lite as efficientnet-lite-pytorch defines it, in inference mode.
+
+    Its definition pads by the image size it is built for (`image_size=None`: by the input's).
+    """
+    import torch
+    from efficientnet_lite_pytorch import EfficientNet
+
+    model = EfficientNet.from_name(f"efficientnet-lite{size}", image_size=None)
+    if pretrained:
+        source = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]["source"]
+        file = metadata.distribution(source["package"]).locate_file(source["file"])
+        model.load_state_dict(torch.load(str(file), weights_only=True))
+    else:
+        generator = torch.Generator().manual_seed(size)
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                if value.ndim > 1:
+                    value.normal_(0, value[0].numel() ** -0.5, generator=generator)
+                elif name.endswith(("running_var", "weight")):
+                    value.uniform_(0.5, 2, generator=generator)
+                elif value.ndim == 1:
+                    value.uniform_(-0.5, 0.5, generator=generator)
+    return model.eval()
+
+
+def torch_logits(model, x):
+    """Images [N, H, W, C] → logits, NumPy."""
+    import torch
+
+    with torch.inference_mode():
+        return model(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
+
+
+def converted_lite(size, state, dtype=np.float32):
+    """Our EfficientNet-Lite of a size, and its variables from a PyTorch state dict."""
+    model = getattr(zoo, f"EfficientNetLite{size}")()
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    template = jax.eval_shape(model.init, jax.random.key(0), x)
+    arrays = {name: value.numpy() for name, value in state.items()}
+    return model, from_torch(arrays, efficientnet_lite.RULES, template, dtype)

@@ -1,0 +1,86 @@
+"""Conversion of PyTorch state dicts: names, layouts, and what does not fit."""
+
+import jax
+import numpy as np
+import pytest
+
+from pretrained.convert import ConversionError, from_torch
+from pretrained.store import leaves
+
+RULES = ((r"c(\d+)\.conv", r"\1/conv"), (r"c(\d+)\.bn", r"\1/norm"), (r"fc", "head"))
+
+
+def shape(*sides):
+    return jax.ShapeDtypeStruct(sides, np.float32)
+
+
+NORM = {"scale": shape(4), "bias": shape(4)}
+TEMPLATE = {
+    "params": {
+        "stage1": {"block1": {"conv": {"kernel": shape(3, 2, 1, 4)}, "norm": NORM}},
+        "stage2": {"block1": {"conv": {"kernel": shape(1, 1, 4, 6)}}},
+        "head": {"kernel": shape(6, 5), "bias": shape(5)},
+    },
+    "batch_stats": {"stage1": {"block1": {"norm": {"mean": shape(4), "var": shape(4)}}}},
+}
+
+
+def state():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "c0.conv.weight": (4, 1, 3, 2),
+        "c0.bn.weight": (4,),
+        "c0.bn.bias": (4,),
+        "c0.bn.running_mean": (4,),
+        "c0.bn.running_var": (4,),
+        "c0.bn.num_batches_tracked": (),
+        "c1.conv.weight": (6, 4, 1, 1),
+        "fc.weight": (5, 6),
+        "fc.bias": (5,),
+    }
+    return {name: rng.normal(size=s) for name, s in shapes.items()}
+
+
+def test_names_and_layouts():
+    source = state()
+    converted = from_torch(source, RULES, TEMPLATE)
+    assert {p: a.shape for p, a in leaves(converted)} == {p: a.shape for p, a in leaves(TEMPLATE)}
+    assert all(array.dtype == np.float32 for _, array in leaves(converted))
+    flat = {path: np.float64(array) for path, array in leaves(converted)}
+    # A depthwise kernel (out, 1, h, w), a dense one (out, in), and one of 1x1, entry by entry.
+    depthwise = flat["params/stage1/block1/conv/kernel"]
+    for o, i, j in np.ndindex(4, 3, 2):
+        assert depthwise[i, j, 0, o] == pytest.approx(source["c0.conv.weight"][o, 0, i, j])
+    for o, i in np.ndindex(5, 6):
+        assert flat["params/head/kernel"][i, o] == pytest.approx(source["fc.weight"][o, i])
+    for o, i in np.ndindex(6, 4):
+        pointwise = flat["params/stage2/block1/conv/kernel"]
+        assert pointwise[0, 0, i, o] == pytest.approx(source["c1.conv.weight"][o, i, 0, 0])
+    mean = flat["batch_stats/stage1/block1/norm/mean"]
+    np.testing.assert_allclose(mean, source["c0.bn.running_mean"], rtol=1e-6)
+
+
+def test_everything_amiss_is_in_one_error():
+    source = state()
+    source["extra.weight"] = source.pop("c0.bn.bias")
+    source["fc.weight"] = source["fc.weight"].T
+    source["c7.conv.weight"] = source["c1.conv.weight"]
+    source["fc.momentum"] = np.ones(5)
+    with pytest.raises(ConversionError) as raised:
+        from_torch(source, RULES, TEMPLATE)
+    text = str(raised.value)
+    for line in (
+        "extra.weight: no rule maps it",
+        "c7.conv.weight: no rule maps it",
+        "fc.momentum: no rule maps it",
+        "fc.weight: params/head/kernel has shape (6, 5), not (5, 6)",
+        "params/stage1/block1/norm/bias: nothing fills it",
+        "params/head/kernel: nothing fills it",
+    ):
+        assert line in text
+
+
+def test_two_sources_of_one_parameter():
+    rules = (*RULES, (r"again", "head"))
+    with pytest.raises(ConversionError, match=r"again.bias: params/head/bias is filled already"):
+        from_torch({**state(), "again.bias": np.ones(5)}, rules, TEMPLATE)

@@ -1,0 +1,211 @@
+"""The command line, as a shell sees it: output, messages, exit codes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import zoo
+from pretrained import catalogue
+from zoo import cli
+
+
+@pytest.fixture
+def shell(monkeypatch, capfd, tmp_path, lite):
+    """Runs the command line in this process; → exit code, standard output, standard error."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cli, "_cache_compilations", lambda: None)  # JAX's setting would stay
+    monkeypatch.setattr(
+        zoo, "trained", lambda model: lite if model == lite.info.model else REAL(model)
+    )
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+REAL = zoo.trained
+
+
+def test_a_table_with_the_likeliest_classes(shell, examples):
+    code, out, err = shell("classify", examples / "cat.jpg", examples / "espresso.jpg")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 12  # a name and five classes, twice
+    assert lines[0] == str(examples / "cat.jpg")
+    assert any("tiger cat" in line and "━" in line and "%" in line for line in lines[1:6])
+    assert "espresso" in lines[7]
+
+
+def test_top(shell, examples):
+    _, out, _ = shell("classify", examples / "cat.jpg", "--top", "2")
+    assert len(out.splitlines()) == 3
+
+
+def test_json_is_one_object_a_line(shell, examples):
+    code, out, _ = shell("classify", examples, "--json", "--top", "3", "--batch-size", "2")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [Path(row["file"]).name for row in rows] == [
+        "cat.jpg",
+        "espresso.jpg",
+        "rocket.jpg",
+    ]
+    for row in rows:
+        assert row["model"] == "EfficientNetLite0"
+        assert [set(c) for c in row["classes"]] == [{"label", "synset", "probability"}] * 3
+    assert rows[1]["classes"][0]["synset"] == "n07920052"
+
+
+def test_batches_do_not_change_the_result(shell, examples):
+    """Sizes that divide the number of photos and sizes that leave a rest to be padded."""
+    several = []
+    for size in (1, 2, 32):
+        _, out, _ = shell("classify", examples, "--json", "--batch-size", size)
+        several.append([json.loads(line)["classes"] for line in out.splitlines()])
+    for other in several[1:]:
+        for a, b in zip(several[0], other, strict=True):
+            assert [c["label"] for c in a[:3]] == [c["label"] for c in b[:3]]
+            assert a[0]["probability"] == pytest.approx(b[0]["probability"], rel=1e-4)
+
+
+def test_bad_files_are_named_and_the_others_still_classified(shell, examples, tmp_path):
+    good = tmp_path / "good.jpg"
+    shutil.copy(examples / "espresso.jpg", good)
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "half.jpg").write_bytes(good.read_bytes()[:9000])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "bomb.ppm").write_bytes(b"P6 40000 40000 255\n" + b"\0" * 99)
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    bad = ["none", "empty", "text", "half", "loop"]
+    files = [f"{name}.jpg" for name in bad] + ["folder", "bomb.ppm", "dot.png"]
+    code, out, err = shell("classify", *[tmp_path / name for name in files], good)
+    assert code == 1
+    assert out.splitlines()[0] == str(good)
+    assert "espresso" in out.splitlines()[1]
+    lines = err.splitlines()
+    assert len(lines) == len(files)
+    for line, name in zip(lines, files, strict=True):
+        assert line.startswith(f"zoo: {tmp_path / name} ")
+
+
+def test_bad_files_in_json_have_an_error(shell, examples, tmp_path):
+    code, out, err = shell("classify", tmp_path / "none.jpg", examples / "cat.jpg", "--json")
+    first, second = (json.loads(line) for line in out.splitlines())
+    assert code == 1
+    assert "No such file" in first["error"]
+    assert "classes" in second
+    assert len(err.splitlines()) == 1
+
+
+def test_nothing_but_bad_files(shell, tmp_path):
+    code, out, err = shell("classify", tmp_path)
+    assert (code, out, err) == (1, "", f"zoo: {tmp_path} is a folder without images\n")
+
+
+def test_a_wrong_model_suggests_the_nearest(shell, examples):
+    code, out, err = shell("classify", examples / "cat.jpg", "--model", "EficientNetLite0")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "'EficientNetLite0'; did you mean EfficientNetLite0" in err
+
+
+def test_a_model_without_weights(shell, examples):
+    code, _, err = shell("classify", examples / "cat.jpg", "--model", "EfficientNetLite1")
+    assert code == 1
+    assert (
+        err == "zoo: there are no weights for EfficientNetLite1; there are for: EfficientNetLite0\n"
+    )
+
+
+def test_a_damaged_checkpoint(shell, examples, tmp_path, monkeypatch, capfd):
+    copy = tmp_path / "copy"
+    original = catalogue.checkpoint(catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"])
+    shutil.copytree(original, copy)
+    largest = max(copy.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    with largest.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: copy)
+    monkeypatch.setattr(zoo, "trained", REAL)
+    code, out, err = shell("classify", examples / "cat.jpg")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"zoo: the checkpoint {copy} is damaged")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--top", "0"],
+        ["--top", "1001"],
+        ["--top", "many"],
+        ["--batch-size", "-1"],
+        ["--batch-size", "0"],
+        ["--no-such-option"],
+    ],
+)
+def test_usage_errors(shell, examples, words):
+    code, out, err = shell("classify", examples / "cat.jpg", *words)
+    assert (code, out) == (2, "")
+    assert words[0] in err
+
+
+def test_no_photos_at_all(shell):
+    assert shell("classify")[0] == 2
+
+
+def test_list(shell):
+    assert shell("list", "*lite4")[:2] == (0, "EfficientNetLite4\n")
+    assert shell("list", "--trained")[1] == "EfficientNetLite0\n"
+    code, _, err = shell("list", "vgg*")
+    assert (code, err) == (1, "zoo: no model matches 'vgg*'\n")
+
+
+@pytest.mark.slow
+class TestInAProcessOfItsOwn:
+    def run(self, *words, **environment):
+        command = [sys.executable, "-c", "from zoo.cli import main; main()", *map(str, words)]
+        return subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        )
+
+    def test_the_second_start_finds_the_first_ones_compilation(self, examples, tmp_path):
+        cache = {"ZOO_CACHE": str(tmp_path / "cache")}
+        first = self.run("classify", examples / "cat.jpg", **cache)
+        assert (first.returncode, first.stderr) == (0, "")
+        kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*-cache")}
+        assert kept
+        second = self.run("classify", examples / "cat.jpg", **cache)
+        assert second.stdout == first.stdout
+        assert second.stderr == ""
+        assert set((tmp_path / "cache").rglob("*-cache")) == set(kept)
+
+    def test_a_cache_that_cannot_be_written(self, examples, tmp_path):
+        (tmp_path / "file").touch()
+        done = self.run(
+            "classify", examples / "cat.jpg", ZOO_CACHE=str(tmp_path / "file" / "below")
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "tiger cat" in done.stdout
+
+    def test_a_reader_that_has_seen_enough(self, examples):
+        command = f"{sys.executable} -c 'from zoo.cli import main; main()' list | true"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert done.stderr == ""

@@ -1,0 +1,262 @@
+"""Images of every kind in; RGB pixels, or an error that names the file, out."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from zoo import images
+from zoo.images import ImageError, Preprocessing
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def pixels(source):
+    image = images.load(source)
+    assert image.mode == "RGB"
+    return np.asarray(image)
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def corner():
+    """A green image of 16 by 12 whose upper left quarter is red."""
+    array = np.full((12, 16, 3), GREEN, np.uint8)
+    array[:6, :8] = RED
+    return array
+
+
+class TestKinds:
+    def test_array_image_bytes_and_path_are_the_same(self, corner, tmp_path):
+        data = encoded(Image.fromarray(corner), "PNG")
+        (tmp_path / "corner.png").write_bytes(data)
+        path = tmp_path / "corner.png"
+        for source in (corner, Image.fromarray(corner), data, path, str(path), Image.open(path)):
+            np.testing.assert_array_equal(pixels(source), corner)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_exif_orientation_is_applied(self, corner, orientation):
+        """Each way a camera can be held, undone: the tag says how to turn what is stored."""
+        stored = {
+            1: corner,
+            2: corner[:, ::-1],
+            3: corner[::-1, ::-1],
+            4: corner[::-1],
+            5: corner.transpose(1, 0, 2),
+            6: np.rot90(corner),
+            7: corner[::-1, ::-1].transpose(1, 0, 2),
+            8: np.rot90(corner, -1),
+        }[orientation]
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        data = encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)
+        np.testing.assert_array_equal(pixels(data), corner)
+
+    def test_palette(self, corner):
+        image = Image.fromarray(corner).quantize(4)
+        assert image.mode == "P"
+        np.testing.assert_array_equal(pixels(encoded(image, "GIF")), corner)
+
+    def test_transparent_palette_lies_on_white(self, corner):
+        image = Image.fromarray(corner).quantize(4)
+        transparent = image.getpixel((0, 0))
+        got = pixels(encoded(image, "PNG", transparency=transparent))
+        assert tuple(got[0, 0]) == WHITE
+        assert tuple(got[-1, -1]) == GREEN
+
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    def test_alpha_lies_on_white(self, mode):
+        image = Image.new(mode, (10, 10), (0, 0, 0, 0) if mode == "RGBA" else (0, 0))
+        assert tuple(pixels(encoded(image, "PNG"))[5, 5]) == WHITE
+        array = np.zeros((10, 10, 4), np.uint8)
+        array[..., 3] = 51  # a fifth of black, four fifths of white
+        assert tuple(pixels(array)[5, 5]) == (204, 204, 204)
+
+    @pytest.mark.parametrize("mode", ["1", "L"])
+    def test_greyscale(self, mode):
+        image = Image.new(mode, (9, 9), 255)
+        assert tuple(pixels(encoded(image, "PNG"))[0, 0]) == WHITE
+
+    def test_16_bits_become_8(self):
+        """Values from the whole range, not its low byte or a clipped corner of it."""
+        values = np.linspace(0, 65535, 100).reshape(10, 10)
+        want = np.round(values / 257)
+        array = values.astype(np.uint16)
+        for source in (array, Image.fromarray(array), encoded(Image.fromarray(array), "PNG")):
+            np.testing.assert_allclose(pixels(source)[..., 1], want, atol=1)
+
+    def test_cmyk(self):
+        image = Image.new("CMYK", (12, 12), (0, 255, 255, 0))  # magenta and yellow ink are red
+        got = pixels(encoded(image, "JPEG", quality=95))
+        assert np.abs(got[6, 6].astype(int) - RED).max() < 8
+
+    def test_floating_point_from_0_to_1(self):
+        array = np.linspace(0, 1, 300).reshape(10, 10, 3)
+        np.testing.assert_array_equal(pixels(array), np.round(array * 255))
+
+    def test_the_first_frame_of_an_animation(self):
+        frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, BLUE)]
+        data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+        assert tuple(pixels(data)[5, 5]) == RED
+
+    def test_jax_arrays(self, corner):
+        import jax.numpy as jnp
+
+        np.testing.assert_array_equal(pixels(jnp.asarray(corner)), corner)
+
+
+class TestBadInput:
+    def complains(self, source, *words):
+        with pytest.raises(ImageError) as raised:
+            images.load(source)
+        message = str(raised.value)
+        assert "\n" not in message
+        assert all(word in message for word in words), message
+
+    def test_missing(self, tmp_path):
+        self.complains(tmp_path / "none.jpg", "none.jpg", "No such file")
+
+    def test_unreadable(self, tmp_path):
+        """A link to itself, which root cannot read either."""
+        (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+        self.complains(tmp_path / "loop.jpg", "loop.jpg cannot be read", "symbolic links")
+
+    def test_empty(self, tmp_path):
+        (tmp_path / "empty.jpg").touch()
+        self.complains(tmp_path / "empty.jpg", "empty.jpg is empty")
+
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
+    @pytest.mark.parametrize("part", [0.3, 0.9])
+    def test_truncated(self, examples, tmp_path, kind, part):
+        with Image.open(examples / "cat.jpg") as image:
+            data = encoded(image, kind)
+        path = tmp_path / "half.img"
+        path.write_bytes(data[: int(len(data) * part)])
+        self.complains(path, "half.img")
+
+    def test_text(self, tmp_path):
+        (tmp_path / "text.jpg").write_text("I am not a photo\n" * 99)
+        self.complains(tmp_path / "text.jpg", "text.jpg is not an image")
+
+    def test_decompression_bomb(self, tmp_path):
+        """A header that promises 40,000 by 40,000 pixels."""
+        header = b"P6 40000 40000 255\n"
+        (tmp_path / "bomb.ppm").write_bytes(header + b"\0" * 99)
+        self.complains(tmp_path / "bomb.ppm", "bomb.ppm has too many pixels")
+
+    def test_one_pixel(self, tmp_path):
+        Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+        self.complains(tmp_path / "dot.png", "dot.png is 1x1 pixels", "8 a side")
+
+    def test_folder(self, tmp_path):
+        self.complains(tmp_path, f"{tmp_path} is a folder without images")
+
+    def test_every_byte_may_be_wrong(self, examples):
+        """Damaged files give an image or an ImageError, never another exception."""
+        rng = np.random.default_rng(0)
+        with Image.open(examples / "cat.jpg") as image:
+            small = image.resize((60, 40))
+        for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
+            original = encoded(small, kind)
+            for _ in range(40):
+                data = bytearray(original)
+                for place in rng.integers(0, min(len(data), int(rng.choice([40, 10**6]))), 4):
+                    data[place] = rng.integers(256)
+                try:
+                    images.load(bytes(data))
+                except ImageError as error:
+                    message = str(error)
+                    assert "\n" not in message
+
+    @pytest.mark.parametrize(
+        ("array", "words"),
+        [
+            (np.zeros(5, np.uint8), "(5,)"),
+            (np.zeros((9, 9, 2), np.uint8), "(9, 9, 2)"),
+            (np.full((9, 9), 2.0), "float64 from 0.0 to 2.0"),
+            (np.full((9, 9), np.nan), "float64"),
+            (np.full((9, 9), -1), "int64 from -1 to 0"),
+            (np.zeros((9, 9), np.complex64), "complex64"),
+            (np.zeros((9, 9), bool), "bool"),
+        ],
+    )
+    def test_arrays_that_are_no_images(self, array, words):
+        self.complains(array, words)
+
+    def test_things_that_are_no_images(self):
+        self.complains(7, "got int")
+
+    def test_no_images_at_all(self):
+        with pytest.raises(ImageError, match="no images"):
+            PLAIN([])
+
+
+PLAIN = Preprocessing(
+    size=8, resize=10, interpolation="bilinear", mean=(0, 0, 0), std=(1 / 255,) * 3
+)
+
+
+class TestPreprocessing:
+    def test_like_resizing_and_then_cropping(self, examples):
+        """The usual two steps, by Pillow itself; one step must find the same pixels."""
+        with Image.open(examples / "cat.jpg") as image:
+            whole = image.convert("RGB")
+        for size in (whole.size, (300, 451), (64, 64), (1000, 333)):
+            image = whole.resize(size)
+            short = 256 / min(size)
+            resized = image.resize([int(side * short + 1e-9) for side in size], Image.BICUBIC)
+            left, top = (round((side - 224) / 2) for side in resized.size)
+            want = np.asarray(resized.crop((left, top, left + 224, top + 224)), np.float32)
+            spec = Preprocessing(224, 256, "bicubic", (0, 0, 0), (1 / 255,) * 3)
+            # Pillow rounds to 8 bits after each of its two passes, and a bicubic sum of pixels that
+            # were rounded differently may differ by more than one.
+            difference = np.abs(spec(image)[0] - want)
+            assert difference.max() <= 2.01
+            assert (difference > 0.01).mean() < 1e-3
+
+    def test_normalisation_is_by_channel(self, corner):
+        spec = Preprocessing(8, 8, "nearest", (0.0, 0.5, 1.0), (0.5, 0.25, 2.0))
+        got = spec(corner)
+        assert got.dtype == np.float32
+        assert got[0, 0, 0].tolist() == [2.0, -2.0, -0.5]  # red
+        assert got[0, -1, -1].tolist() == [0.0, 2.0, -0.5]  # green
+
+    def test_channel_order(self, corner):
+        bgr = Preprocessing(8, 8, "nearest", (0, 0, 0), (1, 1, 1), channels="BGR")
+        assert bgr(corner)[0, 0, 0].tolist() == [0, 0, 1]
+
+    def test_127_and_128_are_exact(self):
+        """What the source of EfficientNet-Lite's weights used: (x − 127) / 128."""
+        mean, std = (127 / 255,) * 3, (128 / 255,) * 3
+        grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        got = Preprocessing(16, 16, "nearest", mean, std)(grey)[0, ..., 0]
+        np.testing.assert_array_equal(got, (grey.astype(np.float32) - 127) / 128)
+
+    def test_one_or_several(self, corner, examples):
+        assert PLAIN(corner).shape == (1, 8, 8, 3)
+        assert PLAIN([corner, examples / "cat.jpg"]).shape == (2, 8, 8, 3)
+        assert PLAIN(np.stack([corner] * 3)).shape == (3, 8, 8, 3)
+
+    @pytest.mark.parametrize("size", [(8, 3000), (3000, 8), (8, 8)])
+    def test_extreme_shapes(self, size):
+        assert PLAIN(Image.new("RGB", size)).shape == (1, 8, 8, 3)
+
+
+class TestFind:
+    def test_folders_are_searched_and_files_are_taken_at_their_word(self, tmp_path):
+        for name in ("b.JPG", "a.png", "notes.txt", "deep/c.webp"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        found = list(images.find([tmp_path, tmp_path / "notes.txt"]))
+        names = [str(path.relative_to(tmp_path)) for path in found]
+        assert names == ["a.png", "b.JPG", str(Path("deep/c.webp")), "notes.txt"]
+
+    def test_a_folder_without_photos_is_not_forgotten(self, tmp_path):
+        assert list(images.find([tmp_path])) == [tmp_path]

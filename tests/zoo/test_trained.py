@@ -1,0 +1,125 @@
+"""Trained models: what they see in photos, and that they are pytrees."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from pretrained import catalogue
+from pretrained.store import CheckpointError
+from tests.zoo.random_variables import thin_lite
+
+# What the photos show, as people would say: any of these labels is right.
+RIGHT = {
+    "cat.jpg": {"tiger cat", "tabby", "Egyptian cat"},
+    "espresso.jpg": {"espresso"},
+    "rocket.jpg": {"missile", "projectile"},
+}
+
+
+def test_every_example_is_named_correctly(lite, examples):
+    assert {path.name for path in examples.glob("*.jpg")} == RIGHT.keys()
+    results = lite.classify([examples / name for name in RIGHT], top=1)
+    for name, [(label, probability)] in zip(RIGHT, results, strict=True):
+        assert label in RIGHT[name]
+        assert 0.2 < probability < 1
+
+
+def test_classify_one_or_several(lite, examples):
+    path = examples / "cat.jpg"
+    one = lite.classify(path)
+    assert len(one) == 5
+    assert [p for _, p in one] == sorted((p for _, p in one), reverse=True)
+    with Image.open(path) as image:
+        array = np.asarray(image)
+    for source in (str(path), path.read_bytes(), Image.open(path), array):
+        assert lite.classify(source)[0][0] == one[0][0]
+    (listed,) = lite.classify([path])
+    (batch,) = lite.classify(array[None])
+    assert [label for label, _ in listed] == [label for label, _ in batch]
+    assert [label for label, _ in listed] == [label for label, _ in one]
+
+
+def test_all_classes_add_up_to_one(lite, examples):
+    ranked = lite.classify(examples / "cat.jpg", top=1000)
+    assert len({label for label, _ in ranked}) == 1000
+    assert sum(p for _, p in ranked) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("top", [0, -1, 1001])
+def test_top_out_of_range(lite, examples, top):
+    with pytest.raises(ValueError, match=f"top must be from 1 to 1000, got {top}"):
+        lite.classify(examples / "cat.jpg", top=top)
+
+
+def test_fused_probabilities_are_those_of_the_plain_model(lite, examples):
+    x = lite.preprocess(examples / "espresso.jpg")
+    want = jax.nn.softmax(lite(x))
+    np.testing.assert_allclose(lite.probabilities(x), want, rtol=1e-3, atol=1e-6)
+
+
+def test_it_is_a_pytree_through_jit_grad_and_vmap(lite):
+    model, variables, x = thin_lite()
+    thin = zoo.Trained(model, variables, lite.info)
+    want = thin(x)
+    np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(thin, x), want, rtol=1e-4, atol=1e-4)
+    rows = jax.vmap(lambda m, x: m(x[None])[0], (None, 0))(thin, x)
+    np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-4)
+    slopes = jax.grad(lambda m: m(x).sum())(thin).variables["params"]["head"]["bias"]
+    np.testing.assert_allclose(slopes, 2.0)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, thin)
+    assert isinstance(doubled, zoo.Trained)
+    assert doubled.info is lite.info
+
+
+def test_it_shows_itself_in_a_line(lite):
+    assert "EfficientNetLite" in repr(lite)
+    assert len(repr(lite)) < 1500
+
+
+def test_info(lite):
+    info = lite.info
+    assert (info.model, info.weights, info.licence) == (
+        "EfficientNetLite0", "IMAGENET1K", "Apache-2.0"
+    )  # fmt: skip
+    assert info.labels[282] == ("n02123159", "tiger cat")
+    assert info.preprocessing.size == 224
+
+
+class TestNames:
+    def test_by_constructor_or_name(self, lite):
+        assert zoo.trained("EfficientNetLite0", weights="IMAGENET1K").info == lite.info
+
+    def test_a_typing_error_suggests_the_nearest(self):
+        with pytest.raises(zoo.UnknownModelError, match=r"'eficientnetlite0'.*EfficientNetLite0"):
+            zoo.trained("eficientnetlite0")
+
+    def test_what_is_no_constructor(self):
+        with pytest.raises(zoo.UnknownModelError, match="no model is named 'len'"):
+            zoo.trained(len)
+
+    def test_no_weights_lists_what_there_is(self):
+        with pytest.raises(zoo.NoWeightsError, match=r"EfficientNetLite3; .*: EfficientNetLite0"):
+            zoo.trained(zoo.EfficientNetLite3)
+
+    def test_no_weights_of_that_name(self):
+        with pytest.raises(zoo.NoWeightsError, match="'V9'; it has: IMAGENET1K"):
+            zoo.trained(zoo.EfficientNetLite0, weights="V9")
+
+    def test_list_models(self):
+        names = [f"EfficientNetLite{i}" for i in range(5)]
+        assert zoo.list_models() == zoo.list_models("efficientNET*") == names
+        assert zoo.list_models(trained=True) == ["EfficientNetLite0"]
+        assert zoo.list_models(trained=False) == names[1:]
+        assert zoo.list_models("vgg*") == []
+
+    def test_every_name_is_public_and_makes_its_model(self):
+        for name in zoo.list_models():
+            assert getattr(zoo, name)(num_classes=3).num_classes == 3
+
+
+def test_a_checkpoint_that_is_gone(monkeypatch, tmp_path):
+    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: tmp_path / "gone")
+    with pytest.raises(CheckpointError, match="gone"):
+        zoo.trained(zoo.EfficientNetLite0)

@@ -1,0 +1,198 @@
+"""Images in, whatever they come as; arrays that a model takes out."""
+
+import dataclasses
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+# In a folder, these are photos; a file named by itself may be called anything.
+EXTENSIONS = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+# Below this there is nothing to recognise, and resizing only invents pixels.
+LEAST_SIDE = 8
+
+_INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+class ImageError(ValueError):
+    """What should be an image is not; the message names the file or the value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a model wants its images.
+
+    Args:
+      size: height and width of what the model gets, in pixels.
+      resize: what the image's shorter side is first resized to; the centre of it is kept.
+      interpolation: "bilinear", "bicubic", "lanczos" or "nearest", antialiased.
+      mean, std: of each channel, where black is 0 and white is 1: (pixel − mean) / std.
+      channels: "RGB" or "BGR".
+    """
+
+    size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: str = "RGB"
+
+    @classmethod
+    def from_metadata(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """From the JSON of a checkpoint's metadata."""
+        mean, std = tuple(fields["mean"]), tuple(fields["std"])
+        return cls(**{**fields, "mean": mean, "std": std})
+
+    def __call__(self, images: Source | Iterable[Source]) -> np.ndarray:
+        """One image or several → [N, size, size, 3], float32, normalised.
+
+        Raises:
+          ImageError: something is no image.
+        """
+        batch = np.stack([self._crop(load(image)) for image in _each(images)])
+        batch = batch if self.channels == "RGB" else batch[..., ::-1]
+        # The constants are scaled to the pixels in float64, so that 127/255 is 127 again.
+        mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
+        return (batch.astype(np.float32) - mean) / std
+
+    def _crop(self, image: Image.Image) -> np.ndarray:
+        """Resizes the shorter side and keeps the centre, in one step: only what is kept is made."""
+        width, height = image.size
+        scale = min(width, height) / self.resize
+        resized = [max(self.resize, int(side / scale)) for side in (width, height)]
+        # The corners of the centre, in the resized image and then in the original.
+        corner = [round((side - self.size) / 2) for side in resized]
+        ratio = [old / new for old, new in zip((width, height), resized, strict=True)]
+        left, top = (c * r for c, r in zip(corner, ratio, strict=True))
+        right, bottom = ((c + self.size) * r for c, r in zip(corner, ratio, strict=True))
+        box = (left, top, min(right, width), min(bottom, height))
+        cropped = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation], box)
+        return np.asarray(cropped)
+
+
+def load(source: Source) -> Image.Image:
+    """An image of any kind → an RGB image, upright.
+
+    Args:
+      source: a path, an encoded image's bytes, a PIL image, or an array [H, W], [H, W, 1],
+        [H, W, 3] or [H, W, 4]: integers of 8 or 16 bits, or floating point from 0 to 1.
+
+    EXIF's orientation is applied; palettes, CMYK and greyscale become RGB; 16 bits become 8;
+    transparency is laid on white; of an animation the first frame counts.
+
+    Raises:
+      ImageError: a file that is missing, unreadable, truncated or no image, an image of fewer
+        than 8 pixels a side or of too many to be safe; the message names the file.
+    """
+    if isinstance(source, Image.Image):
+        return _upright_rgb(getattr(source, "filename", "") or "the image", lambda: source)
+    if isinstance(source, bytes):
+        return _upright_rgb("the image", lambda: Image.open(io.BytesIO(source)))
+    if hasattr(source, "__array__"):
+        return _upright_rgb("the array", lambda: _from_array(np.asarray(source)))
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise ImageError(f"an image is a path, bytes, a PIL image or an array, got {kind}")
+    path = Path(source)
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder without images")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ImageError(f"{path} is empty")
+            file.seek(0)
+            return _upright_rgb(str(path), lambda: Image.open(file))
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Files as they are; for a folder, the photos anywhere below it, by name.
+
+    A folder without any is yielded itself, and is for `load` to complain of.
+    """
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path
+            continue
+        photos = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        yield from photos or [path]
+
+
+def _each(images: Source | Iterable[Source]) -> Sequence[Source]:
+    if isinstance(images, str | os.PathLike | bytes | Image.Image):
+        return [images]
+    if hasattr(images, "__array__"):
+        array = np.asarray(images)
+        return list(array) if array.ndim == 4 else [array]
+    several = list(images)
+    if not several:
+        raise ImageError("there are no images in the sequence given")
+    return several
+
+
+def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
+    """Opens and converts an image; whatever Pillow raises becomes an error with its name."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata, and of 90 million pixels, which cameras do make; of
+            # twice as many it raises.
+            warnings.simplefilter("ignore")
+            image = open_()
+            width, height = image.size
+            if min(width, height) < LEAST_SIDE:
+                raise ImageError(
+                    f"{name} is {width}x{height} pixels; an image has {LEAST_SIDE} a side or more"
+                )
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image of a known format") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} has too many pixels to be safe to open") from error
+    except Exception as error:  # each of Pillow's decoders fails in its own way
+        cause = str(error).partition("\n")[0] or type(error).__name__
+        raise ImageError(f"{name} is damaged or truncated: {cause}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # greyscale of more than 8 bits
+        image = _from_array(np.asarray(image))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        raise ImageError(f"an image array is [H, W] or [H, W, 1, 3 or 4], got {array.shape}")
+    kind, low, high = array.dtype.kind, array.min(initial=0), array.max(initial=0)
+    if kind == "f" and low >= 0 and high <= 1:
+        array = array * 255
+    elif kind in "iu" and array.dtype != np.uint8 and low >= 0 and high <= 65535:
+        array = array / 257
+    elif array.dtype != np.uint8:
+        raise ImageError(
+            "an image array has integers of 8 or 16 bits, or floating-point numbers from 0 to 1; "
+            f"got {array.dtype} from {low} to {high}"
+        )
+    return Image.fromarray(np.round(array).astype(np.uint8))

@@ -1,0 +1,179 @@
+"""Models with their weights."""
+
+import dataclasses
+import fnmatch
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from pretrained import catalogue, store
+from pretrained.catalogue import Label
+from zoo.fuse import fuse
+from zoo.images import Preprocessing, Source
+from zoo.models.base import MODELS, Model, find
+
+
+class NoWeightsError(ValueError):
+    """There are no such trained weights; the message lists what there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """What is known of trained weights.
+
+    Args:
+      model, weights: the names that `trained` takes.
+      source: where they come from.
+      licence: of the weights.
+      preprocessing: how images are made into input.
+      labels: a (synset, name) for each logit.
+      top1: published top-1 accuracy on ImageNet's validation set, in per cent, if there is one.
+    """
+
+    model: str
+    weights: str
+    source: str
+    licence: str
+    preprocessing: Preprocessing
+    labels: tuple[Label, ...] = dataclasses.field(repr=False)
+    top1: float | None
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["variables"], meta_fields=["model", "info"]
+)
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model, its variables, and what is known of them: a pytree of the variables.
+
+    Called on normalised images [N, H, W, C] it gives logits [N, num_classes].
+    """
+
+    model: Model
+    variables: dict[str, Any] = dataclasses.field(repr=False)
+    info: Info
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """Logits of normalised images."""
+        return _logits(self.model)(self.variables, x)
+
+    def preprocess(self, images: Source | Iterable[Source]) -> np.ndarray:
+        """Images of any kind (see `zoo.images.load`) → [N, H, W, C], normalised."""
+        return self.info.preprocessing(images)
+
+    def probabilities(self, x: ArrayLike) -> jax.Array:
+        """Class probabilities [N, num_classes] of normalised images, by the fused model."""
+        model, variables = self._fused
+        return _probabilities(model)(variables, x)
+
+    def classify(
+        self, images: Source | Iterable[Source], top: int = 5
+    ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
+        """The likeliest classes of one image, or of each of several.
+
+        Args:
+          images: an image of any kind, or several.
+          top: how many classes, the likeliest first.
+
+        Returns:
+          [(label, probability), …] for one image; a list of those for a sequence or a batch.
+
+        Raises:
+          ImageError: something is no image.
+          ValueError: `top` is not between 1 and the number of classes.
+        """
+        x = self.preprocess(images)
+        tops = [
+            [(label.name, probability) for label, probability in ranked]
+            for ranked in self.rank(self.probabilities(x), top)
+        ]
+        return tops[0] if _is_single(images) else tops
+
+    def rank(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
+        """Rows of probabilities → the likeliest labels of each, with their probabilities."""
+        labels = self.info.labels
+        if not 1 <= top <= len(labels):
+            raise ValueError(f"top must be from 1 to {len(labels)}, got {top}")
+        rows = np.asarray(probabilities)
+        order = np.argsort(-rows, axis=1, kind="stable")[:, :top]
+        return [
+            [(labels[i], float(row[i])) for i in best]
+            for row, best in zip(rows, order, strict=True)
+        ]
+
+    @functools.cached_property
+    def _fused(self) -> tuple[Model, dict[str, Any]]:
+        model, variables = fuse(self.model, self.variables)
+        return model, jax.device_put(variables)
+
+
+def trained(model: str | Callable[..., Model], *, weights: str | None = None) -> Trained:
+    """A model with trained weights.
+
+    Args:
+      model: a constructor such as `zoo.EfficientNetLite0`, or its name.
+      weights: which ones, where there are several; the default is the most accurate.
+
+    Raises:
+      UnknownModelError: no model has that name.
+      NoWeightsError: there are no weights for it, or none of that name.
+      CheckpointError: the checkpoint is damaged.
+    """
+    entry = find(model)
+    known = catalogue.entries().get(entry.name, {})
+    if not known:
+        some = ", ".join(list_models(trained=True))
+        raise NoWeightsError(f"there are no weights for {entry.name}; there are for: {some}")
+    if weights is None:
+        weights = next(iter(known))
+    if weights not in known:
+        raise NoWeightsError(f"{entry.name} has no weights {weights!r}; it has: {', '.join(known)}")
+    variables, metadata = store.restore(catalogue.checkpoint(known[weights]))
+    info = Info(
+        model=metadata["model"],
+        weights=metadata["weights"],
+        source=metadata["source"]["url"],
+        licence=metadata["licence"],
+        preprocessing=Preprocessing.from_metadata(metadata["preprocessing"]),
+        labels=catalogue.labels(metadata["labels"]),
+        top1=metadata["accuracy"].get("top1"),
+    )
+    return Trained(entry.constructor(**metadata["arguments"]), jax.device_put(variables), info)
+
+
+def list_models(pattern: str = "*", *, trained: bool | None = None) -> list[str]:
+    """The names of the models.
+
+    Args:
+      pattern: a shell pattern such as "efficientnet*"; capitals do not matter.
+      trained: True for those with weights, False for those without, None for all.
+    """
+    known = catalogue.entries()
+    return [
+        name
+        for name in MODELS
+        if fnmatch.fnmatchcase(name.lower(), pattern.lower())
+        and (trained is None or trained == (name in known))
+    ]
+
+
+@functools.lru_cache(maxsize=64)
+def _logits(model: nn.Module) -> Callable[..., Any]:
+    return jax.jit(lambda variables, x: model.apply(variables, x))
+
+
+@functools.lru_cache(maxsize=64)
+def _probabilities(model: nn.Module) -> Callable[..., jax.Array]:
+    logits = _logits(model)
+    return jax.jit(lambda variables, x: jax.nn.softmax(logits(variables, x)))
+
+
+def _is_single(images: Any) -> bool:
+    if hasattr(images, "__array__"):
+        return np.ndim(images) < 4
+    return not isinstance(images, Iterable) or isinstance(images, str | bytes)
