@@ -25,7 +25,8 @@ def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, 
     """
     module, variables = model if isinstance(model, tuple) else (model.model, model.variables)
     wanted = (paths,) if isinstance(paths, str) else tuple(paths)
-    return _compiled(module, wanted)(variables, x)
+    outputs = _compiled(module, wanted)(variables, x)
+    return {path: outputs[path] for path in wanted}  # jit has sorted them
 
 
 @functools.lru_cache(maxsize=64)

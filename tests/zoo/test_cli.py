@@ -181,7 +181,7 @@ def test_list(shell):
 @pytest.mark.slow
 class TestInAProcessOfItsOwn:
     def run(self, *words, **environment):
-        command = [sys.executable, "-c", "from zoo.cli import main; main()", *map(str, words)]
+        command = [sys.executable, "-m", "zoo", *map(str, words)]
         return subprocess.run(
             command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
         )
@@ -206,6 +206,6 @@ class TestInAProcessOfItsOwn:
         assert "tiger cat" in done.stdout
 
     def test_a_reader_that_has_seen_enough(self, examples):
-        command = f"{sys.executable} -c 'from zoo.cli import main; main()' list | true"
+        command = f"{sys.executable} -m zoo list | true"
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         assert done.stderr == ""

@@ -11,8 +11,8 @@ from tests.zoo.random_variables import thin_lite
 
 def test_shapes_along_the_way():
     model, variables, x = thin_lite()
-    outputs = zoo.features((model, variables), x, ["head", "stage4/block2", "stem"])
-    assert list(outputs) == ["head", "stage4/block2", "stem"]
+    outputs = zoo.features((model, variables), x, ["stem", "head", "stage4/block2"])
+    assert list(outputs) == ["stem", "head", "stage4/block2"]
     assert outputs["stem"].shape == (2, 20, 17, 32)
     assert outputs["stage4/block2"].shape == (2, 3, 3, 24)
     np.testing.assert_allclose(

@@ -215,11 +215,13 @@ class TestPreprocessing:
             left, top = (round((side - 224) / 2) for side in resized.size)
             want = np.asarray(resized.crop((left, top, left + 224, top + 224)), np.float32)
             spec = Preprocessing(224, 256, "bicubic", (0, 0, 0), (1 / 255,) * 3)
-            # Pillow rounds to 8 bits after each of its two passes, and a bicubic sum of pixels that
-            # were rounded differently may differ by more than one.
             difference = np.abs(spec(image)[0] - want)
+            # Pillow rounds to 8 bits after each of its two passes, whose order depends on what is
+            # cheaper; a bicubic sum of pixels that were rounded otherwise differs by up to two.
             assert difference.max() <= 2.01
-            assert (difference > 0.01).mean() < 1e-3
+            assert difference.mean() < 0.25
+            shifted = np.asarray(resized.crop((left + 1, top, left + 225, top + 224)), np.float32)
+            assert np.abs(spec(image)[0] - shifted).mean() > 1  # so one pixel would be noticed
 
     def test_normalisation_is_by_channel(self, corner):
         spec = Preprocessing(8, 8, "nearest", (0.0, 0.5, 1.0), (0.5, 0.25, 2.0))

@@ -1,5 +1,6 @@
 """What `import zoo` costs, and what it says when other packages stand in its way."""
 
+import os
 import subprocess
 import sys
 
@@ -7,8 +8,6 @@ import pytest
 
 
 def python(code, tmp_path, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

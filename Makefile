@@ -1,0 +1,54 @@
+# Every task of the project, for people and for CI alike. Each needs only Python 3.11 or later.
+#   make demo PYTHON=python3.13 VENV=.venv-3.13   uses another Python and another folder
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+# Which extras an environment has is remembered by empty files in it.
+installed = $(VENV)/.installed-$(1)
+
+.PHONY: demo test test-peers test-notebooks test-gpu lint format bench clean
+
+demo: $(call installed,base)
+	$(BIN)/zoo classify examples/cat.jpg
+
+test: $(call installed,test)
+	$(PYTEST) -m "not (peer or notebook or gpu)"
+
+test-peers: $(call installed,test) $(call installed,peers)
+	$(PYTEST) -m peer
+
+test-notebooks: $(call installed,test)
+	$(PYTEST) -m notebook
+
+test-gpu: $(call installed,test)
+	$(PYTEST) -m gpu
+
+lint: $(call installed,dev)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(call installed,dev)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(call installed,peers)
+	$(BIN)/python -m benchmarks.classify
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jax-zoo needs Python 3.11 or later, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+$(call installed,base): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	touch $@

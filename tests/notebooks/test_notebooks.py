@@ -1,0 +1,37 @@
+"""Every notebook runs from its first cell to its last, and shows what its text promises."""
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.notebook
+
+
+def outputs(name):
+    """Executes a notebook as its reader would; → all that its cells show, as text."""
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(ROOT / "notebooks")}}
+    ).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    streams = [output.text for output in shown if output.output_type == "stream"]
+    data = [output.data for output in shown if "data" in output]
+    return "\n".join([*streams, *(str(d) for d in data)])
+
+
+def test_quickstart():
+    text = outputs("quickstart.ipynb")
+    assert "tiger cat" in text
+    assert "stage7" in text
+    assert "4,652,008" in text  # parameters, in the table of the model
+    assert "(3, 28, 28, 40)" in text  # the features of stage3
+    assert text.count("image/png") == 3
+    accuracy = int(text.partition("not trained on: ")[2].partition("%")[0])
+    assert accuracy >= 80  # chance is 33
+
+
+def test_every_notebook_is_tested():
+    known = {"quickstart.ipynb"}
+    assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == known
