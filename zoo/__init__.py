@@ -12,14 +12,14 @@ from zoo._parts import __version__
 from zoo.features import features
 from zoo.fuse import fuse
 from zoo.images import ImageError
-from zoo.models import (
+from zoo.models.base import UnknownModelError
+from zoo.models.efficientnet_lite import (
     EfficientNetLite0,
     EfficientNetLite1,
     EfficientNetLite2,
     EfficientNetLite3,
     EfficientNetLite4,
 )
-from zoo.models.base import UnknownModelError
 from zoo.trained import Info, NoWeightsError, Trained, list_models, trained
 
 __all__ = [

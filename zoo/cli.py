@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 import zoo
 from pretrained import cache
@@ -69,7 +70,7 @@ def classify(
             if as_json:
                 print(_as_json(trained, result))
             elif result.error is None:
-                console.print(str(result.file), style="bold", markup=False, highlight=False)
+                console.print(Text(str(result.file), "bold"), soft_wrap=True)
                 console.print(_table(result))
     if failed:
         raise typer.Exit(1)
@@ -138,7 +139,7 @@ def _ranked(
 
 
 def _table(result: Result) -> Table:
-    table = Table.grid(padding=(0, 2), pad_edge=True)
+    table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
     for label, probability in result.classes:
         bar = ProgressBar(total=1, completed=probability, width=30)
         table.add_row(label.name, bar, f"{probability:6.1%}")

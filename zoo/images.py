@@ -90,7 +90,7 @@ def load(source: Source) -> Image.Image:
 
     Args:
       source: a path, an encoded image's bytes, a PIL image, or an array [H, W], [H, W, 1],
-        [H, W, 3] or [H, W, 4]: integers of 8 or 16 bits, or floating point from 0 to 1.
+        [H, W, 3] or [H, W, 4]: uint8, uint16, or floating point from 0 to 1.
 
     EXIF's orientation is applied; palettes, CMYK and greyscale become RGB; 16 bits become 8;
     transparency is laid on white; of an animation the first frame counts.
@@ -172,7 +172,9 @@ def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # greyscale of more than 8 bits
+    if image.mode == "I":  # what Pillow makes of some files of 16 bits
+        image = image.convert("I;16")
+    if image.mode.startswith(("I;16", "F")):
         image = _from_array(np.asarray(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -188,11 +190,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
     kind, low, high = array.dtype.kind, array.min(initial=0), array.max(initial=0)
     if kind == "f" and low >= 0 and high <= 1:
         array = array * 255
-    elif kind in "iu" and array.dtype != np.uint8 and low >= 0 and high <= 65535:
+    elif kind == "u" and array.dtype.itemsize == 2:
         array = array / 257
     elif array.dtype != np.uint8:
         raise ImageError(
-            "an image array has integers of 8 or 16 bits, or floating-point numbers from 0 to 1; "
+            "an image array is uint8, uint16, or floating point from 0 to 1; "
             f"got {array.dtype} from {low} to {high}"
         )
     return Image.fromarray(np.round(array).astype(np.uint8))

@@ -27,7 +27,9 @@ def parameter(
     given: jax.Array = module.get_variable("params", name)
     if given.shape != shape:
         path = "/".join((*module.path, name))
-        raise ValueError(f"parameter {path} must have shape {shape}, got {given.shape}")
+        raise ValueError(
+            f"parameter {path} has shape {given.shape}; this model and input need {shape}"
+        )
     return given
 
 

@@ -89,7 +89,18 @@ class TestKinds:
         values = np.linspace(0, 65535, 100).reshape(10, 10)
         want = np.round(values / 257)
         array = values.astype(np.uint16)
-        for source in (array, Image.fromarray(array), encoded(Image.fromarray(array), "PNG")):
+        image = Image.fromarray(array)
+        wide = Image.fromarray(array.astype(np.int32))
+        assert (image.mode, wide.mode) == ("I;16", "I")
+        big_endian = array.astype(">u2")
+        for source in (
+            array,
+            big_endian,
+            image,
+            wide,
+            encoded(image, "PNG"),
+            encoded(image, "TIFF"),
+        ):
             np.testing.assert_allclose(pixels(source)[..., 1], want, atol=1)
 
     def test_cmyk(self):
@@ -182,7 +193,7 @@ class TestBadInput:
             (np.zeros((9, 9, 2), np.uint8), "(9, 9, 2)"),
             (np.full((9, 9), 2.0), "float64 from 0.0 to 2.0"),
             (np.full((9, 9), np.nan), "float64"),
-            (np.full((9, 9), -1), "int64 from -1 to 0"),
+            (np.full((9, 9), 255), "int64 from 0 to 255"),  # of 8 bits or of 16?
             (np.zeros((9, 9), np.complex64), "complex64"),
             (np.zeros((9, 9), bool), "bool"),
         ],
