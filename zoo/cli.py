@@ -24,8 +24,8 @@ from pretrained.store import CheckpointError
 from zoo import images
 
 app = typer.Typer(
-    help="A model zoo for computer vision in JAX.",
     add_completion=False,
+    invoke_without_command=True,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -40,6 +40,16 @@ class Result(NamedTuple):
     file: Path
     classes: Sequence[tuple[Label, float]] = ()
     error: str | None = None
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """A model zoo for computer vision in JAX."""
+    if version:
+        print(f"jax-zoo {zoo.__version__}")
+        raise typer.Exit
 
 
 @app.command()
@@ -70,7 +80,7 @@ def classify(
             if as_json:
                 print(_as_json(trained, result))
             elif result.error is None:
-                console.print(Text(str(result.file), "bold"), soft_wrap=True)
+                console.print(Text(_printable(result.file), "bold"), soft_wrap=True)
                 console.print(_table(result))
     if failed:
         raise typer.Exit(1)
@@ -136,6 +146,11 @@ def _ranked(
     rows = iter(trained.rank(probabilities, top) if probabilities is not None else [])
     for result in results:
         yield result if result.error else result._replace(classes=next(rows))
+
+
+def _printable(path: Path) -> str:
+    """A file's name, with escapes for bytes that are no text."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _table(result: Result) -> Table:

@@ -167,6 +167,21 @@ def test_usage_errors(shell, examples, words):
     assert words[0] in err
 
 
+def test_names_that_are_long_or_no_text(shell, examples, tmp_path):
+    """One line a name, whatever the terminal's width; bytes that are no UTF-8 are escaped."""
+    names = ["n" * 200 + ".jpg", os.fsdecode(b"caf\xe9.jpg"), "[bold]red.jpg"]
+    for name in names:
+        shutil.copy(examples / "espresso.jpg", tmp_path / name)
+    code, out, err = shell("classify", *[tmp_path / name for name in names], "--top", "1")
+    assert (code, err) == (0, "")
+    shown = [Path(line).name for line in out.splitlines()[::2]]
+    assert shown == [names[0], "caf\\udce9.jpg", "[bold]red.jpg"]
+
+
+def test_version(shell):
+    assert shell("--version") == (0, f"jax-zoo {zoo.__version__}\n", "")
+
+
 def test_no_photos_at_all(shell):
     assert shell("classify")[0] == 2
 

@@ -1,0 +1,38 @@
+"""The operators and a whole model on an NVIDIA GPU, against the same references."""
+
+import jax
+import numpy as np
+import pytest
+
+import kernels
+from tests.kernels.test_convolutions import arrays, check
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def on_gpu():
+    """Everything runs on the first GPU, without TF32's shorter mantissa."""
+    try:
+        device = jax.devices("gpu")[0]
+    except RuntimeError:
+        pytest.skip("this machine has no GPU that jax can use")
+    with jax.default_device(device), jax.default_matmul_precision("float32"):
+        yield
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("op", [kernels.depthwise_conv, kernels.conv])
+def test_convolutions(op, strides):
+    groups = 8 if op is kernels.depthwise_conv else 1
+    x, w = arrays({"size": (15, 14), "channels": 8}, (3, 3, 8 // groups, 16))
+    geometry = {"strides": strides, "padding": ((1, 1), (0, 1)), "dilation": (1, 1)}
+    check(op, x, w, geometry, groups)
+
+
+def test_a_photo_is_classified_as_on_a_cpu(lite, examples):
+    x = lite.preprocess(examples / "cat.jpg")
+    got = np.asarray(lite(x))
+    with jax.default_device(jax.devices("cpu")[0]):
+        want = np.asarray(jax.device_put(lite, jax.devices("cpu")[0])(x))
+    np.testing.assert_allclose(got, want, atol=1e-3)
