@@ -41,7 +41,7 @@ def batch_norm(
       eps: added to the variance.
       act: an activation's name, as for `bias_act`.
       residual: like x, added before the activation.
-      axis_name: mapped axis or axes (`shard_map`, `vmap`) to take the statistics over as well.
+      axis_name: mapped axis or axes, such as `vmap`'s, to take the statistics over as well.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
@@ -58,6 +58,7 @@ def batch_norm(
     if x.ndim < 2:
         raise ValueError(f"{OP}: x must be [..., C] with something to average, got {x.shape}")
     check_like_channels(OP, x, scale=scale, bias=bias)
+    residual = None if residual is None else jnp.asarray(residual)
     check_like(OP, x, residual)
     if isinstance(axis_name, list):
         axis_name = tuple(axis_name)

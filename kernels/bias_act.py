@@ -43,13 +43,15 @@ def bias_act(
       ValueError, TypeError: arguments that do not fit each other.
 
     The backward pass gives the input's and the bias's gradient together, and keeps y where y
-    suffices (relu and its like), else the value before the activation. Kinks have slope 0.
+    suffices (relu and its like), else the value before the activation. At their kinks relu and
+    relu6 have slope 0, as in PyTorch.
     """
     activations.check(OP, act)
     x, bias = jnp.asarray(x), jnp.asarray(bias)
     if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{OP}: x must be floating point, [..., C], got {x.dtype}{list(x.shape)}")
     check_like_channels(OP, x, bias=bias)
+    residual = None if residual is None else jnp.asarray(residual)
     check_like(OP, x, residual)
     static = Static(act, residual is not None)
     return _bias_act(static, implementation, x, bias, residual)

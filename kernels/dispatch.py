@@ -52,6 +52,9 @@ class Choice(NamedTuple):
 _registry: dict[str, dict[str, Implementation]] = {}
 _trace: list[list[Choice]] = []
 
+# Part of the key of jax's caches of traces: a new value makes jax trace anew, and so choose anew.
+_fresh = jax.make_user_context(default_value=None)
+
 
 def register(implementations: Mapping[str, Implementation]) -> None:
     """Adds implementations by operator; the newest one for a platform is preferred there."""
@@ -152,7 +155,8 @@ def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
             args, kwargs = rebuild(arrays)
             return op(*args, **kwargs)
 
-        jax.eval_shape(call, *arrays)
+        with _fresh(object()):
+            jax.eval_shape(call, *arrays)
     return choices
 
 

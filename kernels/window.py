@@ -60,7 +60,7 @@ def operands(
     `groups=None` means depthwise: as many groups as input channels.
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
-    if x.ndim != 4:
+    if x.ndim != 4 or x.shape[3] == 0:
         raise ValueError(f"{op}: x must be [N, H, W, C], got shape {x.shape}")
     if w.ndim != 4:
         raise ValueError(f"{op}: w must be [kh, kw, in, out], got shape {w.shape}")
@@ -78,7 +78,7 @@ def operands(
             f"{op}: x of shape {x.shape} in {groups} group(s) takes a kernel with "
             f"{channels / groups:g} input channel(s), got w of shape {w.shape}"
         )
-    if outputs % groups:
+    if outputs % groups or outputs == 0:
         raise ValueError(
             f"{op}: the output channels of w, shape {w.shape}, must be a multiple of the "
             f"{groups} group(s)"

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +55,8 @@ def save(
       overwrite: replaces a folder that is there already.
 
     Raises:
-      FileExistsError: the folder is there, and `overwrite` is False.
+      FileExistsError: the folder is there, and `overwrite` is False or it is no checkpoint.
+      ValueError: the variables hold nothing, or what is no array of numbers, or an empty one.
       TypeError: JSON cannot hold the metadata.
     """
     import orbax.checkpoint as ocp
@@ -63,35 +64,38 @@ def save(
     target = Path(path).absolute()
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} is there already; pass overwrite=True to replace it")
+    if target.exists() and not (target / SUMS).is_file():
+        raise FileExistsError(f"{target} is there already, and is no checkpoint to replace")
     arrays = jax.tree.map(np.asarray, dict(variables))
+    _check(arrays)
     record = {**metadata, "format": FORMAT}
     json.dumps(record)  # raises before anything is written
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    workshop = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    made, old = workshop / "made", workshop / "old"
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(
-                beside,
+                made,
                 args=ocp.args.Composite(
                     variables=ocp.args.StandardSave(arrays), metadata=ocp.args.JsonSave(record)
                 ),
             )
         # Orbax's own marks of completeness name the folder that the rename leaves behind.
-        for mark in beside.rglob("commit_success.txt"):
+        for mark in made.rglob("commit_success.txt"):
             mark.unlink()
-        sums = [
-            f"{_sha256(file)}  {file.relative_to(beside).as_posix()}\n" for file in _files(beside)
-        ]
-        (beside / SUMS).write_text("".join(sums), encoding="utf-8")
+        sums = [f"{_sha256(file)}  {file.relative_to(made).as_posix()}\n" for file in _files(made)]
+        (made / SUMS).write_text("".join(sums), encoding="utf-8")
         if target.exists():
-            old = target.with_name(f"{beside.name}.old")
             target.rename(old)
-            beside.rename(target)
-            shutil.rmtree(old)
-        else:
-            beside.rename(target)
+        try:
+            made.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def restore(path: str | os.PathLike[str]) -> Checkpoint:
@@ -133,6 +137,19 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from leaves(value, f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", value
+
+
+def _check(arrays: Mapping[str, Any]) -> None:
+    """Raises ValueError for what Orbax cannot save."""
+    found = list(leaves(arrays))
+    if not found:
+        raise ValueError("variables hold no arrays")
+    for path, array in found:
+        if array.dtype.kind in "OSUMm" or array.size == 0:
+            raise ValueError(
+                f"variables must be arrays of numbers with at least one entry, "
+                f"got {array.dtype}{list(array.shape)} at {path}"
+            )
 
 
 def _verify(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: `zoo classify`, `zoo list`."""
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -71,17 +72,16 @@ def classify(
         )
     files = list(images.find(photos))
     failed = False
-    with _progress(len(files)) as (console, advance):
-        for result in _classified(trained, files, top, batch_size):
-            advance()
+    with _progress(len(files)) as (output, complaints, advance):
+        for result in _classified(trained, files, top, batch_size, advance):
             if result.error is not None:
                 failed = True
-                print(f"zoo: {result.error}", file=sys.stderr)
+                complaints.print(Text(_printable(f"zoo: {result.error}")), soft_wrap=True)
             if as_json:
-                print(_as_json(trained, result))
+                output.print(Text(_as_json(trained, result)), soft_wrap=True)
             elif result.error is None:
-                console.print(Text(_printable(result.file), "bold"), soft_wrap=True)
-                console.print(_table(result))
+                output.print(Text(_printable(str(result.file)), "bold"), soft_wrap=True)
+                output.print(_table(result))
     if failed:
         raise typer.Exit(1)
 
@@ -100,10 +100,13 @@ def list_(
 
 def main() -> None:
     """Runs the command line; what the user can mend is one line and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever a file is called
     try:
         app()
     except (zoo.UnknownModelError, zoo.NoWeightsError, CheckpointError) as error:
-        print(f"zoo: {error}", file=sys.stderr)
+        print(_printable(f"zoo: {error}"), file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         # The reader has seen enough. Nothing more may be flushed into the closed pipe at exit.
@@ -112,16 +115,26 @@ def main() -> None:
 
 
 def _classified(
-    trained: zoo.Trained, files: list[Path], top: int, batch_size: int
+    trained: zoo.Trained,
+    files: list[Path],
+    top: int,
+    batch_size: int,
+    advance: Callable[[], None],
 ) -> Iterator[Result]:
-    """Results in the order of the files. While one batch is computed, the next one is read."""
+    """Results in the order of the files; `advance` is called for each that has been read.
+
+    While one batch is computed, the next one is read.
+    """
     # One shape for all batches, so that the model is compiled once; few shapes over all calls,
     # so that the compilation cache knows them.
     size = min(batch_size, 1 << max(len(files) - 1, 0).bit_length())
     before: list[Result] | None = None
     computing: Any = None
     for start in range(0, len(files), size):
-        loaded = [_load(trained, file) for file in files[start : start + size]]
+        loaded = []
+        for file in files[start : start + size]:
+            loaded.append(_load(trained, file))
+            advance()
         photos = [photo for _, photo in loaded if photo is not None]
         padding = [np.zeros_like(photos[0])] * (size - len(photos)) if photos else []
         probabilities = trained.probabilities(np.stack(photos + padding)) if photos else None
@@ -148,9 +161,9 @@ def _ranked(
         yield result if result.error else result._replace(classes=next(rows))
 
 
-def _printable(path: Path) -> str:
-    """A file's name, with escapes for bytes that are no text."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+def _printable(text: str) -> str:
+    """One line, with escapes for what no terminal should be sent: names may hold any bytes."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _table(result: Result) -> Table:
@@ -173,14 +186,24 @@ def _as_json(trained: zoo.Trained, result: Result) -> str:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[tuple[Console, Callable[[], None]]]:
-    """A console to print to, and what to call after each photo; a bar where one can be seen."""
-    console = Console()
-    shown = console if console.is_terminal else Console(stderr=True)
-    hidden = total <= FEW or not shown.is_terminal
-    with Progress(console=shown, transient=True, disable=hidden) as progress:
-        task = progress.add_task("classifying", total=total)
-        yield console, lambda: progress.advance(task)
+def _progress(total: int) -> Iterator[tuple[Console, Console, Callable[[], None]]]:
+    """Consoles for output and for complaints, and what to call after each photo.
+
+    Where a bar is shown, all that goes to its terminal must go through it; what is redirected to a
+    file must not.
+    """
+    output, complaints = Console(), Console(stderr=True)
+    hidden = total <= FEW or not complaints.is_terminal
+    with Progress(
+        console=complaints,
+        transient=True,
+        disable=hidden,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    ) as progress:
+        task = progress.add_task("reading", total=total)
+        same = not hidden and output.is_terminal
+        yield complaints if same else output, complaints, lambda: progress.advance(task)
 
 
 def _cache_compilations() -> None:

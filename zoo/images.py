@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -64,7 +65,10 @@ class Preprocessing:
         Raises:
           ImageError: something is no image.
         """
-        batch = np.stack([self._crop(load(image)) for image in _each(images)])
+        several = _each(images)
+        if not several:
+            raise ImageError("there are no images in what was given")
+        batch = np.stack([self._crop(load(image)) for image in several])
         batch = batch if self.channels == "RGB" else batch[..., ::-1]
         # The constants are scaled to the pixels in float64, so that 127/255 is 127 again.
         mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
@@ -109,29 +113,40 @@ def load(source: Source) -> Image.Image:
         kind = type(source).__name__
         raise ImageError(f"an image is a path, bytes, a PIL image or an array, got {kind}")
     path = Path(source)
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder without images")
     try:
+        if path.is_dir():
+            any(path.iterdir())  # raises where it may not be read
+            raise ImageError(f"{path} is a folder without images")
         with path.open("rb") as file:
-            if not file.read(1):
+            data = file if file.seekable() else io.BytesIO(file.read())
+            if not data.read(1):
                 raise ImageError(f"{path} is empty")
-            file.seek(0)
-            return _upright_rgb(str(path), lambda: Image.open(file))
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
+            data.seek(0)
+            return _upright_rgb(str(path), lambda: Image.open(data))
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: what can be no path
+        cause = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be read: {cause}") from error
 
 
 def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     """Files as they are; for a folder, the photos anywhere below it, by name.
 
-    A folder without any is yielded itself, and is for `load` to complain of.
+    What is wrong is for `load` to complain of: a folder without photos is yielded itself, and so
+    is one that may not be read.
     """
     for path in map(Path, paths):
-        if not path.is_dir():
-            yield path
-            continue
-        photos = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-        yield from photos or [path]
+        yield from _photos_below(path) or [path]
+
+
+def _photos_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    # Of a path that is no folder, `walk` says so by an error.
+    for place, _, names in os.walk(folder, onerror=lambda e: found.append(Path(e.filename))):
+        photos = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
+        found.extend(Path(place, name) for name in photos)
+    return sorted(found)
 
 
 def _each(images: Source | Iterable[Source]) -> Sequence[Source]:
@@ -140,10 +155,7 @@ def _each(images: Source | Iterable[Source]) -> Sequence[Source]:
     if hasattr(images, "__array__"):
         array = np.asarray(images)
         return list(array) if array.ndim == 4 else [array]
-    several = list(images)
-    if not several:
-        raise ImageError("there are no images in the sequence given")
-    return several
+    return list(images)
 
 
 def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
@@ -154,6 +166,8 @@ def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
             # twice as many it raises.
             warnings.simplefilter("ignore")
             image = open_()
+            if image.mode == "I" and image.format is not None:  # Pillow's for files of 16 bits
+                image = image.convert("I;16")
             width, height = image.size
             if min(width, height) < LEAST_SIDE:
                 raise ImageError(
@@ -172,9 +186,7 @@ def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "I":  # what Pillow makes of some files of 16 bits
-        image = image.convert("I;16")
-    if image.mode.startswith(("I;16", "F")):
+    if image.mode.startswith(("I", "F")):  # greyscale of more than 8 bits
         image = _from_array(np.asarray(image))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -187,14 +199,17 @@ def _from_array(array: np.ndarray) -> Image.Image:
         array = array[..., 0]
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
         raise ImageError(f"an image array is [H, W] or [H, W, 1, 3 or 4], got {array.shape}")
-    kind, low, high = array.dtype.kind, array.min(initial=0), array.max(initial=0)
-    if kind == "f" and low >= 0 and high <= 1:
+    dtype = array.dtype
+    if jnp.issubdtype(dtype, jnp.floating):  # bfloat16 too
+        array = array.astype(np.float32)
+    low, high = array.min(initial=0), array.max(initial=0)
+    if array.dtype == np.float32 and low >= 0 and high <= 1:
         array = array * 255
-    elif kind == "u" and array.dtype.itemsize == 2:
+    elif dtype.kind == "u" and dtype.itemsize == 2:
         array = array / 257
-    elif array.dtype != np.uint8:
+    elif dtype != np.uint8:
         raise ImageError(
             "an image array is uint8, uint16, or floating point from 0 to 1; "
-            f"got {array.dtype} from {low} to {high}"
+            f"got {dtype} from {low} to {high}"
         )
     return Image.fromarray(np.round(array).astype(np.uint8))

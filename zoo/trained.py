@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from pretrained import catalogue, store
 from pretrained.catalogue import Label
+from pretrained.convert import as_cross_correlation
 from zoo.fuse import fuse
 from zoo.images import Preprocessing, Source
 from zoo.models.base import MODELS, Model, find
@@ -47,7 +48,7 @@ class Info:
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["variables"], meta_fields=["model", "info"]
 )
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
     """A model, its variables, and what is known of them: a pytree of the variables.
 
@@ -85,7 +86,8 @@ class Trained:
 
         Raises:
           ImageError: something is no image.
-          ValueError: `top` is not between 1 and the number of classes.
+          ValueError: `top` is not between 1 and the number of classes, or the labels are
+            not as many as the classes.
         """
         x = self.preprocess(images)
         tops = [
@@ -100,6 +102,10 @@ class Trained:
         if not 1 <= top <= len(labels):
             raise ValueError(f"top must be from 1 to {len(labels)}, got {top}")
         rows = np.asarray(probabilities)
+        if rows.shape[1:] != (len(labels),):
+            raise ValueError(
+                f"the model has {rows.shape[-1]} classes, but its info has {len(labels)} labels"
+            )
         order = np.argsort(-rows, axis=1, kind="stable")[:, :top]
         return [
             [(labels[i], float(row[i])) for i in best]
@@ -109,7 +115,8 @@ class Trained:
     @functools.cached_property
     def _fused(self) -> tuple[Model, dict[str, Any]]:
         model, variables = fuse(self.model, self.variables)
-        return model, jax.device_put(variables)
+        with jax.ensure_compile_time_eval():  # inside somebody's jit too, arrays are kept
+            return model, jax.device_put(variables)
 
 
 def trained(model: str | Callable[..., Model], *, weights: str | None = None) -> Trained:
@@ -134,6 +141,7 @@ def trained(model: str | Callable[..., Model], *, weights: str | None = None) ->
     if weights not in known:
         raise NoWeightsError(f"{entry.name} has no weights {weights!r}; it has: {', '.join(known)}")
     variables, metadata = store.restore(catalogue.checkpoint(known[weights]))
+    variables = as_cross_correlation(variables, metadata["kernel_convention"])
     info = Info(
         model=metadata["model"],
         weights=metadata["weights"],

@@ -34,7 +34,7 @@ def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
     y = _correlate(
         x, _taps(w, m), window.strides, window.padding, window.dilation, linear.wide(x.dtype)
     )
-    return y.astype(x.dtype).reshape(*y.shape[:3], -1)
+    return y.astype(x.dtype).reshape(*y.shape[:3], w.shape[3])
 
 
 def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
@@ -47,7 +47,7 @@ def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
     window, m = static.window, _multiplier(static, w.shape[3])
     taps = _taps(w, m)
     if m > 1:
-        dy = dy.reshape(*dy.shape[:3], -1, m)
+        dy = dy.reshape(*dy.shape[:3], window.groups, m)
     (sh, sw), (qh, qw) = window.strides, _quotients(window.size, window.strides)
     rows = [_phase(static, 0, r) for r in range(sh)]
     columns = [_phase(static, 1, r) for r in range(sw)]
@@ -78,9 +78,11 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     (kh, kw), (ho, wo) = window.kernel, window.out
     (sh, sw), (dh, dw) = window.strides, window.dilation
     dtype = linear.wide(x.dtype)
+    if dy.size == 0:
+        return jnp.zeros((kh, kw, 1, dy.shape[3]), x.dtype)
     x = _pad(x, window.padding)
     if m > 1:
-        x, dy = x[..., None], dy.reshape(*dy.shape[:3], -1, m)
+        x, dy = x[..., None], dy.reshape(*dy.shape[:3], window.groups, m)
 
     def walk(kernel_rows: Sequence[int | jax.Array]) -> jax.Array:
         """The gradients of some rows of the kernel, [rows, kw, …]."""
@@ -104,7 +106,7 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
         taps = lax.map(lambda i: walk([i])[0], jnp.arange(kh))
     else:
         taps = walk(range(kh))
-    return taps.reshape(kh, kw, 1, -1).astype(x.dtype)
+    return taps.reshape(kh, kw, 1, window.groups * m).astype(x.dtype)
 
 
 def _correlate(

@@ -53,7 +53,7 @@ def from_torch(
         if leaf == "num_batches_tracked":  # PyTorch's own count, of which nothing depends
             continue
         path, array = _rename(module, rules, blocks), np.asarray(value, dtype)
-        if path is None or leaf not in _LEAVES:
+        if path is None or leaf not in _LEAVES or (leaf == "weight" and array.ndim not in _WEIGHTS):
             amiss.append(f"{name}: no rule maps it")
             continue
         collection, ours = _LEAVES[leaf]
@@ -73,6 +73,25 @@ def from_torch(
     if amiss:
         raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(amiss))
     return _nested(found)
+
+
+def as_cross_correlation(variables: Mapping[str, Any], convention: str) -> Variables:
+    """Variables whose convolution kernels are for cross-correlation, as the models run it.
+
+    Args:
+      variables: nested dictionaries of arrays; kernels are HWIO.
+      convention: "cross-correlation" (JAX, PyTorch, TensorFlow) or "convolution" (Flux, Theano),
+        whose kernels are turned by 180 degrees.
+
+    Raises:
+      ValueError: another convention.
+    """
+    if convention not in ("cross-correlation", "convolution"):
+        raise ValueError(
+            f'a kernel convention is "cross-correlation" or "convolution", got {convention!r}'
+        )
+    turn = convention == "convolution"
+    return _nested({p: a[::-1, ::-1] if turn and a.ndim == 4 else a for p, a in leaves(variables)})
 
 
 # A leaf of PyTorch's → our collection and name; "weight" depends on its rank.

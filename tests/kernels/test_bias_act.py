@@ -60,7 +60,7 @@ def test_second_derivative(act):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_kinks_have_slope_zero():
+def test_the_kinks_of_relu6_have_slope_zero():
     x = jnp.array([[0.0], [6.0]])
     slopes = jax.grad(lambda x: kernels.bias_act(x, jnp.zeros(1), "relu6").sum())(x)
     assert slopes.ravel().tolist() == [0.0, 0.0]
@@ -74,6 +74,12 @@ def test_bfloat16_is_rounded_once():
     y = kernels.bias_act(x, bias, "identity", residual=residual)
     assert y.dtype == jnp.bfloat16
     assert float(y[0, 0]) == 1 + 2.0**-7
+
+
+def test_numpys_arrays_are_welcome():
+    x = np.ones((2, 3))
+    y = kernels.bias_act(x, np.ones(3), residual=x)
+    assert y.tolist() == [[3.0] * 3] * 2
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,18 @@ def test_vmap_over_either_argument():
                 np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("op", [kernels.conv, kernels.depthwise_conv])
+def test_an_empty_batch(op, multiplier):
+    x, w = jnp.zeros((0, 8, 8, 4)), jnp.ones((3, 3, 4 if op is kernels.conv else 1, 4 * multiplier))
+    y, vjp = jax.vjp(lambda x, w: op(x, w, strides=2), x, w)
+    assert y.shape == (0, 4, 4, 4 * multiplier)
+    dx, dw = vjp(y)
+    assert dx.shape == x.shape
+    assert dw.shape == w.shape
+    assert not dw.any()
+
+
 X, W = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 1, 3))
 
 
@@ -192,6 +204,8 @@ X, W = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 1, 3))
         (lambda: kernels.depthwise_conv(X[0], W), ValueError, r"x must be \[N, H, W, C\].*4, 3"),
         (lambda: kernels.depthwise_conv(X, W[0]), ValueError, r"w must be \[kh, kw, in, out\]"),
         (lambda: kernels.depthwise_conv(X, W[..., :2]), ValueError, "multiple of the 3 group"),
+        (lambda: kernels.depthwise_conv(X, W[..., :0]), ValueError, r"\(3, 3, 1, 0\)"),
+        (lambda: kernels.conv(X[..., :0], W), ValueError, r"\(1, 4, 4, 0\)"),
         (lambda: kernels.conv(X, W), ValueError, r"3 input channel.*\(3, 3, 1, 3\)"),
         (lambda: kernels.conv(X, W, groups=2), ValueError, "2 group"),
         (lambda: kernels.conv(X, W, groups=0), ValueError, "groups must be an integer.*0"),

@@ -84,6 +84,12 @@ def test_explain_computes_nothing_and_takes_shapes():
     assert choice[:4] == ("depthwise_conv", "forward", "any", "xla")
 
 
+def test_explain_sees_into_what_was_compiled_before():
+    f = jax.jit(lambda x, w: kernels.depthwise_conv(x, w))
+    f(X, W)
+    assert len(kernels.explain(f, X, W)) == len(kernels.explain(f, X, W)) == 1
+
+
 def test_explain_sees_the_gradients():
     def loss(x, w):
         return kernels.depthwise_conv(x, w).sum()

@@ -54,8 +54,9 @@ def test_every_size_with_random_weights_and_statistics(size):
     model, variables = converted_lite(size, theirs.state_dict())
     x = np.float32(np.random.default_rng(size).normal(size=(2, 97, 64, 3)))
     want = torch_logits(theirs, x)
-    got = jax.jit(model.apply)(variables, x)
-    assert float(np.abs(got - want).max()) <= 1e-4 * np.abs(want).max()
+    for ours, parameters in ((model, variables), zoo.fuse(model, variables)):
+        got = jax.jit(ours.apply)(parameters, x)
+        assert float(np.abs(got - want).max()) <= 1e-4 * np.abs(want).max()
     count = sum(array.size for _, array in leaves(variables["params"]))
     assert count == sum(p.numel() for p in theirs.parameters())
 

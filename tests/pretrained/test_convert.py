@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from pretrained.convert import ConversionError, from_torch
+from pretrained.convert import ConversionError, as_cross_correlation, from_torch
 from pretrained.store import leaves
 
 RULES = ((r"c(\d+)\.conv", r"\1/conv"), (r"c(\d+)\.bn", r"\1/norm"), (r"fc", "head"))
@@ -66,6 +66,7 @@ def test_everything_amiss_is_in_one_error():
     source["fc.weight"] = source["fc.weight"].T
     source["c7.conv.weight"] = source["c1.conv.weight"]
     source["fc.momentum"] = np.ones(5)
+    source["c1.bn.weight"] = np.ones((2, 2, 2))
     with pytest.raises(ConversionError) as raised:
         from_torch(source, RULES, TEMPLATE)
     text = str(raised.value)
@@ -73,6 +74,7 @@ def test_everything_amiss_is_in_one_error():
         "extra.weight: no rule maps it",
         "c7.conv.weight: no rule maps it",
         "fc.momentum: no rule maps it",
+        "c1.bn.weight: no rule maps it",
         "fc.weight: params/head/kernel has shape (6, 5), not (5, 6)",
         "params/stage1/block1/norm/bias: nothing fills it",
         "params/head/kernel: nothing fills it",
@@ -84,3 +86,15 @@ def test_two_sources_of_one_parameter():
     rules = (*RULES, (r"again", "head"))
     with pytest.raises(ConversionError, match=r"again.bias: params/head/bias is filled already"):
         from_torch({**state(), "again.bias": np.ones(5)}, rules, TEMPLATE)
+
+
+def test_kernels_for_convolution_are_turned():
+    kernel = np.arange(6.0).reshape(2, 3, 1, 1)
+    tree = {"params": {"conv": {"kernel": kernel}, "head": {"kernel": np.arange(6).reshape(2, 3)}}}
+    same = as_cross_correlation(tree, "cross-correlation")["params"]
+    turned = as_cross_correlation(tree, "convolution")["params"]
+    assert same["conv"]["kernel"].ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    assert turned["conv"]["kernel"].ravel().tolist() == [5, 4, 3, 2, 1, 0]
+    assert turned["head"]["kernel"].ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    with pytest.raises(ValueError, match="got 'flux'"):
+        as_cross_correlation(tree, "flux")

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, exact, and never damaged in silence."""
 
 import hashlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -60,12 +61,50 @@ def test_overwrite_replaces_all_of_it(saved, tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_save_that_fails_leaves_nothing_and_spoils_nothing(saved, tmp_path, overwrite):
-    target = saved if overwrite else tmp_path / "two"
-    with pytest.raises(TypeError, match="serializable"):
-        store.save(target, variables(), {"not JSON": object()}, overwrite=overwrite)
+@pytest.mark.parametrize("step", ["_sha256", "rename"])
+def test_a_save_that_fails_leaves_nothing_and_spoils_nothing(
+    saved, tmp_path, monkeypatch, overwrite, step
+):
+    """As on a full disk: after Orbax has written, or when the new folder takes its place."""
+    real = Path.rename
+
+    def fail(path, target=None):
+        if step == "rename" and path.name != "made":
+            return real(path, target)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path if step == "rename" else store, step, fail)
+    with pytest.raises(OSError, match="no space left"):
+        store.save(saved if overwrite else tmp_path / "two", variables(), {}, overwrite=overwrite)
+    monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
     assert store.restore(saved).metadata["model"] == "Toy"
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "words"),
+    [
+        ({"a": {"b": np.zeros((0, 3))}}, ValueError, r"float64\[0, 3\] at a/b"),
+        ({"a": np.array(["text"])}, ValueError, "<U4"),
+        ({"a": object()}, ValueError, "object"),
+        ({}, ValueError, "no arrays"),
+        (None, TypeError, "JSON serializable"),
+    ],
+)
+def test_what_cannot_be_saved(tmp_path, bad, error, words):
+    metadata = {"not JSON": object()} if bad is None else {}
+    with pytest.raises(error, match=words):
+        store.save(tmp_path / "bad", variables() if bad is None else bad, metadata)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_no_checkpoint_is_not_replaced(tmp_path, kind):
+    target = tmp_path / "mine"
+    target.write_text("text") if kind == "file" else (target / "photos").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="no checkpoint to replace"):
+        store.save(target, variables(), {}, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_damage_to_any_file_is_found(saved):

@@ -1,7 +1,10 @@
 """The command line, as a shell sees it: output, messages, exit codes."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -168,14 +171,16 @@ def test_usage_errors(shell, examples, words):
 
 
 def test_names_that_are_long_or_no_text(shell, examples, tmp_path):
-    """One line a name, whatever the terminal's width; bytes that are no UTF-8 are escaped."""
-    names = ["n" * 200 + ".jpg", os.fsdecode(b"caf\xe9.jpg"), "[bold]red.jpg"]
+    """One line a name, whatever the terminal's width; what cannot be shown is escaped."""
+    names = ["n" * 200 + ".jpg", os.fsdecode(b"caf\xe9.jpg"), "[bold]red.jpg", "two\nlines.jpg"]
     for name in names:
         shutil.copy(examples / "espresso.jpg", tmp_path / name)
     code, out, err = shell("classify", *[tmp_path / name for name in names], "--top", "1")
     assert (code, err) == (0, "")
     shown = [Path(line).name for line in out.splitlines()[::2]]
-    assert shown == [names[0], "caf\\udce9.jpg", "[bold]red.jpg"]
+    assert shown == [names[0], "caf\\udce9.jpg", "[bold]red.jpg", "two\\nlines.jpg"]
+    _, _, err = shell("classify", tmp_path / "gone\n.jpg")
+    assert err.count("\n") == 1
 
 
 def test_version(shell):
@@ -211,6 +216,52 @@ class TestInAProcessOfItsOwn:
         assert second.stdout == first.stdout
         assert second.stderr == ""
         assert set((tmp_path / "cache").rglob("*-cache")) == set(kept)
+
+    def on_a_terminal(self, command):
+        """What a shell command shows on a terminal, its escape sequences taken out."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(["sh", "-c", command], stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how the other end's closing shows
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+        os.close(ours)
+        process.wait()
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", shown.decode())
+
+    def test_a_bar_on_the_terminal_and_all_output_in_its_file(self, examples, tmp_path):
+        names = [f"{number}.jpg" for number in range(6)]
+        for name in names:
+            shutil.copy(examples / "espresso.jpg", tmp_path / name)
+        names.append("empty.jpg")
+        (tmp_path / "empty.jpg").touch()
+        command = f"{sys.executable} -m zoo classify {tmp_path} --top 1 --json"
+
+        def files(text):
+            rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+            return [Path(row["file"]).name for row in rows]
+
+        shown = self.on_a_terminal(f"{command} > {tmp_path}/out")
+        assert files((tmp_path / "out").read_text()) == names
+        assert files(shown) == []
+        assert "reading" in shown
+        assert "empty.jpg is empty" in shown
+        # With everything on the terminal, a row is still one line, above the bar.
+        shown = self.on_a_terminal(command)
+        assert files(shown) == names
+        assert "reading" in shown
+        # Complaints go where they are sent, and then there is no bar.
+        shown = self.on_a_terminal(f"{command} 2> {tmp_path}/err")
+        assert files(shown) == names
+        assert (tmp_path / "err").read_text() == f"zoo: {tmp_path / 'empty.jpg'} is empty\n"
+        assert "reading" not in shown
+
+    def test_names_that_an_encoding_lacks(self, examples, tmp_path):
+        shutil.copy(examples / "cat.jpg", tmp_path / "\u732b.jpg")
+        done = self.run("classify", tmp_path, PYTHONIOENCODING="latin-1")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "\\u732b.jpg" in done.stdout
 
     def test_a_cache_that_cannot_be_written(self, examples, tmp_path):
         (tmp_path / "file").touch()

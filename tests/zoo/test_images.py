@@ -1,8 +1,13 @@
 """Images of every kind in; RGB pixels, or an error that names the file, out."""
 
 import io
+import os
+import shutil
+import tempfile
+import threading
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -89,18 +94,9 @@ class TestKinds:
         values = np.linspace(0, 65535, 100).reshape(10, 10)
         want = np.round(values / 257)
         array = values.astype(np.uint16)
-        image = Image.fromarray(array)
-        wide = Image.fromarray(array.astype(np.int32))
-        assert (image.mode, wide.mode) == ("I;16", "I")
-        big_endian = array.astype(">u2")
-        for source in (
-            array,
-            big_endian,
-            image,
-            wide,
-            encoded(image, "PNG"),
-            encoded(image, "TIFF"),
-        ):
+        files = [encoded(Image.fromarray(array), kind) for kind in ("PNG", "TIFF", "PPM")]
+        assert {Image.open(io.BytesIO(file)).mode for file in files} == {"I;16", "I"}
+        for source in (array, array.astype(">u2"), Image.fromarray(array), *files):
             np.testing.assert_allclose(pixels(source)[..., 1], want, atol=1)
 
     def test_cmyk(self):
@@ -112,14 +108,17 @@ class TestKinds:
         array = np.linspace(0, 1, 300).reshape(10, 10, 3)
         np.testing.assert_array_equal(pixels(array), np.round(array * 255))
 
+    def test_bfloat16(self):
+        array = np.linspace(0, 1, 100).reshape(10, 10)
+        got = pixels(jnp.asarray(array, jnp.bfloat16))[..., 0]
+        np.testing.assert_allclose(got, array * 255, atol=1.5)
+
     def test_the_first_frame_of_an_animation(self):
         frames = [Image.new("RGB", (10, 10), colour) for colour in (RED, BLUE)]
         data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
         assert tuple(pixels(data)[5, 5]) == RED
 
     def test_jax_arrays(self, corner):
-        import jax.numpy as jnp
-
         np.testing.assert_array_equal(pixels(jnp.asarray(corner)), corner)
 
 
@@ -138,6 +137,43 @@ class TestBadInput:
         """A link to itself, which root cannot read either."""
         (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
         self.complains(tmp_path / "loop.jpg", "loop.jpg cannot be read", "symbolic links")
+
+    @pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "nul\0.jpg"])
+    def test_what_can_be_no_file(self, name):
+        self.complains(name, "cannot be read")
+
+    def test_a_name_that_is_too_long_is_not_lost(self):
+        assert list(images.find(["x" * 300])) == [Path("x" * 300)]
+
+    def test_no_permission(self):
+        top = Path(tempfile.mkdtemp())
+        top.chmod(0o755)
+        locked = top / "locked"
+        locked.mkdir(mode=0)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)  # nobody: root may read everything
+        try:
+            assert list(images.find([locked / "cat.jpg"])) == [locked / "cat.jpg"]
+            assert list(images.find([top])) == [locked]
+            self.complains(locked, "locked cannot be read: Permission denied")
+            self.complains(locked / "cat.jpg", "cannot be read: Permission denied")
+        finally:
+            if root:
+                os.seteuid(0)
+            shutil.rmtree(top)
+
+    def test_integers_of_unknown_range_in_an_image(self):
+        self.complains(Image.fromarray(np.full((9, 9), 255, np.int32)), "int32 from 0 to 255")
+
+    def test_a_pipe_can_be_read(self, examples, tmp_path):
+        data = (examples / "rocket.jpg").read_bytes()
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=lambda: pipe.write_bytes(data))
+        writer.start()
+        assert images.load(pipe).size == images.load(data).size
+        writer.join()
 
     def test_empty(self, tmp_path):
         (tmp_path / "empty.jpg").touch()
@@ -207,6 +243,8 @@ class TestBadInput:
     def test_no_images_at_all(self):
         with pytest.raises(ImageError, match="no images"):
             PLAIN([])
+        with pytest.raises(ImageError, match="no images"):
+            PLAIN(np.zeros((0, 9, 9, 3), np.uint8))
 
 
 PLAIN = Preprocessing(
@@ -268,6 +306,7 @@ class TestFind:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
         found = list(images.find([tmp_path, tmp_path / "notes.txt"]))
+        (tmp_path / "album.jpg").mkdir()  # a folder, whatever its name
         names = [str(path.relative_to(tmp_path)) for path in found]
         assert names == ["a.png", "b.JPG", str(Path("deep/c.webp")), "notes.txt"]
 

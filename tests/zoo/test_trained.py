@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from pretrained import catalogue
+from pretrained import catalogue, store
 from pretrained.store import CheckpointError
 from tests.zoo.random_variables import thin_lite
 
@@ -71,6 +71,41 @@ def test_it_is_a_pytree_through_jit_grad_and_vmap(lite):
     doubled = jax.tree.map(lambda leaf: 2 * leaf, thin)
     assert isinstance(doubled, zoo.Trained)
     assert doubled.info is lite.info
+
+
+def test_probabilities_inside_jit_leave_no_trace(lite):
+    fresh = jax.tree.map(lambda leaf: leaf, lite)
+    x = np.zeros((1, 32, 32, 3), np.float32)
+    inside = jax.jit(fresh.probabilities)(x)
+    np.testing.assert_allclose(fresh.probabilities(x), inside, rtol=1e-5)
+    as_argument = jax.jit(lambda m, x: m.probabilities(x))(fresh, x)
+    np.testing.assert_allclose(as_argument, inside, rtol=1e-4)
+
+
+def test_labels_of_another_model_are_refused(lite, examples):
+    model, variables, _ = thin_lite()
+    with pytest.raises(ValueError, match="5 classes, but its info has 1000 labels"):
+        zoo.Trained(model, variables, lite.info).classify(examples / "cat.jpg")
+
+
+def test_comparison_is_by_identity(lite):
+    assert lite == lite
+    assert lite != jax.tree.map(lambda leaf: leaf, lite)
+
+
+def test_kernels_for_convolution_are_turned_on_loading(lite, monkeypatch, tmp_path):
+    """A checkpoint that keeps its kernels turned, and says so, is the same model."""
+
+    def turned(leaf):
+        return np.asarray(leaf)[::-1, ::-1] if leaf.ndim == 4 else np.asarray(leaf)
+
+    entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
+    metadata = store.restore(catalogue.checkpoint(entry)).metadata
+    metadata["kernel_convention"] = "convolution"
+    store.save(tmp_path / "turned", jax.tree.map(turned, lite.variables), metadata)
+    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: tmp_path / "turned")
+    again = zoo.trained(zoo.EfficientNetLite0)
+    jax.tree.map(np.testing.assert_array_equal, again.variables, lite.variables)
 
 
 def test_it_shows_itself_in_a_line(lite):
