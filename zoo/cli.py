@@ -193,17 +193,15 @@ def _progress(total: int) -> Iterator[tuple[Console, Console, Callable[[], None]
     file must not.
     """
     output, complaints = Console(), Console(stderr=True)
-    hidden = total <= FEW or not complaints.is_terminal
+    if total <= FEW or not complaints.is_terminal:
+        yield output, complaints, lambda: None
+        return
     with Progress(
-        console=complaints,
-        transient=True,
-        disable=hidden,
-        redirect_stdout=False,
-        redirect_stderr=False,
+        console=complaints, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:
         task = progress.add_task("reading", total=total)
-        same = not hidden and output.is_terminal
-        yield complaints if same else output, complaints, lambda: progress.advance(task)
+        shared = complaints if output.is_terminal else output
+        yield shared, complaints, lambda: progress.advance(task)
 
 
 def _cache_compilations() -> None:
