@@ -61,8 +61,8 @@ def conv(
 def choose_algorithm(window: Window) -> str:
     """A dense 1x1 convolution is one matrix product, which XLA runs faster than a convolution.
 
-    On 2 CPU cores a whole EfficientNet-Lite0 forward takes 0.70 of the time on jax 0.10.2 and 0.82
-    on 0.12.0 that it takes with XLA's convolution for its 1x1 layers.
+    On 2 CPU cores, EfficientNet-Lite0's forward pass (batch 32, 224x224, float32) took 0.69 of the
+    time on jax 0.10.2 and 0.82 on 0.12.0 that it took with `algo="direct"` for its 1x1 layers.
     """
     pointwise = window.kernel == (1, 1) and window.groups == 1
     return "gemm" if pointwise else "direct"
