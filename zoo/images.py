@@ -77,8 +77,7 @@ class Preprocessing:
     def _crop(self, image: Image.Image) -> np.ndarray:
         """Resizes the shorter side and keeps the centre, in one step: only what is kept is made."""
         width, height = image.size
-        scale = min(width, height) / self.resize
-        resized = [max(self.resize, int(side / scale)) for side in (width, height)]
+        resized = [side * self.resize // min(width, height) for side in (width, height)]
         # The corners of the centre, in the resized image and then in the original.
         corner = [round((side - self.size) / 2) for side in resized]
         ratio = [old / new for old, new in zip((width, height), resized, strict=True)]
@@ -149,13 +148,15 @@ def _photos_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _each(images: Source | Iterable[Source]) -> Sequence[Source]:
-    if isinstance(images, str | os.PathLike | bytes | Image.Image):
-        return [images]
+def is_single(images: Any) -> bool:
+    """Whether this is one image, not a sequence of them or a batch [N, H, W, C]."""
     if hasattr(images, "__array__"):
-        array = np.asarray(images)
-        return list(array) if array.ndim == 4 else [array]
-    return list(images)
+        return np.ndim(images) < 4
+    return not isinstance(images, Iterable) or isinstance(images, str | bytes)
+
+
+def _each(images: Any) -> Sequence[Source]:
+    return [images] if is_single(images) else list(images)
 
 
 def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:

@@ -15,7 +15,7 @@ from pretrained import catalogue, store
 from pretrained.catalogue import Label
 from pretrained.convert import as_cross_correlation
 from zoo.fuse import fuse
-from zoo.images import Preprocessing, Source
+from zoo.images import Preprocessing, Source, is_single
 from zoo.models.base import MODELS, Model, find
 
 
@@ -94,7 +94,7 @@ class Trained:
             [(label.name, probability) for label, probability in ranked]
             for ranked in self.rank(self.probabilities(x), top)
         ]
-        return tops[0] if _is_single(images) else tops
+        return tops[0] if is_single(images) else tops
 
     def rank(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
         """Rows of probabilities → the likeliest labels of each, with their probabilities."""
@@ -179,9 +179,3 @@ def _logits(model: nn.Module) -> Callable[..., Any]:
 def _probabilities(model: nn.Module) -> Callable[..., jax.Array]:
     logits = _logits(model)
     return jax.jit(lambda variables, x: jax.nn.softmax(logits(variables, x)))
-
-
-def _is_single(images: Any) -> bool:
-    if hasattr(images, "__array__"):
-        return np.ndim(images) < 4
-    return not isinstance(images, Iterable) or isinstance(images, str | bytes)

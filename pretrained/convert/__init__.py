@@ -50,7 +50,7 @@ def from_torch(
     amiss: list[str] = []
     for name, value in state.items():
         module, _, leaf = name.rpartition(".")
-        if leaf == "num_batches_tracked":  # PyTorch's own count, of which nothing depends
+        if leaf == "num_batches_tracked":  # PyTorch's own count, on which nothing depends
             continue
         path, array = _rename(module, rules, blocks), np.asarray(value, dtype)
         if path is None or leaf not in _LEAVES or (leaf == "weight" and array.ndim not in _WEIGHTS):

@@ -8,6 +8,7 @@ import pytest
 import zoo
 from pretrained import catalogue, store
 from pretrained.store import leaves
+from zoo.models.base import MODELS
 
 ENTRIES = [
     pytest.param(model, weights, entry, id=f"{model}-{weights}")
@@ -38,10 +39,8 @@ def test_the_source_is_traceable(model, weights, entry):
 @pytest.mark.parametrize(("model", "weights", "entry"), ENTRIES)
 def test_the_model_is_the_zoos(model, weights, entry):
     assert model in zoo.list_models(trained=True)
-    assert (
-        zoo.trained(model, weights=weights).info.preprocessing.size
-        == entry["preprocessing"]["size"]
-    )
+    info = zoo.trained(model, weights=weights).info
+    assert info.preprocessing.size == entry["preprocessing"]["size"] == MODELS[model].input_size
 
 
 def test_imagenets_labels():

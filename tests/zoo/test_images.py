@@ -253,17 +253,19 @@ PLAIN = Preprocessing(
 
 
 class TestPreprocessing:
-    def test_like_resizing_and_then_cropping(self, examples):
+    @pytest.mark.parametrize("short", [256, 232])
+    def test_like_resizing_and_then_cropping(self, examples, short):
         """The usual two steps, by Pillow itself; one step must find the same pixels."""
         with Image.open(examples / "cat.jpg") as image:
             whole = image.convert("RGB")
-        for size in (whole.size, (300, 451), (64, 64), (1000, 333)):
+        for size in (whole.size, (300, 451), (64, 64), (999, 333), (441, 147)):
             image = whole.resize(size)
-            short = 256 / min(size)
-            resized = image.resize([int(side * short + 1e-9) for side in size], Image.BICUBIC)
+            # torchvision's formula for the sides.
+            sides = [int(short * side / min(size)) for side in size]
+            resized = image.resize(sides, Image.BICUBIC)
             left, top = (round((side - 224) / 2) for side in resized.size)
             want = np.asarray(resized.crop((left, top, left + 224, top + 224)), np.float32)
-            spec = Preprocessing(224, 256, "bicubic", (0, 0, 0), (1 / 255,) * 3)
+            spec = Preprocessing(224, short, "bicubic", (0, 0, 0), (1 / 255,) * 3)
             difference = np.abs(spec(image)[0] - want)
             # Pillow rounds to 8 bits after each of its two passes, whose order depends on what is
             # cheaper; a bicubic sum of pixels that were rounded otherwise differs by up to two.

@@ -63,13 +63,11 @@ class Entry:
     Args:
       name: the constructor's name, which is the model's.
       constructor: makes the model.
-      family: the name of the family's module.
       input_size: the height and width in pixels that the model was designed for.
     """
 
     name: str
     constructor: Callable[..., Model]
-    family: str
     input_size: int
 
 
@@ -87,8 +85,8 @@ def register(input_size: int) -> Callable[[Constructor], Constructor]:
     """Enters a constructor into the table of models, under its own name."""
 
     def enter(constructor: Constructor) -> Constructor:
-        name, family = constructor.__name__, constructor.__module__.rpartition(".")[2]
-        MODELS[name] = Entry(name, constructor, family, input_size)
+        name = constructor.__name__
+        MODELS[name] = Entry(name, constructor, input_size)
         return constructor
 
     return enter
