@@ -61,6 +61,15 @@ def test_inference_norm_by_hand():
     assert y.ravel().tolist() == [6.0, 0.0]
 
 
+def test_running_variance_is_the_unbiased_one():
+    """1 and 3: mean 2, biased variance 1, which normalises, unbiased 2, half of it remembered."""
+    norm, x = BatchNorm(eps=0.0, momentum=0.5), jnp.array([[1.0], [3.0]])
+    variables = norm.init(jax.random.key(0), x)
+    y, new = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    assert y.ravel().tolist() == [-1.0, 1.0]
+    assert new["batch_stats"] == {"mean": jnp.array([1.0]), "var": jnp.array([1.5])}
+
+
 def test_a_parameter_of_another_shape_is_named():
     layer = ConvNorm(4, 3)
     variables = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
