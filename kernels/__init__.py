@@ -4,15 +4,27 @@ Arrays are NHWC, kernels HWIO. `implementation=` and `explain` say which formula
 """
 
 from kernels import dispatch, xla
-from kernels.batch_norm import batch_norm
+from kernels.batch_norm import batch_norm, batch_norm_inference
 from kernels.bias_act import bias_act
+from kernels.compiler import compiler_options, jit
 from kernels.conv import conv
 from kernels.depthwise import depthwise_conv
 from kernels.dispatch import Choice, explain
 
-__all__ = ["Choice", "batch_norm", "bias_act", "conv", "depthwise_conv", "explain"]
+__all__ = [
+    "Choice",
+    "batch_norm",
+    "batch_norm_inference",
+    "bias_act",
+    "compiler_options",
+    "conv",
+    "depthwise_conv",
+    "explain",
+    "jit",
+]
 
 # What `zoo` looks for: other distributions have import packages of this name.
 DISTRIBUTION = "jax-zoo"
 
-dispatch.register(xla.IMPLEMENTATIONS)
+for implementations in xla.IMPLEMENTATIONS:
+    dispatch.register(implementations)

@@ -1,13 +1,13 @@
-"""Batch normalisation in training: statistics, normalisation, activation, optional residual."""
+"""Batch normalisation with activation and residual, by the batch's statistics or by given ones."""
 
 import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from kernels import activations, dispatch
-from kernels.bias_act import check_like, check_like_channels
+from kernels import dispatch
+from kernels.bias_act import check, scale_bias_act
+from kernels.sharding import alike
 
 OP = "batch_norm"
 
@@ -49,21 +49,56 @@ def batch_norm(
       The variance comes from deviations from the mean, so a mean far from zero does no harm.
 
     Raises:
-      ValueError, TypeError: arguments that do not fit each other.
+      ValueError: arguments that do not fit each other.
+      NotImplementedError: the implementation asked for cannot do the call.
     """
-    activations.check(OP, act)
-    x, scale, bias = jnp.asarray(x), jnp.asarray(scale), jnp.asarray(bias)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{OP}: x must be floating point, got {x.dtype}")
+    x, scale, bias, residual = check(OP, x, act, residual, scale=scale, bias=bias)
     if x.ndim < 2:
         raise ValueError(f"{OP}: x must be [..., C] with something to average, got {x.shape}")
-    check_like_channels(OP, x, scale=scale, bias=bias)
-    residual = None if residual is None else jnp.asarray(residual)
-    check_like(OP, x, residual)
     if isinstance(axis_name, list):
         axis_name = tuple(axis_name)
     static = Static(float(eps), act, axis_name)
-    return _batch_norm(static, implementation, x, scale, bias, residual)
+    return _batch_norm(static, implementation, *alike(x, scale, bias, residual))
+
+
+def batch_norm_inference(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    *,
+    eps: float = 1e-5,
+    act: str = "identity",
+    residual: jax.Array | None = None,
+    implementation: dispatch.Requested = None,
+) -> jax.Array:
+    """Normalises each channel by statistics that are known, such as a model's running ones.
+
+    y = act((x − mean) / √(var + eps) · scale + bias + residual), in one pass as
+    act(x · factor + shift + residual): see `bias_act`.
+
+    Args:
+      x: [..., C], floating point.
+      scale, bias, mean, var: [C].
+      eps: added to the variance.
+      act: an activation's name, as for `bias_act`.
+      residual: like x, added before the activation.
+      implementation: of "bias_act"; None chooses by platform, a name is strict, a sequence is
+        tried in order.
+
+    Returns:
+      An array like x, rounded once.
+
+    Raises:
+      ValueError: arguments that do not fit each other.
+      NotImplementedError: the implementation asked for cannot do the call.
+    """
+    op = "batch_norm_inference"
+    vectors = {"scale": scale, "bias": bias, "mean": mean, "var": var}
+    x, scale, bias, mean, var, residual = check(op, x, act, residual, **vectors)
+    factor = scale * jax.lax.rsqrt(var + eps)
+    return scale_bias_act(op, x, factor, bias - mean * factor, act, residual, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels import activations, dispatch
+from kernels.sharding import alike
 
 OP = "bias_act"
 
@@ -15,7 +16,6 @@ class Static(NamedTuple):
     """What an implementation must know of a call before it sees arrays."""
 
     act: str
-    residual: bool
 
 
 def bias_act(
@@ -40,40 +40,59 @@ def bias_act(
       An array like x. The sum is taken in float32 or better, and rounded once.
 
     Raises:
-      ValueError, TypeError: arguments that do not fit each other.
+      ValueError: arguments that do not fit each other.
+      NotImplementedError: the implementation asked for cannot do the call.
 
     The backward pass gives the input's and the bias's gradient together, and keeps y where y
     suffices (relu and its like), else the value before the activation. At their kinks relu and
     relu6 have slope 0, as in PyTorch.
     """
-    activations.check(OP, act)
-    x, bias = jnp.asarray(x), jnp.asarray(bias)
-    if x.ndim < 1 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"{OP}: x must be floating point, [..., C], got {x.dtype}{list(x.shape)}")
-    check_like_channels(OP, x, bias=bias)
-    residual = None if residual is None else jnp.asarray(residual)
-    check_like(OP, x, residual)
-    static = Static(act, residual is not None)
-    return _bias_act(static, implementation, x, bias, residual)
+    return scale_bias_act(OP, x, None, bias, act, residual, implementation)
 
 
-def check_like_channels(op: str, x: jax.Array, **vectors: jax.Array) -> None:
-    """Raises ValueError unless each vector has one entry for each channel of x."""
-    for name, vector in vectors.items():
-        if vector.shape != x.shape[-1:]:
-            raise ValueError(
-                f"{op}: {name} must have shape {x.shape[-1:]} for x of shape {x.shape}, "
-                f"got {vector.shape}"
-            )
+def scale_bias_act(
+    op: str,
+    x: Any,
+    scale: jax.Array | None,
+    bias: Any,
+    act: str,
+    residual: Any,
+    implementation: dispatch.Requested,
+) -> jax.Array:
+    """act(x · scale + bias + residual) for the public operator `op`; no scale means 1."""
+    x, bias, residual = check(op, x, act, residual, bias=bias)
+    return _bias_act(Static(act), implementation, *alike(x, scale, bias, residual))
 
 
-def check_like(op: str, x: jax.Array, residual: jax.Array | None) -> None:
-    """Raises ValueError unless the residual, where there is one, has x's shape and dtype."""
-    if residual is not None and (residual.shape, residual.dtype) != (x.shape, x.dtype):
+def check(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:
+    """Checks an elementwise operator's arguments.
+
+    Returns:
+      x, the vectors and the residual as arrays, in the order vectors are given, residual last.
+    """
+    activations.check(op, act)
+    x = jnp.asarray(x)
+    if x.ndim < 1 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
-            f"{op}: residual must be like x, {x.dtype}{list(x.shape)}, "
-            f"got {residual.dtype}{list(residual.shape)}"
+            f"{op}: x must be floating point, [..., C] and not empty, got {x.dtype}{list(x.shape)}"
         )
+    arrays = [x]
+    for name, vector in vectors.items():
+        array = jnp.asarray(vector)
+        if array.shape != x.shape[-1:] or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise ValueError(
+                f"{op}: {name} must be floating point of shape {x.shape[-1:]} for x of shape "
+                f"{x.shape}, got {array.dtype}{list(array.shape)}"
+            )
+        arrays.append(array)
+    if residual is not None:
+        residual = jnp.asarray(residual)
+        if (residual.shape, residual.dtype) != (x.shape, x.dtype):
+            raise ValueError(
+                f"{op}: residual must be like x, {x.dtype}{list(x.shape)}, "
+                f"got {residual.dtype}{list(residual.shape)}"
+            )
+    return [*arrays, residual]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -81,29 +100,33 @@ def _bias_act(
     static: Static,
     requested: dispatch.Requested,
     x: jax.Array,
+    scale: jax.Array | None,
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> jax.Array:
-    return dispatch.run(OP, "forward", requested, static, x, bias, residual)[0]
+    return dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)[0]
 
 
 def _fwd(
     static: Static,
     requested: dispatch.Requested,
     x: jax.Array,
+    scale: jax.Array | None,
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, Any]:
-    y, z = dispatch.run(OP, "forward", requested, static, x, bias, residual)
-    return y, (y if activations.keeps_output(static.act) else z, bias)
+    y, z = dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)
+    kept = y if activations.keeps_output(static.act) else z
+    # Only types are needed of the bias and the residual, and x only for the scale's gradient.
+    return y, (kept, None if scale is None else x, scale, bias, None if residual is None else ())
 
 
-def _bwd(
-    static: Static, requested: dispatch.Requested, saved: Any, dy: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    kept, bias = saved
-    dx, dbias = dispatch.run(OP, "backward", requested, static, kept, bias, dy)
-    return dx, dbias, dx if static.residual else None
+def _bwd(static: Static, requested: dispatch.Requested, saved: Any, dy: jax.Array) -> Any:
+    kept, x, scale, bias, residual = saved
+    dz, dx, dscale, dbias = dispatch.run(
+        OP, "backward", requested, static, kept, x, scale, bias, dy
+    )
+    return dx, dscale, dbias, None if residual is None else dz
 
 
 _bias_act.defvjp(_fwd, _bwd)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kernels import dispatch
+from kernels import dispatch, sharding
 from kernels.window import Window
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
@@ -20,33 +20,48 @@ class Static(NamedTuple):
     """A convolution's description for its implementations: its window, and the algorithm."""
 
     window: Window
-    algo: str = "direct"
+    algo: str = "auto"
+
+
+def convolve(
+    op: str, requested: dispatch.Requested, static: Static, x: jax.Array, w: jax.Array
+) -> jax.Array:
+    """The convolution of x with w by an operator's implementations."""
+    return _pass(op, FORWARD, requested, static, *sharding.alike(x, w))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def convolve(
+def _pass(
     op: str, step: str, requested: dispatch.Requested, static: Static, a: jax.Array, b: jax.Array
 ) -> jax.Array:
-    """One of an operator's three passes: (x, w) → y, (dy, w) → dx or (x, dy) → dw."""
-    return dispatch.run(op, step, requested, static, a, b)
+    """One of the three passes: (x, w) → y, (dy, w) → dx or (x, dy) → dw."""
+    batch = None if step == WEIGHT_GRAD else sharding.spec(a)[0]
+    channels = None if step == INPUT_GRAD else sharding.spec(b)[3]
+    call = functools.partial(dispatch.run, op, step, requested, static)
+    return sharding.automatic(call, (batch, None, None, channels), a, b)
 
 
 def _fwd(
     op: str, step: str, requested: dispatch.Requested, static: Static, a: jax.Array, b: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve(op, step, requested, static, a, b), (a, b)
+    return _pass(op, step, requested, static, a, b), (a, b)
 
 
 def _bwd(
     op: str, step: str, requested: dispatch.Requested, static: Static, saved: Any, t: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     a, b = saved
-    do = functools.partial(convolve, op)
+
+    def do(step: str, *arrays: jax.Array) -> jax.Array:
+        return _pass(op, step, requested, static, *arrays)
+
     if step == FORWARD:  # t is a dy
-        return do(INPUT_GRAD, requested, static, t, b), do(WEIGHT_GRAD, requested, static, a, t)
-    if step == INPUT_GRAD:  # t is an x
-        return do(FORWARD, requested, static, t, b), do(WEIGHT_GRAD, requested, static, t, a)
-    return do(INPUT_GRAD, requested, static, b, t), do(FORWARD, requested, static, a, t)
+        da, db = do(INPUT_GRAD, t, b), do(WEIGHT_GRAD, a, t)
+    elif step == INPUT_GRAD:  # t is an x
+        da, db = do(FORWARD, t, b), do(WEIGHT_GRAD, t, a)
+    else:  # t is a w
+        da, db = do(INPUT_GRAD, b, t), do(FORWARD, a, t)
+    return sharding.like(da, a), sharding.like(db, b)
 
 
-convolve.defvjp(_fwd, _bwd)
+_pass.defvjp(_fwd, _bwd)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from kernels import dispatch
-from kernels.bilinear import FORWARD, Static, convolve
-from kernels.window import Padding, Window, operands
+from kernels.bilinear import Static, convolve
+from kernels.window import Padding, operands
 
 ALGORITHMS = ("auto", "direct", "gemm", "winograd", "fft")
 
@@ -35,15 +35,18 @@ def conv(
       groups: channels are convolved in this many separate groups.
       flip: False is cross-correlation, as in JAX and PyTorch; True is convolution in the
         mathematical sense, as in Flux, which turns the kernel by 180 degrees.
-      algo: "direct" (the compiler's own convolution), "gemm" (a matrix product over patches), or
-        "auto". "winograd" and "fft" are reserved names.
+      algo: how every pass is computed. "direct": the compiler's own convolution, which on an
+        NVIDIA GPU is cuDNN's, autotuned. "gemm": matrix products over patches. "winograd":
+        minimal filtering, for 3x3 kernels without strides or dilation; differs from the others by
+        about ten times float32's rounding. "fft": products of spectra. "auto" chooses for each
+        pass by a measured table (kernels/xla/conv.py); `kernels.explain` tells its choice.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
-      [N, H', W', out] of x's dtype.
+      [N, H', W', out] of x's dtype; float16 and bfloat16 are accumulated in float32.
 
     Raises:
-      ValueError, TypeError: arguments that do not fit each other.
+      ValueError: arguments that do not fit each other.
       NotImplementedError: the algorithm or implementation asked for cannot do the call.
 
     Differentiable in reverse mode, to any order.
@@ -53,16 +56,4 @@ def conv(
     x, w, window = operands("conv", x, w, strides, padding, dilation, groups)
     if flip:
         w = jnp.flip(w, (0, 1))
-    if algo == "auto":
-        algo = choose_algorithm(window)
-    return convolve("conv", FORWARD, implementation, Static(window, algo), x, w)
-
-
-def choose_algorithm(window: Window) -> str:
-    """A dense 1x1 convolution is one matrix product, which XLA runs faster than a convolution.
-
-    On 2 CPU cores, EfficientNet-Lite0's forward pass (batch 32, 224x224, float32) took 0.69 of the
-    time on jax 0.10.2 and 0.82 on 0.12.0 that it took with `algo="direct"` for its 1x1 layers.
-    """
-    pointwise = window.kernel == (1, 1) and window.groups == 1
-    return "gemm" if pointwise else "direct"
+    return convolve("conv", implementation, Static(window, algo), x, w)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels import dispatch
-from kernels.bilinear import FORWARD, Static, convolve
+from kernels.bilinear import Static, convolve
 from kernels.window import Padding, operands
 
 
@@ -36,7 +36,7 @@ def depthwise_conv(
       [N, H', W', C·m] of x's dtype; float16 and bfloat16 are accumulated in float32.
 
     Raises:
-      ValueError, TypeError: arguments that do not fit each other.
+      ValueError: arguments that do not fit each other.
       NotImplementedError: the implementation asked for cannot do the call.
 
     Differentiable in reverse mode, to any order.
@@ -44,4 +44,4 @@ def depthwise_conv(
     x, w, window = operands("depthwise_conv", x, w, strides, padding, dilation, groups=None)
     if flip:
         w = jnp.flip(w, (0, 1))
-    return convolve("depthwise_conv", FORWARD, implementation, Static(window), x, w)
+    return convolve("depthwise_conv", implementation, Static(window), x, w)

@@ -16,7 +16,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.extend
 from jax import lax
+from jax.interpreters import batching, mlir
 
 Requested = str | Sequence[str] | None
 
@@ -28,15 +30,18 @@ class Implementation:
     Args:
       name: what a caller writes as `implementation=`.
       passes: the operator's passes by name, each a pure function `pass_(static, *arrays)`.
-      platforms: the platforms ("cpu", "cuda", …) that it is the default on; empty for all.
+      platforms: the platforms ("cpu", "cuda", …) that it runs on; empty for all.
       refuses: called as `refuses(static, *arrays)`; the reason why this call cannot be done, or
         None where it can.
+      describe: called as `describe(step, static, *arrays)`; what `explain` adds on how this
+        implementation does the pass.
     """
 
     name: str
     passes: Mapping[str, Callable[..., Any]]
     platforms: tuple[str, ...] = ()
     refuses: Callable[..., str | None] = lambda static, *arrays: None
+    describe: Callable[..., str | None] = lambda step, static, *arrays: None
 
 
 class Choice(NamedTuple):
@@ -73,19 +78,24 @@ def run(op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
 
     Raises:
       ValueError: an unknown name.
-      NotImplementedError: nothing that was requested can do this call; the message says why.
+      NotImplementedError: nothing that was requested can do this call, or (when it is lowered)
+        runs on this platform; the message says why.
     """
-    branches, choices = _choose(op, step, requested, static, *arrays)
+    branches, reason = _choose(op, requested, static, *arrays)
     for trace in _trace:
-        trace.extend(choices)
-    jitted = {
+        for platform, chosen in branches.items():
+            details = filter(None, (reason, chosen.describe(step, static, *arrays)))
+            trace.append(Choice(op, step, platform, chosen.name, "; ".join(details)))
+    passes: dict[str, Callable[..., Any]] = {
         platform: functools.partial(_jitted(implementation.passes[step]), static)
         for platform, implementation in branches.items()
     }
-    default = jitted.pop("any")
-    if not jitted:
+    if "any" not in passes:
+        passes["any"] = _lacking(op, branches, next(iter(passes.values())))
+    default = passes.pop("any")
+    if not passes:
         return default(*arrays)
-    return lax.platform_dependent(*arrays, default=default, **jitted)
+    return lax.platform_dependent(*arrays, default=default, **passes)
 
 
 @functools.cache
@@ -95,8 +105,9 @@ def _jitted(pass_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _choose(
-    op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
-) -> tuple[dict[str, Implementation], list[Choice]]:
+    op: str, requested: Requested, static: Hashable, *arrays: Any
+) -> tuple[dict[str, Implementation], str]:
+    """The implementation for each platform ("any": for those not named), and why."""
     known = _registry[op]
     if requested is None:
         names = list(reversed(known))
@@ -108,24 +119,45 @@ def _choose(
     refusals = {name: known[name].refuses(static, *arrays) for name in names}
     able = [known[name] for name in names if refusals[name] is None]
     told = [f"{name}: {why}" for name, why in refusals.items() if why is not None]
-    branches: dict[str, Implementation] = {}
-    if requested is not None and able:
-        branches["any"] = able[0]
-        reason = "requested"
-    else:
-        reason = "the default" if len(known) > 1 else "the only implementation"
-        for implementation in able:
-            for platform in implementation.platforms or ("any",):
-                branches.setdefault(platform, implementation)
-    if "any" not in branches:
+    if not able:
         raise NotImplementedError(
             f"{op}: no implementation can do this call ({'; '.join(told) or 'none was named'})"
         )
-    reason = "; ".join([reason, *told])
-    return branches, [
-        Choice(op, step, platform, implementation.name, reason)
-        for platform, implementation in branches.items()
-    ]
+    branches: dict[str, Implementation] = {}
+    for implementation in able:
+        for platform in implementation.platforms or ("any",):
+            branches.setdefault(platform, implementation)
+    if requested is not None:
+        reason = "requested"
+    else:
+        reason = "the default" if len(known) > 1 else "the only implementation"
+    return branches, "; ".join([reason, *told])
+
+
+# The identity, but lowering it raises: it stands before what a platform cannot run.
+_only_p = jax.extend.core.Primitive("only_on_other_platforms")
+_only_p.def_abstract_eval(lambda x, *, message: x)
+batching.defvectorized(_only_p)
+
+
+def _raise_when_lowered(context: Any, x: Any, *, message: str) -> Any:
+    raise NotImplementedError(f"{message}, not on {', '.join(context.module_context.platforms)}")
+
+
+mlir.register_lowering(_only_p, _raise_when_lowered)
+
+
+def _lacking(
+    op: str, branches: Mapping[str, Implementation], pass_: Callable[..., Any]
+) -> Callable[..., Any]:
+    """The branch for all other platforms: of the same type as `pass_`, and an error to lower."""
+    names = ", ".join(sorted({repr(chosen.name) for chosen in branches.values()}))
+    message = f"{op}: implementation {names} runs on {', '.join(branches)} only"
+
+    def lacking(first: Any, *others: Any) -> Any:
+        return pass_(_only_p.bind(first, message=message), *others)
+
+    return lacking
 
 
 @contextlib.contextmanager
@@ -148,6 +180,8 @@ def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
     Returns:
       A `Choice` for each pass and platform, in the order of the calls.
     """
+    if hasattr(op, "lower"):  # jax refuses to trace a jit with compiler options inside another
+        op = getattr(op, "__wrapped__", op)
     with tracing() as choices:
         arrays, rebuild = _split((args, kwargs))
 

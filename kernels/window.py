@@ -16,10 +16,12 @@ Padding = str | int | Sequence[Sequence[int]]
 class Window:
     """One convolution's geometry, all of it known before any value is: hashable, static under jit.
 
-    Every pair is (height, width). `size` is the input's, `kernel` the kernel's.
+    Every pair is (height, width). `size` is the input's and `channels` the number of its channels,
+    `kernel` is the kernel's size.
     """
 
     size: Pair
+    channels: int
     kernel: Pair
     strides: Pair
     padding: tuple[Pair, Pair]
@@ -36,6 +38,11 @@ class Window:
             )
         )
         return h, w
+
+    def padded(self, bottom: int) -> "Window":
+        """The same window with that many more rows of zeros below the input."""
+        (top, low), sides = self.padding
+        return dataclasses.replace(self, padding=((top, low + bottom), sides))
 
 
 class Operands(NamedTuple):
@@ -60,12 +67,12 @@ def operands(
     `groups=None` means depthwise: as many groups as input channels.
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
-    if x.ndim != 4 or x.shape[3] == 0:
-        raise ValueError(f"{op}: x must be [N, H, W, C], got shape {x.shape}")
-    if w.ndim != 4:
-        raise ValueError(f"{op}: w must be [kh, kw, in, out], got shape {w.shape}")
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{op}: x must be [N, H, W, C], none of them 0, got shape {x.shape}")
+    if w.ndim != 4 or 0 in w.shape:
+        raise ValueError(f"{op}: w must be [kh, kw, in, out], none of them 0, got shape {w.shape}")
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != w.dtype:
-        raise TypeError(
+        raise ValueError(
             f"{op}: x and w must share one floating-point dtype, got {x.dtype} and {w.dtype}"
         )
     channels = x.shape[3]
@@ -78,7 +85,7 @@ def operands(
             f"{op}: x of shape {x.shape} in {groups} group(s) takes a kernel with "
             f"{channels / groups:g} input channel(s), got w of shape {w.shape}"
         )
-    if outputs % groups or outputs == 0:
+    if outputs % groups:
         raise ValueError(
             f"{op}: the output channels of w, shape {w.shape}, must be a multiple of the "
             f"{groups} group(s)"
@@ -87,7 +94,7 @@ def operands(
     stride = _pair(op, "strides", strides)
     dilations = _pair(op, "dilation", dilation)
     pads = _padding(op, padding, size, kernel, stride, dilations)
-    window = Window(size, kernel, stride, pads, dilations, groups)
+    window = Window(size, channels, kernel, stride, pads, dilations, groups)
     if min(window.out) < 1:
         raise ValueError(
             f"{op}: a {kh}x{kw} kernel with dilation {dilations} does not fit into x of shape "

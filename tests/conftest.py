@@ -1,10 +1,16 @@
 """What all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import zoo
+
+settings.register_profile("quick", max_examples=25)
+settings.register_profile("thorough", max_examples=300)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 ROOT = Path(__file__).parent.parent
 

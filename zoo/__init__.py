@@ -8,6 +8,7 @@ lite = zoo.trained(zoo.EfficientNetLite0)      # with its ImageNet weights
 lite.classify("cat.jpg")                       # [(label, probability), …]
 """
 
+from kernels import compiler_options, jit
 from zoo._parts import __version__
 from zoo.features import features
 from zoo.fuse import fuse
@@ -34,8 +35,10 @@ __all__ = [
     "Trained",
     "UnknownModelError",
     "__version__",
+    "compiler_options",
     "features",
     "fuse",
+    "jit",
     "list_models",
     "trained",
 ]

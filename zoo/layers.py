@@ -104,9 +104,9 @@ class BatchNorm(nn.Module):
                 for old, now in ((mean, now_mean), (var, now_var)):
                     old.value = self.momentum * old.value + (1 - self.momentum) * now
             return y
-        factor = scale * jax.lax.rsqrt(var.value + self.eps)
-        shifted = kernels.bias_act(x * factor, bias - mean.value * factor, self.act)
-        return shifted.astype(self.dtype)
+        return kernels.batch_norm_inference(
+            x, scale, bias, mean.value, var.value, eps=self.eps, act=self.act
+        )
 
 
 class ConvNorm(nn.Module):

@@ -1,7 +1,5 @@
 """Batch normalisation by XLA."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -59,7 +57,8 @@ def backward(
     dbias, dscale = dz.sum(axis=axes), (dz * xhat).sum(axis=axes)
     dxhat = dz * scale
     dx = inv * (dxhat - _average(static, dxhat) - xhat * _average(static, dxhat * xhat))
-    dmean, dvar, count = _total(static, dmean, dvar, jnp.asarray(wx.size // wx.shape[-1]))
+    count = wx.size // wx.shape[-1] * _devices(static)
+    dmean, dvar = _total(static, x, dmean), _total(static, x, dvar)
     dx = dx + (dmean + 2 * dvar * (wx - mean)) / count
     dresidual = None if residual is None else dz.astype(residual.dtype)
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
@@ -75,9 +74,23 @@ def _average(static: Static, x: jax.Array) -> jax.Array:
     return mean if static.axis_name is None else lax.pmean(mean, static.axis_name)
 
 
-def _total(static: Static, *values: jax.Array) -> Any:
-    """Sums over the devices of `axis_name`."""
-    return values if static.axis_name is None else lax.psum(values, static.axis_name)
+def _devices(static: Static) -> int:
+    return 1 if static.axis_name is None else lax.axis_size(static.axis_name)
+
+
+def _total(static: Static, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """Sums a cotangent of the statistics over the devices of `axis_name`.
+
+    Where types tell what varies (`jax.shard_map`), the statistics do not, and their cotangent is
+    the whole already.
+    """
+    axes = () if static.axis_name is None else static.axis_name
+    axes = (axes,) if isinstance(axes, str) else axes
+    varying = (
+        jax.typeof(x).manual_axis_type.varying - jax.typeof(cotangent).manual_axis_type.varying
+    )
+    axes = tuple(axis for axis in axes if axis not in varying)
+    return lax.psum(cotangent, axes) if axes else cotangent
 
 
 IMPLEMENTATION = dispatch.Implementation("xla", {"forward": forward, "backward": backward})

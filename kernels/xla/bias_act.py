@@ -8,24 +8,41 @@ from kernels.xla.linear import wide
 
 
 def forward(
-    static: Static, x: jax.Array, bias: jax.Array, residual: jax.Array | None
+    static: Static,
+    x: jax.Array,
+    scale: jax.Array | None,
+    bias: jax.Array,
+    residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """→ y = act(z) and z = x + bias + residual, both like x."""
+    """→ y = act(z) and z = x · scale + bias + residual, both like x."""
     dtype = wide(x.dtype)
-    z = x.astype(dtype) + bias.astype(dtype)
+    z = x.astype(dtype)
+    if scale is not None:
+        z = z * scale.astype(dtype)
+    z = z + bias.astype(dtype)
     if residual is not None:
         z = z + residual.astype(dtype)
     return activations.ACTIVATIONS[static.act].value(z).astype(x.dtype), z.astype(x.dtype)
 
 
 def backward(
-    static: Static, kept: jax.Array, bias: jax.Array, dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """→ dx (which is the residual's gradient too) and dbias; `kept` is y or z."""
+    static: Static,
+    kept: jax.Array,
+    x: jax.Array | None,
+    scale: jax.Array | None,
+    bias: jax.Array,
+    dy: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
+    """→ dz (the residual's gradient), dx, dscale and dbias; `kept` is y or z."""
     dtype = wide(dy.dtype)
     dz = dy.astype(dtype) * activations.slope(static.act, kept.astype(dtype))
-    dbias = dz.sum(axis=tuple(range(dz.ndim - 1)))
-    return dz.astype(dy.dtype), dbias.astype(bias.dtype)
+    axes = tuple(range(dz.ndim - 1))
+    dbias = dz.sum(axis=axes).astype(bias.dtype)
+    rounded = dz.astype(dy.dtype)
+    if x is None or scale is None:
+        return rounded, rounded, None, dbias
+    dscale = (dz * x.astype(dtype)).sum(axis=axes).astype(scale.dtype)
+    return rounded, (dz * scale.astype(dtype)).astype(dy.dtype), dscale, dbias
 
 
 IMPLEMENTATION = dispatch.Implementation("xla", {"forward": forward, "backward": backward})

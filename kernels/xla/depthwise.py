@@ -9,35 +9,94 @@ they stay [N, H, W, C]. The sums broadcast over whatever follows the two spatial
 """
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from kernels import dispatch
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from kernels.sharding import alike
 from kernels.window import Pair
 from kernels.xla import linear
 
 # A kernel with more rows than this is walked row by row at run time: unrolling all of its taps
 # would make a computation that takes XLA minutes to compile.
 UNROLLED_ROWS = 9
+# The same for the products in one step of the weight gradient.
+UNROLLED_PRODUCTS = 112
 
 
-def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+# Rows and images are counted by unsigned integers: a signed index that is only known at run time
+# would be wrapped where negative, for each slice anew.
+Index = Any
+
+Correlate = Callable[[jax.Array, jax.Array, Pair, tuple[Pair, Pair], Pair, jnp.dtype], jax.Array]
+
+
+def correlate(
+    x: jax.Array,
+    taps: jax.Array,
+    strides: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    dtype: jnp.dtype,
+) -> jax.Array:
+    """Sum over taps [kh, kw, …] of shifted, strided slices of x [N, H, W, …] times the tap."""
+    x, taps = _pad(x, padding), taps.astype(dtype)
+    (kh, kw), (sh, sw), (dh, dw) = taps.shape[:2], strides, dilation
+    # From the first row or column that a tap reads to the last.
+    height, width = (
+        (n - (k - 1) * d - 1) // s * s + 1
+        for n, k, d, s in zip(x.shape[1:3], (kh, kw), dilation, strides, strict=True)
+    )
+    n, channels = x.shape[0], x.shape[3:]
+
+    def add_row(total: jax.Array, row: Index, tap_row: Index) -> jax.Array:
+        for j in range(kw):
+            place = (_index(0), row, _index(j * dw), *[_index(0)] * len(channels))
+            strip = lax.dynamic_slice(x, place, (n, height, width, *channels))[:, ::sh, ::sw]
+            place = (tap_row, _index(j), *[_index(0)] * (taps.ndim - 2))
+            tap = lax.dynamic_slice(taps, place, (1, 1, *taps.shape[2:]))[0, 0]
+            total += strip.astype(dtype) * tap
+        return total
+
+    def step(_: int, state: Any) -> Any:
+        total, row, tap_row = state
+        return add_row(total, row, tap_row), row + _index(dh), tap_row + _index(1)
+
+    ho, wo = (height - 1) // sh + 1, (width - 1) // sw + 1
+    shape = (n, ho, wo, *jnp.broadcast_shapes(channels, taps.shape[2:]))
+    total = _varying(jnp.zeros(shape, dtype), x)
+    if kh > UNROLLED_ROWS:
+        zero = _varying(_index(0), x)
+        return lax.fori_loop(0, kh, step, (total, zero, zero))[0]
+    for i in range(kh):
+        total = add_row(total, _index(i * dh), _index(i))
+    return total
+
+
+def forward(
+    static: Static, x: jax.Array, w: jax.Array, correlate: Correlate = correlate
+) -> jax.Array:
     """(x, w) → y."""
     window, m = static.window, _multiplier(static, w.shape[3])
     if m > 1:
         x = x[..., None]
-    y = _correlate(
+    y = correlate(
         x, _taps(w, m), window.strides, window.padding, window.dilation, linear.wide(x.dtype)
     )
     return y.astype(x.dtype).reshape(*y.shape[:3], w.shape[3])
 
 
-def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
+def input_grad(
+    static: Static, dy: jax.Array, w: jax.Array, correlate: Correlate = correlate
+) -> jax.Array:
     """(dy, w) → dx, by sub-pixel phases.
 
     With stride s, dx[s·q + r] takes only the taps i with (r + padding − i·dilation) divisible by
@@ -58,7 +117,7 @@ def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
         if row_taps is None or col_taps is None:
             return jnp.zeros((dy.shape[0], qh, qw, *dy.shape[3:]), dtype)
         part = jnp.flip(taps[row_taps, col_taps], (0, 1))
-        return _correlate(dy, part, (1, 1), (row_pads, col_pads), (row_step, col_step), dtype)
+        return correlate(dy, part, (1, 1), (row_pads, col_pads), (row_step, col_step), dtype)
 
     grid = [[phase(r, c) for c in range(sw)] for r in range(sh)]
     dx = _interleave([_interleave(line, axis=2) for line in grid], axis=1)
@@ -71,80 +130,76 @@ def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
 def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) → dw, walking the rows of dy.
 
-    Each row of dy multiplies the strips of x under it into accumulators of one row's size, one a
-    tap, which stay in the cache; only at the end are they summed along the row.
+    A few rows of dy at a time multiply the strips of x under them into accumulators of one row's
+    size, one a tap, which stay in the cache; only at the end are they summed along the row.
+
+    The loop runs over the images of each lane, and all lanes advance together: one that is sharded
+    over devices has a lane on each, so that no image leaves its device.
     """
     window, m = static.window, _multiplier(static, dy.shape[3])
     (kh, kw), (ho, wo) = window.kernel, window.out
     (sh, sw), (dh, dw) = window.strides, window.dilation
     dtype = linear.wide(x.dtype)
-    if dy.size == 0:
-        return jnp.zeros((kh, kw, 1, dy.shape[3]), x.dtype)
     x = _pad(x, window.padding)
     if m > 1:
         x, dy = x[..., None], dy.reshape(*dy.shape[:3], window.groups, m)
+    lanes = math.gcd(x.shape[0], jax.device_count("cpu"))
+    images = x.shape[0] // lanes
+    x, dy = (a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy))
+    shape = (lanes, wo, *jnp.broadcast_shapes(x.shape[4:], dy.shape[4:]))
 
-    def walk(kernel_rows: Sequence[int | jax.Array]) -> jax.Array:
+    def walk(rows: range, top: Index, kernel_rows: int, sums: list[jax.Array]) -> Any:
+        """Adds what some rows of dy (its step: so many at a time) make of x from row `top` on."""
+        above, below = _index(rows.start), top + _index(rows.start * sh)
+
+        def add(_: int, state: Any) -> Any:
+            image, over_row, under_row, sums = state
+            sums = list(sums)
+            for tap, (i, j) in enumerate(itertools.product(range(kernel_rows), range(kw))):
+                for r in range(rows.step):
+                    over = _strip(dy, image, over_row + _index(r), 0, wo)
+                    row = under_row + _index(r * sh + i * dh)
+                    under = _strip(x, image, row, j * dw, (wo - 1) * sw + 1)[:, ::sw]
+                    sums[tap] += under.astype(dtype) * over.astype(dtype)
+            over_row += _index(rows.step)
+            done = over_row >= _index(rows.stop)
+            return (
+                image + done.astype(image.dtype),
+                jnp.where(done, above, over_row),
+                jnp.where(done, below, under_row + _index(rows.step * sh)),
+                sums,
+            )
+
+        start = (*(_varying(row, x) for row in (_index(0), above, below)), sums)
+        return lax.fori_loop(0, images * len(rows), add, start)[3]
+
+    def taps(top: Index, kernel_rows: int) -> jax.Array:
         """The gradients of some rows of the kernel, [rows, kw, …]."""
-
-        def add(t: jax.Array, sums: list[jax.Array]) -> list[jax.Array]:
-            image, r = t // ho, t % ho
-            over = _row(dy, image, r).astype(dtype)
-            under = [_row(x, image, r * sh + i * dh).astype(dtype) for i in kernel_rows]
-            strips = [
-                lax.slice_in_dim(row, j * dw, j * dw + (wo - 1) * sw + 1, sw)
-                for row in under
-                for j in range(kw)
-            ]
-            return [total + strip * over for total, strip in zip(sums, strips, strict=True)]
-
-        zeros = [jnp.zeros(dy.shape[2:], dtype)] * (len(kernel_rows) * kw)
-        sums = jnp.stack(lax.fori_loop(0, dy.shape[0] * ho, add, zeros))
-        return sums.sum(axis=1).reshape(len(kernel_rows), kw, *sums.shape[2:])
+        sums = [_varying(jnp.zeros(shape, dtype), x)] * (kernel_rows * kw)
+        at_once = _rows_at_once(ho, len(sums))
+        whole = ho // at_once * at_once
+        for rows in (range(0, whole, at_once), range(whole, ho)):
+            if rows:
+                sums = walk(rows, top, kernel_rows, sums)
+        return jnp.stack(sums).sum(axis=(1, 2)).reshape(kernel_rows, kw, *shape[2:])
 
     if kh > UNROLLED_ROWS:
-        taps = lax.map(lambda i: walk([i])[0], jnp.arange(kh))
+        tops = jnp.arange(kh, dtype=jnp.uint32) * _index(dh)
+        gradient = lax.map(lambda top: taps(top, 1)[0], tops)
     else:
-        taps = walk(range(kh))
-    return taps.reshape(kh, kw, 1, window.groups * m).astype(x.dtype)
+        gradient = taps(_index(0), kh)
+    return gradient.reshape(kh, kw, 1, window.groups * m).astype(x.dtype)
 
 
-def _correlate(
-    x: jax.Array,
-    taps: jax.Array,
-    strides: Pair,
-    padding: tuple[Pair, Pair],
-    dilation: Pair,
-    dtype: jnp.dtype,
-) -> jax.Array:
-    """Sum over taps [kh, kw, …] of shifted, strided slices of x [N, H, W, …] times the tap."""
-    x, taps = _pad(x, padding), taps.astype(dtype)
-    (kh, kw), (sh, sw), (dh, dw) = taps.shape[:2], strides, dilation
-    # From the first row or column that a tap reads to the last.
-    height, width = (
-        (n - (k - 1) * d - 1) // s * s + 1
-        for n, k, d, s in zip(x.shape[1:3], (kh, kw), dilation, strides, strict=True)
-    )
+def _rows_at_once(rows: int, taps: int) -> int:
+    """How many rows of dy one step of the walk takes: up to 7, and few where taps are many.
 
-    def add_row(i: int | jax.Array, total: jax.Array) -> jax.Array:
-        if isinstance(i, int):
-            band = lax.slice_in_dim(x, i * dh, i * dh + height, sh, axis=1)
-            row = lax.index_in_dim(taps, i, keepdims=False)
-        else:
-            band = lax.dynamic_slice_in_dim(x, i * dh, height, axis=1)[:, ::sh]
-            row = lax.dynamic_index_in_dim(taps, i, keepdims=False)
-        for j in range(kw):
-            strip = lax.slice_in_dim(band, j * dw, j * dw + width, sw, axis=2)
-            total += strip.astype(dtype) * lax.index_in_dim(row, j, keepdims=False)
-        return total
-
-    ho, wo = (height - 1) // sh + 1, (width - 1) // sw + 1
-    total = jnp.zeros(
-        (x.shape[0], ho, wo, *jnp.broadcast_shapes(x.shape[3:], taps.shape[2:])), dtype
-    )
-    if kh > UNROLLED_ROWS:
-        return lax.fori_loop(0, kh, add_row, total)
-    return functools.reduce(lambda total, i: add_row(i, total), range(kh), total)
+    More of them make fewer and longer steps, but each is unrolled for each tap. A divisor of
+    the number of rows leaves none over.
+    """
+    most = max(1, min(rows, UNROLLED_PRODUCTS // taps))
+    fitting = (r for r in (4, 5, 6, 7, 3, 2) if r <= most and rows % r == 0)
+    return next(fitting, min(most, 4))
 
 
 def _phase(static: Static, axis: int, r: int) -> tuple[slice | None, Pair, int]:
@@ -193,31 +248,46 @@ def _pad(x: jax.Array, padding: tuple[Pair, Pair]) -> jax.Array:
     return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), config))
 
 
-def _row(x: jax.Array, image: jax.Array, row: int | jax.Array) -> jax.Array:
-    """x[image, row] as one dynamic slice."""
-    zero = (0,) * (x.ndim - 2)
-    return lax.dynamic_slice(x, (image, row, *zero), (1, 1, *x.shape[2:]))[0, 0]
+def _index(value: int) -> Index:
+    return np.uint32(value)
 
 
-def _on_cpu(
-    fast: Callable[..., jax.Array], usual: Callable[..., jax.Array]
-) -> Callable[..., jax.Array]:
-    def pass_(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+def _strip(x: jax.Array, image: Index, row: Index, start: int, width: int) -> jax.Array:
+    """x[:, image, row, start : start + width] of every lane.
+
+    Each strip is a slice of its own, at one use: XLA's CPU compiler vectorises a product of
+    slices, but computes a slice that several products share anew for each element.
+    """
+    zero = _index(0)
+    channels = x.shape[4:]
+    place = (zero, image, row, _index(start), *[zero] * len(channels))
+    return lax.dynamic_slice(x, place, (x.shape[0], 1, 1, width, *channels))[:, 0, 0]
+
+
+def _varying(start: Any, like: jax.Array) -> jax.Array:
+    """What a loop starts from, varying over the mesh axes of what the loop adds to it."""
+    return alike(jnp.asarray(start), like)[0]
+
+
+ON_CPU: dict[str, linear.Forward] = {
+    FORWARD: forward,
+    INPUT_GRAD: input_grad,
+    WEIGHT_GRAD: weight_grad,
+}
+
+
+def _pass(step: str, usual: linear.Forward) -> linear.Forward:
+    def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
         return lax.platform_dependent(
             a,
             b,
-            cpu=lambda a, b: fast(static, a, b),
-            default=lambda a, b: usual(static, a, b),
+            cpu=functools.partial(ON_CPU[step], static),
+            default=functools.partial(usual, static),
         )
 
-    return pass_
+    return run
 
 
 IMPLEMENTATION = dispatch.Implementation(
-    "xla",
-    {
-        FORWARD: _on_cpu(forward, linear.direct),
-        INPUT_GRAD: _on_cpu(input_grad, lambda *a: linear.input_grad(linear.direct, *a)),
-        WEIGHT_GRAD: _on_cpu(weight_grad, lambda *a: linear.weight_grad(linear.direct, *a)),
-    },
+    "xla", {step: _pass(step, usual) for step, usual in linear.DIRECT.items()}
 )

@@ -1,11 +1,12 @@
-"""What the convolutions share: gradients of a linear map, and the precision of a sum."""
+"""What the convolutions share: the transpose of a linear map, and the precision of a sum."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from kernels.bilinear import Static
+from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
@@ -16,19 +17,39 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
 Forward = Callable[[Static, jax.Array, jax.Array], jax.Array]
 
 
+def transposed(
+    f: Callable[[jax.Array], jax.Array], shape: Sequence[int], cotangent: jax.Array
+) -> jax.Array:
+    """Applies the transpose of f, a linear map of arrays of that shape and of cotangent's dtype."""
+    kind = jax.typeof(cotangent)
+    argument = jax.ShapeDtypeStruct(
+        tuple(shape), cotangent.dtype, manual_axis_type=kind.manual_axis_type
+    )
+    return jax.linear_transpose(f, argument)(cotangent)[0]
+
+
 def input_grad(forward: Forward, static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Gets dx by transposing `forward`, which is linear in x."""
-    channels = w.shape[2] * static.window.groups
-    x = jax.ShapeDtypeStruct((dy.shape[0], *static.window.size, channels), dy.dtype)
-    return jax.linear_transpose(lambda x: forward(static, x, w), x)(dy)[0]
+    window = static.window
+    shape = (dy.shape[0], *window.size, w.shape[2] * window.groups)
+    return transposed(lambda x: forward(static, x, w), shape, dy)
 
 
 def weight_grad(forward: Forward, static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     """Gets dw by transposing `forward`, which is linear in w."""
     window = static.window
     shape = (*window.kernel, x.shape[3] // window.groups, dy.shape[3])
-    w = jax.ShapeDtypeStruct(shape, dy.dtype)
-    return jax.linear_transpose(lambda w: forward(static, x, w), w)(dy)[0]
+    return transposed(lambda w: forward(static, x, w), shape, dy)
+
+
+def accumulating(pass_: Forward) -> Forward:
+    """The pass on float32 or better, rounded once at the end: for compilers that would not."""
+
+    def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+        dtype = wide(a.dtype)
+        return pass_(static, a.astype(dtype), b.astype(dtype)).astype(a.dtype)
+
+    return run
 
 
 def direct(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -43,3 +64,10 @@ def direct(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
         feature_group_count=window.groups,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+DIRECT: Mapping[str, Forward] = {
+    FORWARD: direct,
+    INPUT_GRAD: functools.partial(input_grad, direct),
+    WEIGHT_GRAD: functools.partial(weight_grad, direct),
+}

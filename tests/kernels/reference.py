@@ -28,3 +28,20 @@ def convolution(x, w, dy, strides, padding, dilation, groups):
     height, width = x.shape[1:3]
     grad_x = grad_x[:, top : top + height, left : left + width]
     return y.reshape(*y.shape[:3], -1), grad_x.reshape(x.shape), grad_w.reshape(kh, kw, c, out)
+
+
+def explicit(padding, x_shape, w_shape, geometry):
+    """((top, bottom), (left, right)) of any form of padding, by TensorFlow's definition of SAME."""
+    if padding == "VALID":
+        return ((0, 0), (0, 0))
+    if isinstance(padding, int):
+        return ((padding, padding),) * 2
+    if padding != "SAME":
+        return padding
+    sides = []
+    for n, k, s, d in zip(
+        x_shape[1:3], w_shape[:2], geometry["strides"], geometry["dilation"], strict=True
+    ):
+        total = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        sides.append((total // 2, total - total // 2))
+    return tuple(sides)

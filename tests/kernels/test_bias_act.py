@@ -86,8 +86,10 @@ def test_numpys_arrays_are_welcome():
     ("arguments", "options", "error", "words"),
     [
         ((X, BIAS, "rely"), {}, ValueError, "act must be one of .*'rely'"),
-        ((X, BIAS[:2]), {}, ValueError, r"bias must have shape \(3,\).*got \(2,\)"),
-        ((X.astype(int), BIAS), {}, TypeError, "floating point.*int32"),
+        ((X, BIAS[:2]), {}, ValueError, r"bias must be .* shape \(3,\).*float32\[2\]"),
+        ((X.astype(int), BIAS), {}, ValueError, "floating point.*int32"),
+        ((X[:0], BIAS), {}, ValueError, r"not empty, got float32\[0, 5"),
+        ((X, BIAS.astype(int)), {}, ValueError, "bias must be floating point.*int32"),
         ((X, BIAS), {"residual": RESIDUAL[:1]}, ValueError, r"residual must be like x.*1, 5"),
     ],
 )

@@ -1,0 +1,54 @@
+"""Operands whose types carry a sharding: inside `jax.shard_map`, and on a mesh of explicit axes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+
+def alike(*arrays: jax.Array | None) -> Any:
+    """Makes all arrays vary over every manual axis (of `jax.shard_map`) that one varies over.
+
+    `custom_vjp` wants a cotangent of its primal's type, and a gradient of replicated weights
+    varies with the data. So weights are cast to varying beforehand; the cast's own gradient is
+    the sum over devices. Outside `shard_map` nothing happens.
+    """
+    axes = [jax.typeof(a).manual_axis_type.varying if a is not None else set() for a in arrays]
+    every = set[Any]().union(*axes)
+    return tuple(
+        a
+        if a is None or not every - set(own)
+        else lax.pcast(a, tuple(every - set(own)), to="varying")
+        for a, own in zip(arrays, axes, strict=True)
+    )
+
+
+def automatic(
+    call: Callable[..., jax.Array], spec: tuple[Any, ...], *arrays: jax.Array
+) -> jax.Array:
+    """call(*arrays); on a mesh of explicit axes the compiler shards what is inside.
+
+    Args:
+      spec: the mesh axes of each axis of the result there; a mesh axis counts once.
+    """
+    mesh = jax.typeof(arrays[0]).sharding.mesh
+    if AxisType.Explicit not in mesh.axis_types:
+        return call(*arrays)
+    once = [None if axis in spec[:i] else axis for i, axis in enumerate(spec)]
+    sharding = NamedSharding(mesh, PartitionSpec(*once))
+    return jax.sharding.auto_axes(call, out_sharding=sharding)(*arrays)
+
+
+def spec(array: jax.Array) -> tuple[Any, ...]:
+    """The mesh axes that each axis of an array is sharded over, where its type knows."""
+    own = tuple(jax.typeof(array).sharding.spec)
+    return own + (None,) * (array.ndim - len(own))
+
+
+def like(gradient: jax.Array, primal: jax.Array) -> jax.Array:
+    """A gradient laid out over a mesh of explicit axes as its primal is."""
+    if spec(gradient) == spec(primal):
+        return gradient
+    return jax.sharding.reshard(gradient, jax.typeof(primal).sharding)

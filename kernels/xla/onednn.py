@@ -1,0 +1,68 @@
+"""Depthwise convolution by oneDNN, which XLA calls on a CPU where a compiler option lets it.
+
+The same library as PyTorch's. It serves ordinary convolutions, so the input gradient is written as
+one: of dy with the turned kernel, or for strides as one for each of the sub-pixel phases. Weight
+gradients it does not serve: those stay sums of shifted products.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kernels import compiler, dispatch
+from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from kernels.window import Pair
+from kernels.xla import depthwise
+
+
+def _correlate(
+    x: jax.Array,
+    taps: jax.Array,
+    strides: Pair,
+    padding: tuple[Pair, Pair],
+    dilation: Pair,
+    dtype: jnp.dtype,
+) -> jax.Array:
+    """As depthwise.correlate, as one ordinary convolution.
+
+    The barrier keeps XLA from writing a turned kernel as a property of the convolution, which
+    then would not be oneDNN's; nor are negative paddings, so they are cut off beforehand.
+    """
+    sides = [(0, 0), *padding, (0, 0)]
+    cut = [(min(low, 0), min(high, 0), 0) for low, high in sides]
+    x = lax.pad(x, jnp.zeros((), x.dtype), cut)
+    return lax.conv_general_dilated(
+        x,
+        lax.optimization_barrier(taps[:, :, None]),
+        strides,
+        [(max(low, 0), max(high, 0)) for low, high in padding],
+        rhs_dilation=dilation,
+        feature_group_count=x.shape[3],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def refuses(static: Static, *arrays: jax.Array) -> str | None:
+    """Why the call cannot be done, or None."""
+    a, b = arrays
+    if not compiler.onednn():
+        return "needs the compiler option that kernels.jit sets, and jaxlib 0.11 or later"
+    if a.dtype != jnp.float32:
+        return f"takes float32, got {a.dtype}"
+    if max(a.shape[3], b.shape[3]) != static.window.channels:
+        return "takes no channel multiplier"
+    return None
+
+
+IMPLEMENTATION = dispatch.Implementation(
+    "onednn",
+    {
+        FORWARD: functools.partial(depthwise.forward, correlate=_correlate),
+        INPUT_GRAD: functools.partial(depthwise.input_grad, correlate=_correlate),
+        WEIGHT_GRAD: depthwise.weight_grad,
+    },
+    platforms=("cpu",),
+    refuses=refuses,
+)

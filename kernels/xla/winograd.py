@@ -1,0 +1,75 @@
+"""Dense 3x3 convolution by Winograd's minimal filtering (Lavin and Gray 2016, arXiv 1509.09308).
+
+F(4x4, 3x3): each tile of 4x4 outputs comes from 6x6 inputs by 36 products instead of 144. The
+gradients are products of the same transforms, transposed, and save as much.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from kernels.bilinear import Static
+from kernels.xla import linear
+
+TAPS, TILE = 3, 4
+PATCH = TILE + TAPS - 1
+
+# Where the polynomials are evaluated, infinity besides: the choice that loses least accuracy
+# (Barabasz et al. 2020, arXiv 1803.10986).
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+
+
+def _values(count: int) -> np.ndarray:
+    """A polynomial's values at the points and at infinity, from its `count` coefficients."""
+    infinity = np.eye(1, count, count - 1)
+    return np.concatenate([np.array(POINTS)[:, None] ** np.arange(count), infinity])
+
+
+# Y = OUTPUTS [(KERNEL g KERNELᵀ) ⊙ (INPUTS d INPUTSᵀ)] OUTPUTSᵀ: Toom and Cook's product of
+# polynomials, transposed to give a correlation.
+OUTPUTS, KERNEL, INPUTS = _values(TILE).T, _values(TAPS), np.linalg.inv(_values(PATCH)).T
+
+
+def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+    """(x, w) → y."""
+    (ho, wo), padding = static.window.out, static.window.padding
+    dtype = linear.wide(x.dtype)
+    outputs, kernel, inputs = (jnp.asarray(m, dtype) for m in (OUTPUTS, KERNEL, INPUTS))
+    rows, columns = -(-ho // TILE), -(-wo // TILE)
+    pads = [
+        (low, tiles * TILE + TAPS - 1 - size - low, 0)
+        for (low, _), size, tiles in zip(padding, static.window.size, (rows, columns), strict=True)
+    ]
+    none = (0, 0, 0)
+    padded = lax.pad(x.astype(dtype), jnp.zeros((), dtype), (none, *pads, none))
+    patches = _patches(_patches(padded, 1, rows), 3, columns)  # [N, rows, 6, columns, 6, C]
+    values = jnp.einsum("ai,nhiwjc,bj->abnhwc", inputs, patches, inputs)
+    taps = jnp.einsum("ai,ijco,bj->abco", kernel, w.astype(dtype), kernel)
+    products = jnp.einsum("abnhwc,abco->abnhwo", values, taps)
+    y = jnp.einsum("ia,abnhwo,jb->nhiwjo", outputs, products, outputs)
+    y = y.reshape(x.shape[0], rows * TILE, columns * TILE, w.shape[3])
+    return y[:, :ho, :wo].astype(x.dtype)
+
+
+def _patches(x: jax.Array, axis: int, tiles: int) -> jax.Array:
+    """Cuts an axis into overlapping patches, [..., tiles, 6, ...]."""
+    shifts = [lax.slice_in_dim(x, i, i + (tiles - 1) * TILE + 1, TILE, axis) for i in range(PATCH)]
+    return jnp.stack(shifts, axis + 1)
+
+
+input_grad = functools.partial(linear.input_grad, forward)
+weight_grad = functools.partial(linear.weight_grad, forward)
+
+
+def refuses(static: Static) -> str | None:
+    """Why the call cannot be done, or None."""
+    window = static.window
+    if window.kernel == (TAPS, TAPS) and window.strides == window.dilation == (1, 1):
+        return None
+    return (
+        f"winograd takes a 3x3 kernel with strides and dilation of 1, got {window.kernel[0]}x"
+        f"{window.kernel[1]}, {window.strides} and {window.dilation}"
+    )
