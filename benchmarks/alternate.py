@@ -1,8 +1,8 @@
 """Timing several programs in turn, so that a machine's drift falls on all of them alike.
 
 Each candidate is a process of its own (two frameworks' thread pools in one would fight), possibly
-under another Python. It makes ready, prints "ready" and its versions as JSON, and then, for each
-line it reads, does its work once and prints the seconds that it took.
+under another Python. It prints "ready" and its versions as JSON, and then answers each line with
+seconds: "prepare JOB" makes a job ready and warms it up, "go" does one round of it.
 """
 
 import json
@@ -12,9 +12,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+# Seconds that one measurement lasts at least: a shorter round is repeated, and its mean taken.
+SHORTEST = 0.005
 
 
 class Timing(NamedTuple):
@@ -26,39 +29,58 @@ class Timing(NamedTuple):
     versions: dict[str, str]
 
 
-def serve(work: Callable[[], Any], versions: Mapping[str, str], warm_up: int = 3) -> None:
-    """The candidate's side. `work` does one round and returns when all of it is done."""
-    for _ in range(warm_up):
-        work()
+def serve(
+    prepare: Callable[[str], Callable[[], Any]], versions: Mapping[str, str], warm_up: int = 3
+) -> None:
+    """The candidate's side.
+
+    Args:
+      prepare: makes a job's work; each call of the work does one round, and returns when all of
+        it is done.
+      versions: what runs here.
+      warm_up: how many rounds are not timed.
+    """
     print(json.dumps({"ready": dict(versions)}), flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        work()
-        print(time.perf_counter() - start, flush=True)
+    work: Callable[[], Any]
+    for line in sys.stdin:
+        if line.startswith("prepare "):
+            work = prepare(line.removeprefix("prepare ").rstrip("\n"))
+            seconds = min(_seconds(work, 1) for _ in range(warm_up))
+            repeats = max(1, round(SHORTEST / seconds))
+            print(seconds, flush=True)
+        else:
+            print(_seconds(work, repeats), flush=True)
 
 
-def compare(candidates: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Timing]:
-    """Starts each candidate's command, and times all of them in turn, `rounds` times."""
+def compare(
+    candidates: Mapping[str, Sequence[str]],
+    rounds: int,
+    jobs: Sequence[str] = ("",),
+    longest: float = 30.0,
+) -> Iterator[dict[str, Timing]]:
+    """Starts each candidate's command, and times all of them in turn, `rounds` times for each job.
+
+    A job that would take longer than `longest` seconds in all gets fewer rounds, at least 3.
+    """
     processes = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name, command in candidates.items()
     }
     try:
         versions = {name: json.loads(_line(name, p))["ready"] for name, p in processes.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in processes}
-        for _ in range(rounds):
-            for name, process in processes.items():
-                assert process.stdin is not None
-                process.stdin.write("go\n")
-                process.stdin.flush()
-                seconds[name].append(float(_line(name, process)))
+        for job in jobs:
+            once = sum(_ask(name, p, f"prepare {job}") for name, p in processes.items())
+            seconds: dict[str, list[float]] = {name: [] for name in processes}
+            for _ in range(min(rounds, max(3, int(longest / once)))):
+                for name, process in processes.items():
+                    seconds[name].append(_ask(name, process, "go"))
+            yield {
+                name: Timing(statistics.median(each), *_quartiles(each), versions[name])
+                for name, each in seconds.items()
+            }
     finally:
         for process in processes.values():
             process.kill()
-    return {
-        name: Timing(statistics.median(each), *_quartiles(each), versions[name])
-        for name, each in seconds.items()
-    }
 
 
 def device() -> str:
@@ -71,6 +93,20 @@ def device() -> str:
         if line.startswith("model name")
     ]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
+
+
+def _seconds(work: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    return (time.perf_counter() - start) / repeats
+
+
+def _ask(name: str, process: "subprocess.Popen[str]", request: str) -> float:
+    assert process.stdin is not None
+    process.stdin.write(request + "\n")
+    process.stdin.flush()
+    return float(_line(name, process))
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:

@@ -43,7 +43,7 @@ def ours(batch: int) -> None:
     trained = zoo.trained(zoo.EfficientNetLite0)
     x = jax.device_put(photos(batch))
     alternate.serve(
-        lambda: trained.probabilities(x).block_until_ready(),
+        lambda job: lambda: trained.probabilities(x).block_until_ready(),
         {"jax": jax.__version__, "python": sys.version.split()[0]},
     )
 
@@ -62,7 +62,7 @@ def pytorch(batch: int, channels_last: bool) -> None:
     x = torch.from_numpy(photos(batch)).permute(0, 3, 1, 2).contiguous(memory_format=layout)
     with torch.inference_mode():
         alternate.serve(
-            lambda: model(x).softmax(1),
+            lambda job: lambda: model(x).softmax(1),
             {"torch": torch.__version__, "python": sys.version.split()[0]},
         )
 
@@ -81,7 +81,8 @@ def throughput(jax_python: str, rounds: int) -> dict[str, alternate.Timing]:
         for name in WORKERS
         for python in [jax_python if name == "jax-zoo" else sys.executable]
     }
-    return alternate.compare(commands, rounds)
+    (timings,) = alternate.compare(commands, rounds)
+    return timings
 
 
 def starts(jax_python: str, rounds: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Dense convolution in the frequency domain (Mathieu et al. 2014, arXiv 1312.5851).
 
 Every pair of channels costs one product a frequency, whatever the size of the kernel: for large
-kernels on large images.
+kernels on large images. XLA does not partition transforms: a batch that plain jit shards over
+devices is gathered for them (inside `jax.shard_map` it is not).
 """
 
 import functools

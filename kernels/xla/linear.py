@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from kernels.sharding import alike
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
@@ -20,12 +21,13 @@ Forward = Callable[[Static, jax.Array, jax.Array], jax.Array]
 def transposed(
     f: Callable[[jax.Array], jax.Array], shape: Sequence[int], cotangent: jax.Array
 ) -> jax.Array:
-    """Applies the transpose of f, a linear map of arrays of that shape and of cotangent's dtype."""
-    kind = jax.typeof(cotangent)
-    argument = jax.ShapeDtypeStruct(
-        tuple(shape), cotangent.dtype, manual_axis_type=kind.manual_axis_type
-    )
-    return jax.linear_transpose(f, argument)(cotangent)[0]
+    """Applies the transpose of f, a linear map of arrays of that shape and of cotangent's dtype.
+
+    By `jax.vjp` at zeros, whose forward part nothing uses: `jax.linear_transpose` does not take
+    operands that vary over the devices of `jax.shard_map`.
+    """
+    zeros = alike(jnp.zeros(tuple(shape), cotangent.dtype), cotangent)[0]
+    return jax.vjp(f, zeros)[1](cotangent)[0]
 
 
 def input_grad(forward: Forward, static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:

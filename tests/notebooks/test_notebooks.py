@@ -32,6 +32,14 @@ def test_quickstart():
     assert accuracy >= 80  # chance is 33
 
 
+def test_operators():
+    text = outputs("operators.ipynb")
+    assert "every pass is faster: True" in text
+    assert text.count("image/png") == 2  # the measurements on the oldest and the newest jax
+    assert "gemm on a CPU" in text
+    assert "gradients of both orders agree" in text
+
+
 def test_every_notebook_is_tested():
-    known = {"quickstart.ipynb"}
+    known = {"operators.ipynb", "quickstart.ipynb"}
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == known

@@ -1,0 +1,143 @@
+"""Gradients of every operator with a batch sharded over 8 devices, against one device.
+
+    python -m tests.kernels.eight_devices jit|explicit|shard_map     (with 8 devices)
+
+On a mesh of automatic or explicit axes the compiled program is read too: it may sum gradients over
+the devices, but must not gather an activation. The one exception is algo="fft", which says so: XLA
+does not partition transforms.
+"""
+
+import functools
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import kernels
+
+BATCH = 16
+rng = np.random.default_rng(0)
+
+
+def array(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+# Name → operator, its batched operand, its weights.
+X, CHANNELS = (BATCH, 11, 10, 8), array(8)
+CASES = {
+    "depthwise": (kernels.depthwise_conv, array(*X), [array(3, 3, 1, 8)]),
+    "depthwise, strides": (
+        functools.partial(kernels.depthwise_conv, strides=2),
+        array(*X),
+        [array(5, 5, 1, 16)],
+    ),
+    "depthwise, large": (kernels.depthwise_conv, array(*X), [array(11, 11, 1, 8)]),
+    "conv, direct": (
+        functools.partial(kernels.conv, algo="direct", strides=2),
+        array(*X),
+        [array(3, 3, 8, 6)],
+    ),
+    "conv, gemm": (
+        functools.partial(kernels.conv, algo="gemm"),
+        array(*X),
+        [array(3, 3, 8, 6)],
+    ),
+    "conv, winograd": (
+        functools.partial(kernels.conv, algo="winograd"),
+        array(*X),
+        [array(3, 3, 8, 6)],
+    ),
+    "conv, fft": (functools.partial(kernels.conv, algo="fft"), array(*X), [array(3, 3, 8, 6)]),
+    "conv, 1x1": (kernels.conv, array(*X), [array(1, 1, 8, 6)]),
+    "conv, groups": (functools.partial(kernels.conv, groups=2), array(*X), [array(3, 3, 4, 6)]),
+    "bias_act": (functools.partial(kernels.bias_act, act="silu"), array(*X), [CHANNELS]),
+    "batch_norm_inference": (
+        functools.partial(kernels.batch_norm_inference, act="relu"),
+        array(*X),
+        [CHANNELS, CHANNELS, CHANNELS, CHANNELS**2],
+    ),
+    "batch_norm": (
+        lambda x, *w, **axis: kernels.batch_norm(x, *w, act="relu", **axis),
+        array(*X),
+        [CHANNELS, CHANNELS],
+    ),
+}
+
+
+def loss(op, x, weights, **options):
+    """A sum over examples of something that every output counts in, statistics included."""
+    out = op(x, *weights, **options)
+    y, *statistics = out if isinstance(out, tuple) else (out,)
+    return (jnp.sin(y) * y).sum() + sum(BATCH * (a**2).sum() for a in statistics)
+
+
+def activations_gathered(text, x):
+    """The collectives of a compiled program that yield more than a tenth of an activation."""
+    found = re.findall(r"= (?:\()?\w+\[([\d,]*)\][^=]*? ((?:all-gather|all-to-all)\S*)\(", text)
+    return [f"{op} of [{dims}]" for dims, op in found if product(dims) > x.size / 10]
+
+
+def product(dims):
+    return int(np.prod([int(n) for n in dims.split(",") if n]))
+
+
+def gradients(op):
+    return jax.value_and_grad(functools.partial(loss, op), argnums=(0, 1))
+
+
+def on_mesh(kind, name, op, x, weights):
+    """Plain jit, the batch sharded by its placement alone."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+        weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
+        compiled = jax.jit(gradients(op)).lower(x, weights).compile()
+        result = compiled(x, weights)
+    assert result[1][0].sharding.spec[0] == "data", result[1][0].sharding
+    gathered = activations_gathered(compiled.as_text(), x)
+    assert bool(gathered) == (name == "conv, fft"), gathered
+    return result
+
+
+def in_shard_map(name, op, x, weights):
+    """Each device its own examples; the gradients of the weights are summed by shard_map."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    data, none = PartitionSpec("data"), PartitionSpec()
+    axis = {"axis_name": "data"} if name == "batch_norm" else {}
+
+    def local(x, weights):
+        out = op(x, *weights, **axis)
+        y, *statistics = out if isinstance(out, tuple) else (out,)
+        whole = sum(BATCH * (a**2).sum() for a in statistics)  # the same on every device
+        return jax.lax.psum((jnp.sin(y) * y).sum(), "data") + whole
+
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(data, none), out_specs=none)
+    return jax.jit(jax.value_and_grad(mapped, argnums=(0, 1)))(x, weights)
+
+
+RUNS = {
+    "jit": functools.partial(on_mesh, AxisType.Auto),
+    "explicit": functools.partial(on_mesh, AxisType.Explicit),
+    "shard_map": in_shard_map,
+}
+
+
+def main():
+    (check,) = sys.argv[1:]
+    assert jax.device_count() == 8
+    for name, (op, x, weights) in CASES.items():
+        print(name, flush=True)
+        want = jax.jit(gradients(op))(x, weights)
+        got = RUNS[check](name, op, x, weights)
+        for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            scale = np.abs(b).max()
+            np.testing.assert_allclose(np.asarray(a) / scale, np.asarray(b) / scale, atol=2e-5)
+    print(f"{check}: all operators agree")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Compiler options, and the operators that count on them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+from kernels import compiler
+from tests.kernels.cases import draw
+from tests.kernels.test_convolutions import check
+
+X, W = jnp.ones((2, 9, 8, 4)), jnp.ones((3, 3, 1, 4))
+HAS_ONEDNN = jax.__version_info__ >= compiler.ONEDNN_SINCE
+
+
+def implementations(op, *arrays):
+    return {choice.implementation for choice in kernels.explain(op, *arrays)}
+
+
+def test_the_options_are_this_jaxlibs():
+    options = kernels.compiler_options("cpu")
+    assert jax.jit(lambda x: x + 1, compiler_options=options)(1.0) == 2.0
+    assert (compiler.ONEDNN in options) == HAS_ONEDNN
+    assert kernels.compiler_options("gpu") == {}
+
+
+def test_jit_is_jaxs():
+    f = kernels.jit(lambda x, power: x**power, static_argnames="power", donate_argnums=())
+    assert f(3.0, power=2) == 9.0
+    assert "multiply" in f.lower(jnp.ones(3), power=2).as_text()
+
+
+def test_other_options_may_be_added():
+    with pytest.raises(Exception, match="no_such_option"):
+        kernels.jit(lambda x: x, compiler_options={"no_such_option": True})(1.0)
+
+
+def test_jit_inside_jit_is_refused_by_jax():
+    inner = kernels.jit(lambda x: x)
+    with pytest.raises(ValueError, match="top-level"):
+        jax.jit(lambda x: inner(x))(1.0)
+
+
+def test_operators_count_on_the_options_only_where_they_hold():
+    f = kernels.jit(kernels.depthwise_conv)
+    assert implementations(f, X, W) == ({"onednn", "xla"} if HAS_ONEDNN else {"xla"})
+    assert implementations(kernels.depthwise_conv, X, W) == {"xla"}
+    # What is cached for one is not used for the other.
+    with_options = f.lower(X, W).as_text()
+    without = jax.jit(kernels.depthwise_conv).lower(X, W).as_text()
+    assert ("stablehlo.convolution" in with_options) == HAS_ONEDNN
+    assert "stablehlo.convolution" not in without
+
+
+def test_asked_for_by_name_where_it_cannot_be():
+    with pytest.raises(NotImplementedError, match="onednn: needs the compiler option"):
+        kernels.depthwise_conv(X, W, implementation="onednn")
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="oneDNN's convolutions came with jaxlib 0.11")
+class TestOneDNN:
+    @pytest.mark.parametrize(
+        ("kernel", "strides", "dilation", "padding"),
+        [
+            ((3, 3), (1, 1), (1, 1), ((1, 1), (1, 1))),
+            ((3, 2), (2, 3), (1, 1), ((0, 2), (1, 0))),
+            ((5, 1), (3, 1), (2, 3), ((3, 3), (0, 0))),
+            ((2, 4), (3, 2), (3, 2), ((3, 1), (2, 3))),
+        ],
+    )
+    def test_all_passes(self, kernel, strides, dilation, padding):
+        geometry = {"strides": strides, "dilation": dilation, "padding": padding}
+        x, w = draw((2, 11, 10, 5), "float32"), draw((*kernel, 1, 5), "float32")
+        op = functools.partial(kernels.depthwise_conv, implementation="onednn")
+        check(op, x, w, geometry, groups=5, jit=kernels.jit)
+
+    def test_what_it_does_not_take_is_left_to_xla(self):
+        for x, w in ((X, jnp.ones((3, 3, 1, 8))), (X.astype("bfloat16"), W.astype("bfloat16"))):
+            assert implementations(kernels.jit(kernels.depthwise_conv), x, w) == {"xla"}
+
+    def test_both_gradients_are_convolutions_of_its_kind(self):
+        """A turned kernel must not become a property of the convolution."""
+        f = kernels.jit(jax.grad(lambda x: kernels.depthwise_conv(x, W).sum()))
+        text = f.lower(jnp.asarray(np.ones((2, 28, 28, 4), np.float32))).compile().as_text()
+        assert "onednn" in text
+        assert "rhs_reversal" not in text

@@ -1,0 +1,29 @@
+"""Operators on 8 devices, which XLA simulates on the host in a process of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CHECKS = ("explicit", "jit", "shard_map")
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_on_eight_devices(check, root):
+    """Runs tests/kernels/eight_devices.py: the number of devices is fixed when jax starts."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.kernels.eight_devices", check],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{check}: all operators agree" in done.stdout
