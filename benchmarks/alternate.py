@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# Seconds of rest before a measurement: a thread pool spins for a while after its last work, and
+# would take a core from the next candidate's.
+PAUSE = 0.1
 # Seconds that one measurement lasts at least: a shorter round is repeated, and its mean taken.
 SHORTEST = 0.005
 
@@ -49,6 +52,8 @@ def serve(
             repeats = max(1, round(SHORTEST / seconds))
             print(seconds, flush=True)
         else:
+            time.sleep(PAUSE)
+            work()  # fetches its data into the cache again
             print(_seconds(work, repeats), flush=True)
 
 
