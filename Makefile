@@ -9,13 +9,16 @@ PYTEST := $(BIN)/python -m pytest
 # Which extras an environment has is remembered by empty files in it.
 installed = $(VENV)/.installed-$(1)
 
-.PHONY: demo test test-peers test-notebooks test-gpu lint format bench clean
+.PHONY: demo test test-sampled test-peers test-notebooks test-gpu lint format bench clean
 
 demo: $(call installed,base)
 	$(BIN)/zoo classify examples/cat.jpg
 
 test: $(call installed,test)
 	$(PYTEST) -m "not (peer or notebook or gpu)"
+
+test-sampled: $(call installed,test)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m sampled
 
 test-peers: $(call installed,test) $(call installed,peers)
 	$(PYTEST) -m peer
@@ -37,6 +40,7 @@ format: $(call installed,dev)
 
 bench: $(call installed,peers)
 	$(BIN)/python -m benchmarks.classify
+	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

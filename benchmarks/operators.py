@@ -3,8 +3,8 @@
     python -m benchmarks.operators [--peers lax,torch] [--json FILE] [--plot FILE.png]
 
 PyTorch (channels_last) needs the extra `peers`. `--jax-python` runs all of jax under another
-environment's Python. `--options` compiles ours with `kernels.jit`. `--algorithms` compares the
-algorithms of dense convolution with each other instead. The limit of a pass is the larger of its
+environment's Python. `--options` compiles ours with `kernels.jit`, too. `--algorithms direct,gemm`
+compares algorithms of dense convolution with each other instead (winograd: `--only 3x3,`). The limit of a pass is the larger of its
 bytes over the bandwidth of a copy and its operations over the rate of a matrix product, both
 measured in the same run; what stays in a cache can beat it.
 """
@@ -121,8 +121,7 @@ CASES = (
     ),
 )
 COPY, PRODUCT = "copy", "product"
-# Floats; rows and columns. Arrays beyond 32 MiB would time the first touch of their pages, too.
-COPIED, MULTIPLIED = 2**22, 1536
+COPIED, MULTIPLIED = 2**24, 1536  # floats; rows and columns
 
 
 def arrays(case: Case) -> list[np.ndarray]:
@@ -139,7 +138,8 @@ def jax_worker(kind: str) -> None:
 
     import kernels
 
-    jit = kernels.jit if kind == "ours, options" else jax.jit
+    kind, _, options = kind.partition(", ")
+    jit = kernels.jit if options else jax.jit
 
     def operator(case: Case) -> Callable[..., Any]:
         pads = [(case.kernel // 2, case.kernel // 2)] * 2
@@ -154,7 +154,7 @@ def jax_worker(kind: str) -> None:
             )
         if case.op == "depthwise":
             return lambda x, w: kernels.depthwise_conv(x, w, strides=case.strides, padding=pads)
-        algo = kind if kind in ALGORITHMS else "auto"
+        algo = "auto" if kind == "ours" else kind
         return lambda x, w: kernels.conv(x, w, strides=case.strides, padding=pads, algo=algo)
 
     def pointwise(case: Case) -> Callable[..., Any]:
@@ -175,8 +175,15 @@ def jax_worker(kind: str) -> None:
         if job in (COPY, PRODUCT):
             size = COPIED if job == COPY else (MULTIPLIED, MULTIPLIED)
             a = jax.device_put(np.random.default_rng(0).normal(size=size).astype(np.float32))
-            f = jax.jit(jnp.negative if job == COPY else lambda a: a @ a)
-            return lambda: f(a).block_until_ready()
+            if job == PRODUCT:
+                product = jax.jit(lambda a: a @ a)
+                return lambda: product(a).block_until_ready()
+            copy, place = jax.jit(jnp.negative, donate_argnums=0), [a]
+
+            def again() -> None:  # in place: fresh memory would cost the first touch of its pages
+                place[0] = copy(place[0]).block_until_ready()
+
+            return again
         case, pass_ = _find(job)
         x, w, dy = (jax.device_put(a) for a in arrays(case))
         op = operator(case) if case.kernel else pointwise(case)
@@ -244,15 +251,11 @@ def _find(job: str) -> tuple[Case, str]:
     return CASES[int(number)], pass_
 
 
-ALGORITHMS = ("direct", "gemm", "winograd", "fft")
-
-
 def candidates(options: argparse.Namespace) -> dict[str, list[str]]:
     """Name → command of each process."""
-    if options.algorithms:
-        names = ["auto", *ALGORITHMS]
-    else:
-        names = ["ours", *(["ours, options"] if options.options else [])]
+    own = options.algorithms.split(",") if options.algorithms else ["ours"]
+    names = [name + with_ for with_ in ("", ", options")[: 1 + options.options] for name in own]
+    if not options.algorithms:
         names += [peer for peer in options.peers.split(",") if peer]
     pythons = {name: sys.executable if name == "torch" else options.jax_python for name in names}
     return {name: [pythons[name], "-m", "benchmarks.operators", "--worker", name] for name in names}
@@ -263,14 +266,14 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     chosen = [
         (i, case)
         for i, case in enumerate(CASES)
-        if options.only in f"{case.op} {case}"
-        and (
-            not options.algorithms or (case.op == "conv" and case.kernel == 3)
-        )
+        if options.only in f"{case.op} {case}" and (not options.algorithms or case.op == "conv")
     ]
     jobs = [(case, pass_, f"{i} {pass_}") for i, case in chosen for pass_ in case.passes]
     timings = alternate.compare(
-        candidates(options), options.rounds, [COPY, PRODUCT, *(job for _, _, job in jobs)]
+        candidates(options),
+        options.rounds,
+        [COPY, PRODUCT, *(job for _, _, job in jobs)],
+        longest=12,
     )
     first = next(iter(candidates(options)))
     bandwidth = 8 * COPIED / next(timings)[first].median
@@ -350,7 +353,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--peers", default="lax", help="of lax and torch, joined by a comma")
     parser.add_argument("--options", action="store_true", help="ours with compiler options, too")
-    parser.add_argument("--algorithms", action="store_true", help="compare our algorithms instead")
+    parser.add_argument("--algorithms", help="compare these instead, joined by a comma")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--jax-python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=11)

@@ -38,7 +38,7 @@ def batch_norm(
     Args:
       x: [..., C], floating point.
       scale, bias: [C].
-      eps: added to the variance.
+      eps: added to the variance, at least 0.
       act: an activation's name, as for `bias_act`.
       residual: like x, added before the activation.
       axis_name: mapped axis or axes, such as `vmap`'s, to take the statistics over as well.
@@ -52,6 +52,7 @@ def batch_norm(
       ValueError: arguments that do not fit each other.
       NotImplementedError: the implementation asked for cannot do the call.
     """
+    _check_eps(OP, eps)
     x, scale, bias, residual = check(OP, x, act, residual, scale=scale, bias=bias)
     if x.ndim < 2:
         raise ValueError(f"{OP}: x must be [..., C] with something to average, got {x.shape}")
@@ -81,7 +82,7 @@ def batch_norm_inference(
     Args:
       x: [..., C], floating point.
       scale, bias, mean, var: [C].
-      eps: added to the variance.
+      eps: added to the variance, at least 0.
       act: an activation's name, as for `bias_act`.
       residual: like x, added before the activation.
       implementation: of "bias_act"; None chooses by platform, a name is strict, a sequence is
@@ -95,10 +96,16 @@ def batch_norm_inference(
       NotImplementedError: the implementation asked for cannot do the call.
     """
     op = "batch_norm_inference"
+    _check_eps(op, eps)
     vectors = {"scale": scale, "bias": bias, "mean": mean, "var": var}
     x, scale, bias, mean, var, residual = check(op, x, act, residual, **vectors)
     factor = scale * jax.lax.rsqrt(var + eps)
     return scale_bias_act(op, x, factor, bias - mean * factor, act, residual, implementation)
+
+
+def _check_eps(op: str, eps: float) -> None:
+    if not eps >= 0:  # not a number, too
+        raise ValueError(f"{op}: eps must be at least 0, got {eps!r}")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

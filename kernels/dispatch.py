@@ -111,8 +111,14 @@ def _choose(
     known = _registry[op]
     if requested is None:
         names = list(reversed(known))
+    elif isinstance(requested, str):
+        names = [requested]
+    elif isinstance(requested, Sequence):
+        names = list(requested)
     else:
-        names = [requested] if isinstance(requested, str) else list(requested)
+        raise ValueError(
+            f"{op}: implementation must be None, a name or a sequence of names, got {requested!r}"
+        )
     for name in names:
         if name not in known:
             raise ValueError(f"{op}: unknown implementation {name!r}; known: {', '.join(known)}")

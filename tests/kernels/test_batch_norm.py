@@ -84,9 +84,34 @@ def test_bfloat16_has_float32_statistics():
         ((X[0, 0, 0], SCALE, BIAS), {}, ValueError, r"something to average.*\(3,\)"),
         ((X.astype(int), SCALE, BIAS), {}, ValueError, "floating point.*int32"),
         ((X, SCALE, BIAS), {"act": "?"}, ValueError, "act must be one of"),
+        ((X, SCALE, BIAS), {"eps": -1e-3}, ValueError, "eps must be at least 0, got -0.001"),
+        ((X[:0], SCALE, BIAS), {}, ValueError, r"not empty, got float32\[0, 5"),
         ((X, SCALE, BIAS), {"residual": X[0]}, ValueError, "residual must be like x"),
     ],
 )
 def test_bad_arguments_are_named(arguments, options, error, words):
     with pytest.raises(error, match=words):
         kernels.batch_norm(*arguments, **options)
+
+
+def test_inference_is_bias_act_of_a_scaled_input():
+    """Statistics that are given, and the gradients with respect to them too."""
+    mean, var = jnp.array([0.0, 5.0, -20.0]), jnp.array([9.0, 8.0, 10.0])
+
+    def loss(f):
+        arguments = (X, SCALE, BIAS, mean, var, RESIDUAL)
+        return jax.value_and_grad(
+            lambda *a: (f(*a) * WEIGHTS).sum(), argnums=tuple(range(len(arguments)))
+        )(*arguments)
+
+    def plain_inference(x, scale, bias, mean, var, residual):
+        return jax.nn.silu((x - mean) / jnp.sqrt(var + 1e-3) * scale + bias + residual)
+
+    got = loss(lambda *a: kernels.batch_norm_inference(*a[:5], eps=1e-3, act="silu", residual=a[5]))
+    want = loss(plain_inference)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), got, want)
+
+
+def test_bad_arguments_of_inference_are_named():
+    with pytest.raises(ValueError, match=r"batch_norm_inference: var must be .*float32\[2\]"):
+        kernels.batch_norm_inference(X, SCALE, BIAS, BIAS, BIAS[:2])

@@ -131,6 +131,8 @@ def test_every_operator_takes_an_implementation(call):
     call(["xla"])
     with pytest.raises(ValueError, match=r"unknown implementation 'cudnn'; known: .*xla"):
         call("cudnn")
+    with pytest.raises(ValueError, match=r"implementation must be None.*got 3"):
+        call(3)
 
 
 def test_explain_tells_the_algorithm_of_each_pass():
