@@ -76,7 +76,7 @@ def compare(
         for job in jobs:
             once = sum(_ask(name, p, f"prepare {job}") for name, p in processes.items())
             seconds: dict[str, list[float]] = {name: [] for name in processes}
-            for _ in range(min(rounds, max(3, int(longest / once)))):
+            for _ in range(max(2, min(rounds, max(3, int(longest / once))))):
                 for name, process in processes.items():
                     seconds[name].append(_ask(name, process, "go"))
             yield {

@@ -4,9 +4,10 @@
 
 PyTorch (channels_last) needs the extra `peers`. `--jax-python` runs all of jax under another
 environment's Python. `--options` compiles ours with `kernels.jit`, too. `--algorithms direct,gemm`
-compares algorithms of dense convolution with each other instead (winograd: `--only 3x3,`). The limit of a pass is the larger of its
-bytes over the bandwidth of a copy and its operations over the rate of a matrix product, both
-measured in the same run; what stays in a cache can beat it.
+compares algorithms of dense convolution with each other instead (winograd: `--only 3x3,`).
+
+The limit of a pass is the larger of its bytes over the bandwidth of a copy and its operations over
+the rate of a matrix product, both measured in the same run; what stays in a cache can beat it.
 """
 
 import argparse

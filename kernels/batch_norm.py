@@ -1,13 +1,16 @@
 """Batch normalisation with activation and residual, by the batch's statistics or by given ones."""
 
 import functools
+import numbers
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from kernels import dispatch
 from kernels.bias_act import check, scale_bias_act
-from kernels.sharding import alike
+from kernels.sharding import alike, like
 
 OP = "batch_norm"
 
@@ -56,8 +59,10 @@ def batch_norm(
     x, scale, bias, residual = check(OP, x, act, residual, scale=scale, bias=bias)
     if x.ndim < 2:
         raise ValueError(f"{OP}: x must be [..., C] with something to average, got {x.shape}")
-    if isinstance(axis_name, list):
-        axis_name = tuple(axis_name)
+    names = () if axis_name is None else (axis_name,) if isinstance(axis_name, str) else axis_name
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{OP}: axis_name must be a name or names of axes, got {axis_name!r}")
+    axis_name = tuple(names) or None
     static = Static(float(eps), act, axis_name)
     return _batch_norm(static, implementation, *alike(x, scale, bias, residual))
 
@@ -98,14 +103,16 @@ def batch_norm_inference(
     op = "batch_norm_inference"
     _check_eps(op, eps)
     vectors = {"scale": scale, "bias": bias, "mean": mean, "var": var}
-    x, scale, bias, mean, var, residual = check(op, x, act, residual, **vectors)
+    x, *arrays, residual = check(op, x, act, residual, **vectors)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    scale, bias, mean, var = (array.astype(wide) for array in arrays)
     factor = scale * jax.lax.rsqrt(var + eps)
     return scale_bias_act(op, x, factor, bias - mean * factor, act, residual, implementation)
 
 
 def _check_eps(op: str, eps: float) -> None:
-    if not eps >= 0:  # not a number, too
-        raise ValueError(f"{op}: eps must be at least 0, got {eps!r}")
+    if not isinstance(eps, numbers.Real) or not float(eps) >= 0:
+        raise ValueError(f"{op}: eps must be a number of at least 0, got {eps!r}")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -133,7 +140,8 @@ def _fwd(
 
 
 def _bwd(static: Static, requested: dispatch.Requested, saved: Any, cotangents: Any) -> Any:
-    return dispatch.run(OP, "backward", requested, static, *saved, *cotangents)
+    gradients = dispatch.run(OP, "backward", requested, static, *saved, *cotangents)
+    return jax.tree.map(like, gradients, saved[: len(gradients)])
 
 
 _batch_norm.defvjp(_fwd, _bwd)

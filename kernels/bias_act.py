@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from kernels import activations, dispatch
-from kernels.sharding import alike
+from kernels.sharding import alike, like
+from kernels.window import DTYPES
 
 OP = "bias_act"
 
@@ -72,14 +73,14 @@ def check(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]
     """
     activations.check(op, act)
     x = jnp.asarray(x)
-    if x.ndim < 1 or 0 in x.shape or not jnp.issubdtype(x.dtype, jnp.floating):
+    if x.ndim < 1 or 0 in x.shape or x.dtype.name not in DTYPES:
         raise ValueError(
             f"{op}: x must be floating point, [..., C] and not empty, got {x.dtype}{list(x.shape)}"
         )
     arrays = [x]
     for name, vector in vectors.items():
         array = jnp.asarray(vector)
-        if array.shape != x.shape[-1:] or not jnp.issubdtype(array.dtype, jnp.floating):
+        if array.shape != x.shape[-1:] or array.dtype.name not in DTYPES:
             raise ValueError(
                 f"{op}: {name} must be floating point of shape {x.shape[-1:]} for x of shape "
                 f"{x.shape}, got {array.dtype}{list(array.shape)}"
@@ -126,7 +127,9 @@ def _bwd(static: Static, requested: dispatch.Requested, saved: Any, dy: jax.Arra
     dz, dx, dscale, dbias = dispatch.run(
         OP, "backward", requested, static, kept, x, scale, bias, dy
     )
-    return dx, dscale, dbias, None if residual is None else dz
+    if scale is not None:
+        dscale = like(dscale, scale)
+    return dx, dscale, like(dbias, bias), None if residual is None else dz
 
 
 _bias_act.defvjp(_fwd, _bwd)

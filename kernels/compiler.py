@@ -3,61 +3,97 @@
 import contextlib
 import functools
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 Options = Mapping[str, bool | str]
 
+YNN = "xla_cpu_experimental_ynn_fusion_type"
+# Its convolutions came with jaxlib 0.11; before, the option is known but without effect on them.
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
-# oneDNN's convolutions came with jaxlib 0.11; before, the option is known but without effect.
-ONEDNN_SINCE = (0, 11)
 
 # The options that what is being traced will be compiled with: a part of the key of jax's caches.
 _known = jax.make_user_context(default_value=())
 
 
-def compiler_options(platform: str | None = None) -> dict[str, bool | str]:
+def compiler_options(backend: str | None = None) -> dict[str, bool | str]:
     """What to give to `jax.jit(f, compiler_options=...)`, on a top-level jit only.
 
     Args:
-      platform: "cpu", "gpu" or "tpu"; None is jax's default.
+      backend: "cpu", "gpu" or "tpu"; None is jax's default.
 
     Returns:
       For a CPU, options that leave matrix products and convolutions to Eigen, and from jaxlib 0.11
-      on to oneDNN, and only reductions to YNNPACK, which is slow at the former and fast at
-      the latter. Empty elsewhere. `jit` makes use of them.
+      on (tried on Linux, x86-64) to oneDNN, and only reductions to YNNPACK, which is slow at the
+      former and fast at the latter. Empty elsewhere. `jit` makes use of them.
     """
-    if (platform or jax.default_backend()) != "cpu":
+    if (backend or jax.default_backend()) != "cpu":
         return {}
-    options: dict[str, bool | str] = {
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
-    }
-    if jax.__version_info__ >= ONEDNN_SINCE:
+    options: dict[str, bool | str] = {YNN: "LIBRARY_FUSION_TYPE_REDUCE"}
+    if has_onednn():
         options[ONEDNN] = True
     return options
 
 
-def jit(f: Callable[..., Any], **kwargs: Any) -> Any:
+def jit(f: Callable[..., Any], **kwargs: Any) -> "Program":
     """`jax.jit` with `compiler_options()`, which the operators in f then count on.
 
-    For a whole program (a model's inference, a training step) and not for a part of one: jax
-    refuses compiler options inside another jit. `jax.jit` without them works as well, and leaves
-    a CPU's depthwise convolutions to our own formulation in place of oneDNN's.
+    For a whole program: a model's inference, a training step. Inside somebody's jit, grad or vmap,
+    where jax takes no options, it is `jax.jit` without them. A depthwise convolution on a CPU is
+    then a sum of shifted products in place of oneDNN's.
 
     Args:
       f: as for `jax.jit`.
       **kwargs: as for `jax.jit`; `compiler_options` are added to ours, and win over them.
     """
-    options = {**compiler_options(), **kwargs.pop("compiler_options", {})}
+    return Program(f, kwargs)
 
-    @functools.wraps(f)
-    def known(*args: Any, **kwargs: Any) -> Any:
-        with compiled_with(options):
-            return f(*args, **kwargs)
 
-    return jax.jit(known, compiler_options=options, **kwargs)
+class Program:
+    """What `jit` returns: called, traced and lowered as what `jax.jit` returns."""
+
+    __wrapped__: Callable[..., Any]
+
+    def __init__(self, f: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+        self._f, self._kwargs = f, dict(kwargs)
+
+        @functools.wraps(f)
+        def known(*args: Any, **kwargs: Any) -> Any:
+            with compiled_with(self._options):
+                return f(*args, **kwargs)
+
+        functools.update_wrapper(self, known)
+
+    @functools.cached_property
+    def _options(self) -> Options:
+        # Not before the first call: asking for the platform starts jax's backends.
+        return {**compiler_options(), **(self._kwargs.get("compiler_options") or {})}
+
+    @functools.cached_property
+    def _whole(self) -> Any:
+        return jax.jit(self.__wrapped__, **{**self._kwargs, "compiler_options": self._options})
+
+    @functools.cached_property
+    def _part(self) -> Any:
+        return jax.jit(self._f, **{**self._kwargs, "compiler_options": None})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """f, compiled."""
+        leaves = jax.tree.leaves((args, kwargs, jnp.zeros(())))  # a jit traces constants, too
+        inside = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        return (self._part if inside else self._whole)(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `jax.jit`'s result."""
+        return self._whole.trace(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """As of `jax.jit`'s result."""
+        return self._whole.lower(*args, **kwargs)
 
 
 @contextlib.contextmanager
@@ -67,9 +103,18 @@ def compiled_with(options: Options) -> Iterator[None]:
         yield
 
 
+def optimised() -> bool:
+    """Whether what is being traced will be compiled with `compiler_options()` for a CPU."""
+    return YNN in dict(_known.value) or f"--{YNN}=" in os.environ.get("XLA_FLAGS", "")
+
+
 def onednn() -> bool:
     """Whether what is being traced will have oneDNN's convolutions on a CPU."""
-    if jax.__version_info__ < ONEDNN_SINCE:
-        return False
-    known = dict(_known.value)
-    return bool(known.get(ONEDNN, f"--{ONEDNN}=true" in os.environ.get("XLA_FLAGS", "").lower()))
+    flag = f"--{ONEDNN}=true" in os.environ.get("XLA_FLAGS", "").lower()
+    return has_onednn() and str(dict(_known.value).get(ONEDNN, flag)).lower() == "true"
+
+
+def has_onednn() -> bool:
+    """Whether this jaxlib has oneDNN's convolutions: where they were tried, that is."""
+    tried = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+    return tried and jax.__version_info__ >= (0, 11)

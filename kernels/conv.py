@@ -36,7 +36,8 @@ def conv(
       flip: False is cross-correlation, as in JAX and PyTorch; True is convolution in the
         mathematical sense, as in Flux, which turns the kernel by 180 degrees.
       algo: how every pass is computed. "direct": the compiler's own convolution, which on an
-        NVIDIA GPU is cuDNN's, autotuned. "gemm": matrix products over patches. "winograd":
+        NVIDIA GPU is cuDNN's, autotuned (a CPU's grouped convolutions are made of dense or
+        depthwise ones first). "gemm": matrix products over patches. "winograd":
         minimal filtering, for 3x3 kernels without strides or dilation; differs from the others by
         about ten times float32's rounding. "fft": products of spectra. "auto" chooses for each
         pass by a measured table (kernels/xla/conv.py); `kernels.explain` tells its choice.

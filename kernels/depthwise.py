@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kernels import dispatch
 from kernels.bilinear import Static, convolve
-from kernels.window import Padding, operands
+from kernels.window import DEPTHWISE, Padding, operands
 
 
 def depthwise_conv(
@@ -41,7 +41,7 @@ def depthwise_conv(
 
     Differentiable in reverse mode, to any order.
     """
-    x, w, window = operands("depthwise_conv", x, w, strides, padding, dilation, groups=None)
+    x, w, window = operands("depthwise_conv", x, w, strides, padding, dilation, DEPTHWISE)
     if flip:
         w = jnp.flip(w, (0, 1))
     return convolve("depthwise_conv", implementation, Static(window), x, w)

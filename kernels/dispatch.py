@@ -10,6 +10,7 @@ some platform has an implementation of its own, all of them are traced behind
 """
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend
+import numpy as np
 from jax import lax
 from jax.interpreters import batching, mlir
 
@@ -55,7 +57,9 @@ class Choice(NamedTuple):
 
 
 _registry: dict[str, dict[str, Implementation]] = {}
-_trace: list[list[Choice]] = []
+_traces: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.ContextVar(
+    "traces", default=()
+)
 
 # Part of the key of jax's caches of traces: a new value makes jax trace anew, and so choose anew.
 _fresh = jax.make_user_context(default_value=None)
@@ -82,26 +86,33 @@ def run(op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
         runs on this platform; the message says why.
     """
     branches, reason = _choose(op, requested, static, *arrays)
-    for trace in _trace:
+    for trace in _traces.get():
         for platform, chosen in branches.items():
             details = filter(None, (reason, chosen.describe(step, static, *arrays)))
             trace.append(Choice(op, step, platform, chosen.name, "; ".join(details)))
-    passes: dict[str, Callable[..., Any]] = {
-        platform: functools.partial(_jitted(implementation.passes[step]), static)
-        for platform, implementation in branches.items()
-    }
-    if "any" not in passes:
-        passes["any"] = _lacking(op, branches, next(iter(passes.values())))
-    default = passes.pop("any")
-    if not passes:
-        return default(*arrays)
-    return lax.platform_dependent(*arrays, default=default, **passes)
+    passes = {platform: chosen.passes[step] for platform, chosen in branches.items()}
+    names = ", ".join(sorted({repr(chosen.name) for chosen in branches.values()}))
+    lacking = f"{op}: implementation {names} runs on {', '.join(branches)} only"
+    return _compiled(tuple(passes.items()), static, lacking)(*arrays)
 
 
 @functools.cache
-def _jitted(pass_: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled as one unit when called eagerly; melts into the caller's computation otherwise."""
-    return jax.jit(pass_, static_argnums=0, inline=True)
+def _compiled(
+    passes: tuple[tuple[str, Callable[..., Any]], ...], static: Hashable, lacking: str
+) -> Callable[..., Any]:
+    """The pass of the platform that it is lowered for.
+
+    Called eagerly it is compiled as one unit, for the device that its arrays are on; inside a
+    caller's jit it melts into the caller's computation.
+    """
+    bound = {platform: functools.partial(pass_, static) for platform, pass_ in passes}
+
+    def call(*arrays: Any) -> Any:
+        own = dict(bound)
+        default = own.pop("any", None) or _refusing(lacking, next(iter(bound.values())))
+        return lax.platform_dependent(*arrays, default=default, **own) if own else default(*arrays)
+
+    return jax.jit(call, inline=True)
 
 
 def _choose(
@@ -153,27 +164,24 @@ def _raise_when_lowered(context: Any, x: Any, *, message: str) -> Any:
 mlir.register_lowering(_only_p, _raise_when_lowered)
 
 
-def _lacking(
-    op: str, branches: Mapping[str, Implementation], pass_: Callable[..., Any]
-) -> Callable[..., Any]:
+def _refusing(message: str, pass_: Callable[..., Any]) -> Callable[..., Any]:
     """The branch for all other platforms: of the same type as `pass_`, and an error to lower."""
-    names = ", ".join(sorted({repr(chosen.name) for chosen in branches.values()}))
-    message = f"{op}: implementation {names} runs on {', '.join(branches)} only"
 
-    def lacking(first: Any, *others: Any) -> Any:
+    def refuse(first: Any, *others: Any) -> Any:
         return pass_(_only_p.bind(first, message=message), *others)
 
-    return lacking
+    return refuse
 
 
 @contextlib.contextmanager
 def tracing() -> Iterator[list[Choice]]:
     """Collects every choice that is made inside the `with` block."""
-    _trace.append([])
+    choices: list[Choice] = []
+    token = _traces.set((*_traces.get(), choices))
     try:
-        yield _trace[-1]
+        yield choices
     finally:
-        _trace.pop()
+        _traces.reset(token)
 
 
 def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
@@ -203,7 +211,11 @@ def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
 def _split(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     """Parts a call's arrays from everything static in it (windows, names)."""
     leaves, treedef = jax.tree.flatten(tree)
-    places = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape")]
+    places = [
+        i
+        for i, leaf in enumerate(leaves)
+        if hasattr(leaf, "shape") and not isinstance(leaf, np.generic)
+    ]
 
     def rebuild(arrays: Sequence[Any]) -> Any:
         full = list(leaves)

@@ -36,7 +36,11 @@ def automatic(
     mesh = jax.typeof(arrays[0]).sharding.mesh
     if AxisType.Explicit not in mesh.axis_types:
         return call(*arrays)
-    once = [None if axis in spec[:i] else axis for i, axis in enumerate(spec)]
+    once: list[Any] = []
+    for axes in spec:
+        names = {*(axes if isinstance(axes, tuple) else (axes,))}
+        taken = {n for own in once for n in (own if isinstance(own, tuple) else (own,))}
+        once.append(None if names & taken - {None} else axes)
     sharding = NamedSharding(mesh, PartitionSpec(*once))
     return jax.sharding.auto_axes(call, out_sharding=sharding)(*arrays)
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 Pair = tuple[int, int]
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+DEPTHWISE = "depthwise"
 Padding = str | int | Sequence[Sequence[int]]
 
 
@@ -60,30 +62,33 @@ def operands(
     strides: int | Sequence[int],
     padding: Padding,
     dilation: int | Sequence[int],
-    groups: int | None,
+    groups: int | str,
 ) -> Operands:
     """Checks a convolution's arguments, and resolves its window.
 
-    `groups=None` means depthwise: as many groups as input channels.
+    `groups=DEPTHWISE` means as many groups as input channels.
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{op}: x must be [N, H, W, C], none of them 0, got shape {x.shape}")
     if w.ndim != 4 or 0 in w.shape:
         raise ValueError(f"{op}: w must be [kh, kw, in, out], none of them 0, got shape {w.shape}")
-    if not jnp.issubdtype(x.dtype, jnp.floating) or x.dtype != w.dtype:
+    if x.dtype.name not in DTYPES or x.dtype != w.dtype:
         raise ValueError(
-            f"{op}: x and w must share one floating-point dtype, got {x.dtype} and {w.dtype}"
+            f"{op}: x and w must share one dtype of {', '.join(DTYPES)}, "
+            f"got {x.dtype} and {w.dtype}"
         )
     channels = x.shape[3]
     kh, kw, inputs, outputs = w.shape
-    if groups is None:
+    if groups is DEPTHWISE:
         groups = channels
     groups = _integer(op, "groups", groups, least=1)
-    if channels % groups or inputs != channels // groups:
+    if channels % groups:
+        raise ValueError(f"{op}: groups must divide the channels of x, {x.shape}, got {groups}")
+    if inputs != channels // groups:
         raise ValueError(
             f"{op}: x of shape {x.shape} in {groups} group(s) takes a kernel with "
-            f"{channels / groups:g} input channel(s), got w of shape {w.shape}"
+            f"{channels // groups} input channel(s), got w of shape {w.shape}"
         )
     if outputs % groups:
         raise ValueError(

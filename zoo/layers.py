@@ -96,6 +96,7 @@ class BatchNorm(nn.Module):
         bias = parameter(self, "bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        x = x.astype(self.dtype)
         if train:
             y, now_mean, now_var = kernels.batch_norm(x, scale, bias, eps=self.eps, act=self.act)
             if not self.is_initializing():

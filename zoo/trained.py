@@ -8,7 +8,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -174,7 +173,7 @@ def list_models(pattern: str = "*", *, trained: bool | None = None) -> list[str]
 
 @functools.lru_cache(maxsize=64)
 def _logits(model: nn.Module) -> Callable[..., jax.Array]:
-    return _compiled(lambda variables, x: model.apply(variables, x))
+    return kernels.jit(lambda variables, x: model.apply(variables, x))
 
 
 @functools.lru_cache(maxsize=64)
@@ -183,17 +182,4 @@ def _probabilities(model: nn.Module) -> Callable[..., jax.Array]:
         logits: Any = model.apply(variables, x)
         return jax.nn.softmax(logits)
 
-    return _compiled(probabilities)
-
-
-def _compiled(f: Callable[..., Any]) -> Callable[..., jax.Array]:
-    """Compiles f with the options that make it fast, or as a part of somebody's jit without."""
-    whole, part = kernels.jit(f), jax.jit(f)
-
-    def call(variables: Any, x: ArrayLike) -> jax.Array:
-        leaves = jax.tree.leaves((variables, x, jnp.zeros(())))  # a jit traces constants, too
-        inside = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
-        result: jax.Array = (part if inside else whole)(variables, x)
-        return result
-
-    return call
+    return kernels.jit(probabilities)

@@ -16,10 +16,16 @@ def forward(
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """→ y, mean, var. Two passes for the statistics: one-pass formulas cancel far from zero."""
+    """→ y, mean, var. Two passes for the statistics: one-pass formulas cancel far from zero.
+
+    The second corrects the mean as well: a long float32 sum of large values has lost digits.
+    """
     wx = x.astype(wide(x.dtype))
     mean = _average(static, wx)
-    var = _average(static, jnp.square(wx - mean))
+    deviations = wx - mean
+    rest = _average(static, deviations)
+    var = jnp.maximum(_average(static, jnp.square(deviations)) - jnp.square(rest), 0)
+    mean = mean + rest
     z = _normalised(static, wx, mean, var) * scale + bias
     if residual is not None:
         z = z + residual.astype(z.dtype)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 
-from kernels import dispatch
+from kernels import compiler, dispatch
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
 from kernels.window import Window
 from kernels.xla import depthwise, fft, gemm, groups, linear, winograd
@@ -17,43 +17,64 @@ Passes = Mapping[str, linear.Forward]
 
 
 class Row(NamedTuple):
-    """One line of the table: the algorithm for windows of at most so many taps and outputs."""
+    """One line of the table.
 
-    platform: str
+    Args:
+      steps: the passes it is for.
+      algo: the algorithm that they take
+      taps: … for kernels of at least and at most so many taps,
+      outputs: … and at most so many rows times columns of outputs,
+      before: … with an older jax than this,
+      optimised: … compiled with or without `compiler_options`; None for both.
+    """
+
     steps: tuple[str, ...]
-    taps: float
-    outputs: float
     algo: str
+    taps: tuple[float, float]
+    outputs: float = math.inf
+    before: tuple[float, ...] = (math.inf,)
+    optimised: bool | None = None
 
 
-# The first row that fits decides; where none fits, "direct" does.
-# Measured on 2 cores of an AMD EPYC with jax 0.10.2 and 0.12.0 on the convolutions of ResNet-50
-# (float32, batch 4; `python -m benchmarks.operators --algorithms`), milliseconds on 0.12.0,
-# direct → gemm: weight gradient of 1x1 64→256 at 56² 24.8 → 8.1, of 3x3 256 at 14² 30.3 → 18.9,
-# of 7x7 3→64 at 224² 26.0 → 17.8; input gradient of 3x3 512 at 7² 28.4 → 8.7, of 3x3 256 at 14²
-# 14.6 → 8.9, but of 3x3 64 at 56² 10.7 → 12.8. Winograd and FFT won nowhere: XLA makes several
-# passes over memory of their transforms.
-TABLE = (
-    Row("cpu", (FORWARD, INPUT_GRAD, WEIGHT_GRAD), taps=1, outputs=math.inf, algo="gemm"),
-    Row("cpu", (WEIGHT_GRAD,), taps=121, outputs=math.inf, algo="gemm"),
-    Row("cpu", (INPUT_GRAD,), taps=9, outputs=196, algo="gemm"),
-)
+# For each platform; the first row that fits decides, and where none fits, "direct" does.
+#
+# Measured on 2 cores of an AMD EPYC with jax 0.10.2 and 0.12.0 on the convolutions of ResNet-50, by
+# `python -m benchmarks.operators --algorithms direct,gemm --options` (float32, batch 4). In
+# milliseconds, direct → gemm on 0.10.2; on 0.12.0; on 0.12.0 with `compiler_options`:
+#   1x1 64→256, 56², weight gradient   29.9 →  4.6   15.3 →  5.2   12.8 →  4.5
+#                    forward            4.8 →  3.7    2.6 →  3.9    2.6 →  3.7
+#                    input gradient     5.2 →  2.8    2.7 →  3.0    2.9 →  3.7
+#   3x3 512, 7²,     forward           13.3 →  5.6    9.2 →  5.8   10.5 → 11.1
+#                    input gradient    12.3 →  6.4   14.1 →  9.9   14.4 →  6.3
+#                    weight gradient   18.1 → 11.4    9.6 →  8.5    7.9 → 10.7
+#   3x3 256, 14²,    forward            7.9 → 10.0    6.1 → 10.2    8.7 →  5.9
+#                    input gradient     8.6 →  5.8    6.9 →  9.5    5.5 →  6.2
+#                    weight gradient   15.3 → 10.5   11.9 →  9.0    7.4 → 13.7
+#   3x3 128, 28²,    weight gradient   12.6 → 15.7   15.7 → 17.2    7.6 → 17.3
+#   7x7 3→64, 112²,  weight gradient   33.1 → 13.7   20.3 → 14.8   18.4 → 22.6
+# Winograd and FFT won nowhere: XLA makes several passes over memory of their transforms.
+TABLE = {
+    "cpu": (
+        Row((WEIGHT_GRAD,), "gemm", taps=(1, 1)),
+        Row((FORWARD, INPUT_GRAD), "gemm", taps=(1, 1), before=(0, 11), optimised=False),
+        Row((FORWARD, INPUT_GRAD), "gemm", taps=(2, 9), outputs=49),
+        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), outputs=196, optimised=False),
+        Row((WEIGHT_GRAD,), "gemm", taps=(25, 49), optimised=False),
+    )
+}
 
 
 def choose(platform: str, step: str, window: Window) -> str:
     """The algorithm for one pass on one platform, by TABLE."""
+    if window.groups == window.channels > 1:
+        return "direct"  # depthwise
     taps, outputs = math.prod(window.kernel), math.prod(window.out)
-    return next(
-        (
-            row.algo
-            for row in TABLE
-            if row.platform == platform
-            and step in row.steps
-            and taps <= row.taps
-            and outputs <= row.outputs
-        ),
-        "direct",
-    )
+    for row in TABLE.get(platform, ()):
+        fits = step in row.steps and row.taps[0] <= taps <= row.taps[1] and outputs <= row.outputs
+        here = jax.__version_info__ < row.before and row.optimised in (None, compiler.optimised())
+        if fits and here:
+            return row.algo
+    return "direct"
 
 
 def _direct_on_cpu(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:

@@ -25,9 +25,9 @@ from kernels.sharding import alike
 from kernels.window import Pair
 from kernels.xla import linear
 
-# A kernel with more rows than this is walked row by row at run time: unrolling all of its taps
+# A kernel with more taps than this is walked row by row at run time: unrolling all of its taps
 # would make a computation that takes XLA minutes to compile.
-UNROLLED_ROWS = 9
+UNROLLED_TAPS = 81
 # The same for the products in one step of the weight gradient.
 UNROLLED_PRODUCTS = 112
 
@@ -73,7 +73,7 @@ def correlate(
     ho, wo = (height - 1) // sh + 1, (width - 1) // sw + 1
     shape = (n, ho, wo, *jnp.broadcast_shapes(channels, taps.shape[2:]))
     total = _varying(jnp.zeros(shape, dtype), x)
-    if kh > UNROLLED_ROWS:
+    if kh * kw > UNROLLED_TAPS:
         zero = _varying(_index(0), x)
         return lax.fori_loop(0, kh, step, (total, zero, zero))[0]
     for i in range(kh):
@@ -183,7 +183,7 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
                 sums = walk(rows, top, kernel_rows, sums)
         return jnp.stack(sums).sum(axis=(1, 2)).reshape(kernel_rows, kw, *shape[2:])
 
-    if kh > UNROLLED_ROWS:
+    if kh * kw > UNROLLED_TAPS:
         tops = jnp.arange(kh, dtype=jnp.uint32) * _index(dh)
         gradient = lax.map(lambda top: taps(top, 1)[0], tops)
     else:

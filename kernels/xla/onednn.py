@@ -29,16 +29,16 @@ def _correlate(
     """As depthwise.correlate, as one ordinary convolution.
 
     The barrier keeps XLA from writing a turned kernel as a property of the convolution, which
-    then would not be oneDNN's; nor are negative paddings, so they are cut off beforehand.
+    then would not be oneDNN's; nor would one with negative padding, which is done beforehand.
     """
-    sides = [(0, 0), *padding, (0, 0)]
-    cut = [(min(low, 0), min(high, 0), 0) for low, high in sides]
-    x = lax.pad(x, jnp.zeros((), x.dtype), cut)
+    if min(map(min, padding)) < 0:
+        config = [(low, high, 0) for low, high in ((0, 0), *padding, (0, 0))]
+        x, padding = lax.pad(x, jnp.zeros((), x.dtype), config), ((0, 0), (0, 0))
     return lax.conv_general_dilated(
         x,
         lax.optimization_barrier(taps[:, :, None]),
         strides,
-        [(max(low, 0), max(high, 0)) for low, high in padding],
+        padding,
         rhs_dilation=dilation,
         feature_group_count=x.shape[3],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
@@ -56,7 +56,7 @@ def refuses(static: Static, *arrays: jax.Array) -> str | None:
     """Why the call cannot be done, or None."""
     a, b = arrays
     if not compiler.onednn():
-        return "needs the compiler option that kernels.jit sets, and jaxlib 0.11 or later"
+        return "needs the compiler option that kernels.jit sets, jaxlib 0.11 and Linux on x86-64"
     if a.dtype != jnp.float32:
         return f"takes float32, got {a.dtype}"
     if max(a.shape[3], b.shape[3]) != static.window.channels:

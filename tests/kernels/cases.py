@@ -42,7 +42,7 @@ def assert_close(got, want, bound, what):
 
 
 @st.composite
-def convolutions(draw, depthwise, algos=("direct",)):
+def convolutions(draw, depthwise, algos=("direct",), multipliers=(1, 1, 1, 2, 3), dtypes=DTYPES):
     """A convolution that fits: its geometry, channels, groups, dtype and algorithm."""
     algo = draw(st.sampled_from(algos))
     taps = st.one_of(st.integers(1, 4), st.integers(1, 9))
@@ -58,11 +58,13 @@ def convolutions(draw, depthwise, algos=("direct",)):
     extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     size = [draw(st.integers(1, 9)) for _ in range(2)]
     if padding != "SAME":
-        size = [max(n, e) for n, e in zip(size, extent, strict=True)]
+        zeros = padding if isinstance(padding, tuple) else ((padding, padding),) * 2
+        room = (0, 0) if padding == "VALID" else map(sum, zeros)
+        size = [max(n, e - r) for n, e, r in zip(size, extent, room, strict=True)]
     small = max(kernel) < 31
     if depthwise:
         channels = draw(st.sampled_from([1, 3, 4, 33, 728] if small else [1, 3, 33]))
-        multiplier = draw(st.sampled_from([1, 1, 1, 2, 3] if channels < 728 else [1]))
+        multiplier = draw(st.sampled_from(multipliers if channels < 728 else [1]))
         groups, shape = channels, (*kernel, 1, channels * multiplier)
     else:
         groups = draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
@@ -73,7 +75,7 @@ def convolutions(draw, depthwise, algos=("direct",)):
         "w": shape,
         "geometry": {"strides": strides, "padding": padding, "dilation": dilation},
         "groups": groups,
-        "dtype": draw(st.sampled_from(DTYPES)),
+        "dtype": draw(st.sampled_from(dtypes)),
         "algo": algo,
         "flip": draw(st.booleans()),
     }

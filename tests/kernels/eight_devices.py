@@ -3,7 +3,7 @@
     python -m tests.kernels.eight_devices jit|explicit|shard_map     (with 8 devices)
 
 On a mesh of automatic or explicit axes the compiled program is read too: it may sum gradients over
-the devices, but must not gather an activation. The one exception is algo="fft", which says so: XLA
+the devices, but must not move an activation. The one exception is algo="fft", which says so: XLA
 does not partition transforms.
 """
 
@@ -54,6 +54,11 @@ CASES = {
     "conv, fft": (functools.partial(kernels.conv, algo="fft"), array(*X), [array(3, 3, 8, 6)]),
     "conv, 1x1": (kernels.conv, array(*X), [array(1, 1, 8, 6)]),
     "conv, groups": (functools.partial(kernels.conv, groups=2), array(*X), [array(3, 3, 4, 6)]),
+    "bias_act, residual": (
+        lambda x, b: kernels.bias_act(x, b, "relu6", residual=jnp.cos(x)),
+        array(*X),
+        [CHANNELS],
+    ),
     "bias_act": (functools.partial(kernels.bias_act, act="silu"), array(*X), [CHANNELS]),
     "batch_norm_inference": (
         functools.partial(kernels.batch_norm_inference, act="relu"),
@@ -75,9 +80,12 @@ def loss(op, x, weights, **options):
     return (jnp.sin(y) * y).sum() + sum(BATCH * (a**2).sum() for a in statistics)
 
 
+COLLECTIVES = "all-gather|all-to-all|all-reduce|collective-permute"
+
+
 def activations_gathered(text, x):
     """The collectives of a compiled program that yield more than a tenth of an activation."""
-    found = re.findall(r"= (?:\()?\w+\[([\d,]*)\][^=]*? ((?:all-gather|all-to-all)\S*)\(", text)
+    found = re.findall(rf"= (?:\()?\w+\[([\d,]*)\][^=]*? ((?:{COLLECTIVES})\S*)\(", text)
     return [f"{op} of [{dims}]" for dims, op in found if product(dims) > x.size / 10]
 
 

@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
 
 import kernels
 from kernels import compiler
-from tests.kernels.cases import draw
+from tests.kernels.cases import convolutions, draw, sampled
 from tests.kernels.test_convolutions import check
+from tests.kernels.test_sampled_convolutions import check as compare
 
 X, W = jnp.ones((2, 9, 8, 4)), jnp.ones((3, 3, 1, 4))
-HAS_ONEDNN = jax.__version_info__ >= compiler.ONEDNN_SINCE
+HAS_ONEDNN = compiler.has_onednn()
 
 
 def implementations(op, *arrays):
@@ -38,10 +40,12 @@ def test_other_options_may_be_added():
         kernels.jit(lambda x: x, compiler_options={"no_such_option": True})(1.0)
 
 
-def test_jit_inside_jit_is_refused_by_jax():
-    inner = kernels.jit(lambda x: x)
-    with pytest.raises(ValueError, match="top-level"):
-        jax.jit(lambda x: inner(x))(1.0)
+def test_inside_other_transformations_it_is_jaxs_without_options():
+    f = kernels.jit(lambda x: 3 * x**2)
+    assert jax.jit(lambda x: f(x) + f(1.0))(2.0) == 15.0
+    assert jax.grad(f)(2.0) == 12.0
+    assert jax.vmap(f)(jnp.arange(3.0)).tolist() == [0.0, 3.0, 12.0]
+    assert implementations(jax.grad(lambda x: kernels.jit(kernels.depthwise_conv)(x, W).sum()), X)
 
 
 def test_operators_count_on_the_options_only_where_they_hold():
@@ -55,13 +59,25 @@ def test_operators_count_on_the_options_only_where_they_hold():
     assert "stablehlo.convolution" not in without
 
 
+def test_an_option_may_be_taken_back():
+    f = kernels.jit(kernels.depthwise_conv, compiler_options={compiler.ONEDNN: "false"})
+    assert implementations(f, X, W) == {"xla"}
+    assert kernels.jit(lambda x: x, compiler_options=None)(1.0) == 1.0
+
+
 def test_asked_for_by_name_where_it_cannot_be():
     with pytest.raises(NotImplementedError, match="onednn: needs the compiler option"):
         kernels.depthwise_conv(X, W, implementation="onednn")
 
 
-@pytest.mark.skipif(not HAS_ONEDNN, reason="oneDNN's convolutions came with jaxlib 0.11")
+@pytest.mark.skipif(not HAS_ONEDNN, reason="this jaxlib has no oneDNN convolutions")
 class TestOneDNN:
+    @pytest.mark.sampled
+    @sampled
+    @given(case=convolutions(depthwise=True, multipliers=(1,), dtypes=("float32",)))
+    def test_sampled(self, case):
+        compare("depthwise_conv", case, implementation="onednn", jit=kernels.jit)
+
     @pytest.mark.parametrize(
         ("kernel", "strides", "dilation", "padding"),
         [

@@ -64,6 +64,17 @@ class TestChoice:
         with pytest.raises(NotImplementedError, match=message):
             traced.lower(lowering_platforms=("cuda",))
 
+    def test_a_strict_name_that_the_devices_platform_lacks(self):
+        register(
+            {
+                "toy": Implementation(
+                    "elsewhere", {"forward": lambda static, x: x}, platforms=("cuda",)
+                )
+            }
+        )
+        with pytest.raises(NotImplementedError, match="'elsewhere' runs on cuda only, not on cpu"):
+            run("toy", "forward", "elsewhere", None, self.pair)
+
     def test_a_sequence_is_tried_for_each_platform(self):
         def f(x):
             return run("toy", "forward", ["special", "general"], None, x)
