@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from jax.extend.core import get_opaque_trace_state
 
 Options = Mapping[str, bool | str]
 
@@ -18,6 +18,9 @@ ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
 # The options that what is being traced will be compiled with: a part of the key of jax's caches.
 _known = jax.make_user_context(default_value=())
+
+# What jax tells of its state where no transformation is being traced.
+_TOP = get_opaque_trace_state()
 
 
 def compiler_options(backend: str | None = None) -> dict[str, bool | str]:
@@ -83,8 +86,7 @@ class Program:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """f, compiled."""
-        leaves = jax.tree.leaves((args, kwargs, jnp.zeros(())))  # a jit traces constants, too
-        inside = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+        inside = get_opaque_trace_state() != _TOP
         return (self._part if inside else self._whole)(*args, **kwargs)
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
