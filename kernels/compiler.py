@@ -49,6 +49,9 @@ def jit(f: Callable[..., Any], **kwargs: Any) -> "Program":
     where jax takes no options, it is `jax.jit` without them. A depthwise convolution on a CPU is
     then a sum of shifted products in place of oneDNN's.
 
+    jaxlib 0.12 cannot write programs that call oneDNN into jax's persistent compilation cache, and
+    warns where one is set; they compile fast.
+
     Args:
       f: as for `jax.jit`.
       **kwargs: as for `jax.jit`; `compiler_options` are added to ours, and win over them.

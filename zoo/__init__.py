@@ -8,8 +8,8 @@ lite = zoo.trained(zoo.EfficientNetLite0)      # with its ImageNet weights
 lite.classify("cat.jpg")                       # [(label, probability), …]
 """
 
-from kernels import compiler_options, jit
 from zoo._parts import __version__
+from zoo.compiler import compiler_options, jit
 from zoo.features import features
 from zoo.fuse import fuse
 from zoo.images import ImageError

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
+from kernels import compiler
 from pretrained import cache
 from pretrained.catalogue import Label
 from pretrained.store import CheckpointError
@@ -208,6 +209,8 @@ def _cache_compilations() -> None:
     """Keeps compiled models in the user's cache folder, so that the next start is fast."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return  # the user has chosen a place
+    if compiler.ONEDNN in zoo.compiler_options():
+        return  # jaxlib cannot write programs that call oneDNN; they compile in 0.1 s
     folder = cache.folder() / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import zoo
+from kernels import compiler
 from pretrained import catalogue
 from zoo import cli
 
@@ -211,7 +212,8 @@ class TestInAProcessOfItsOwn:
         first = self.run("classify", examples / "cat.jpg", **cache)
         assert (first.returncode, first.stderr) == (0, "")
         kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*-cache")}
-        assert kept
+        # Programs that call oneDNN cannot be kept, and compile in a tenth of a second.
+        assert bool(kept) != compiler.has_onednn()
         second = self.run("classify", examples / "cat.jpg", **cache)
         assert second.stdout == first.stdout
         assert second.stderr == ""
