@@ -8,7 +8,7 @@ from hypothesis import settings
 
 import zoo
 
-settings.register_profile("quick", max_examples=25)
+settings.register_profile("quick", max_examples=12)
 settings.register_profile("thorough", max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
