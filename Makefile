@@ -15,13 +15,13 @@ demo: $(call installed,base)
 	$(BIN)/zoo classify examples/cat.jpg
 
 test: $(call installed,test)
-	$(PYTEST) -m "not (peer or notebook or gpu)"
+	$(PYTEST) --unoptimised -m "not (peer or notebook or gpu)"
 
 test-sampled: $(call installed,test)
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m sampled
 
 test-peers: $(call installed,test) $(call installed,peers)
-	$(PYTEST) -m peer
+	$(PYTEST) --unoptimised -m peer
 
 test-notebooks: $(call installed,test)
 	$(PYTEST) -m notebook

@@ -139,6 +139,18 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
+def nested(flat: Mapping[str, Any]) -> Variables:
+    """Arrays by their paths → nested dictionaries; the inverse of `leaves`."""
+    tree: Variables = {}
+    for path, array in flat.items():
+        *folders, name = path.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[name] = array
+    return tree
+
+
 def _check(arrays: Mapping[str, Any]) -> None:
     """Raises ValueError for what Orbax cannot save."""
     found = list(leaves(arrays))

@@ -32,7 +32,9 @@ def main() -> None:
     model = zoo.EfficientNetLite0()
     template = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
     variables = from_torch(
-        {name: tensor.numpy() for name, tensor in state.items()}, efficientnet_lite.RULES, template
+        {name: tensor.numpy() for name, tensor in state.items()},
+        efficientnet_lite.LITE_PYTORCH,
+        template,
     )
     target = catalogue.checkpoint(entry)
     metadata_ = {"model": MODEL, "weights": WEIGHTS, "arguments": {}, **entry}

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import settings
 
@@ -13,6 +14,27 @@ settings.register_profile("thorough", max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Most programs of the tests run once, on little data: compiling them is what takes time."""
+    parser.addoption(
+        "--unoptimised",
+        action="store_true",
+        help="before jax 0.11 compile without optimisation, in a quarter of the time; later "
+        "versions gain little and round gelu badly",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """XLA reads its flags when it is first used, which is later than this."""
+    if config.getoption("--unoptimised") and jax.__version_info__ < (0, 11):
+        flags = [
+            "--xla_backend_optimization_level=0",
+            "--xla_llvm_disable_expensive_passes=true",
+            "--xla_cpu_use_fusion_emitters=false",
+        ]
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
 
 @pytest.fixture(scope="session")

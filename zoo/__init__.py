@@ -9,11 +9,14 @@ lite.classify("cat.jpg")                       # [(label, probability), …]
 """
 
 from zoo._parts import __version__
+from zoo.adapt import adapt
 from zoo.compiler import compiler_options, jit
-from zoo.features import features
+from zoo.describe import Description, describe
+from zoo.features import backbone, features
 from zoo.fuse import fuse
 from zoo.images import ImageError
 from zoo.models.base import UnknownModelError
+from zoo.models.densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201, DenseNet264
 from zoo.models.efficientnet_lite import (
     EfficientNetLite0,
     EfficientNetLite1,
@@ -21,21 +24,75 @@ from zoo.models.efficientnet_lite import (
     EfficientNetLite3,
     EfficientNetLite4,
 )
+from zoo.models.googlenet import GoogLeNet
+from zoo.models.mobilenet_v1 import MobileNetV1
+from zoo.models.mobilenet_v2 import MobileNetV2
+from zoo.models.mobilenet_v3 import MobileNetV3_Large, MobileNetV3_Small
+from zoo.models.resnet import (
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    ResNeXt50_32x4d,
+    ResNeXt101_32x8d,
+    ResNeXt101_64x4d,
+    WideResNet50_2,
+    WideResNet101_2,
+)
+from zoo.models.squeezenet import SqueezeNet1_0, SqueezeNet1_1
+from zoo.models.vgg import VGG11, VGG11_BN, VGG13, VGG13_BN, VGG16, VGG16_BN, VGG19, VGG19_BN
+from zoo.models.xception import Xception
 from zoo.trained import Info, NoWeightsError, Trained, list_models, trained
 
 __all__ = [
+    "VGG11",
+    "VGG11_BN",
+    "VGG13",
+    "VGG13_BN",
+    "VGG16",
+    "VGG16_BN",
+    "VGG19",
+    "VGG19_BN",
+    "DenseNet121",
+    "DenseNet161",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet264",
+    "Description",
     "EfficientNetLite0",
     "EfficientNetLite1",
     "EfficientNetLite2",
     "EfficientNetLite3",
     "EfficientNetLite4",
+    "GoogLeNet",
     "ImageError",
     "Info",
+    "MobileNetV1",
+    "MobileNetV2",
+    "MobileNetV3_Large",
+    "MobileNetV3_Small",
     "NoWeightsError",
+    "ResNeXt50_32x4d",
+    "ResNeXt101_32x8d",
+    "ResNeXt101_64x4d",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "SqueezeNet1_0",
+    "SqueezeNet1_1",
     "Trained",
     "UnknownModelError",
+    "WideResNet50_2",
+    "WideResNet101_2",
+    "Xception",
     "__version__",
+    "adapt",
+    "backbone",
     "compiler_options",
+    "describe",
     "features",
     "fuse",
     "jit",

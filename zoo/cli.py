@@ -1,4 +1,4 @@
-"""The command line: `zoo classify`, `zoo list`."""
+"""The command line: `zoo classify`, `zoo list`, `zoo describe`."""
 
 import contextlib
 import io
@@ -91,12 +91,34 @@ def classify(
 def list_(
     pattern: Annotated[str, typer.Argument(help="A shell pattern such as 'efficient*'.")] = "*",
     trained: Annotated[bool, typer.Option("--trained", help="Only models with weights.")] = False,
+    family: Annotated[str | None, typer.Option(help="Only a family, such as 'resnet'.")] = None,
 ) -> None:
     """List the models."""
-    names = zoo.list_models(pattern, trained=True if trained else None)
+    try:
+        names = zoo.list_models(pattern, trained=True if trained else None, family=family)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--family") from error
     if not names:
         raise zoo.UnknownModelError(f"no model matches {pattern!r}")
     print("\n".join(names))
+
+
+@app.command()
+def describe(
+    model: Annotated[str, typer.Argument(help="A model, such as ResNet50.")],
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width of the image, in pixels.")
+    ] = None,
+    depth: Annotated[int, typer.Option(min=1, help="How deep to look: 1 for stages.")] = 1,
+) -> None:
+    """Show what a model costs: parameters, multiply-adds, memory of activations."""
+    try:
+        described = zoo.describe(model, size=size)
+    except zoo.UnknownModelError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--size") from error
+    print(described.table(depth))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Folding batch normalisation into the convolutions before it, for inference."""
+"""Folding batch normalisation away, for inference."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,50 +12,64 @@ from zoo.models.base import Model
 def fuse(model: Model, variables: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
     """The same classifier without batch norms: fewer parameters, fewer passes over memory.
 
-    norm(conv(x, w)) = conv(x, w · f) + (bias − mean · f) with f = scale / √(var + eps)
+    norm(x) = x · f + (beta − mean · f) with f = scale / √(var + eps). A norm behind a convolution
+    goes into the convolution's kernel and bias; one that stands alone, as before DenseNet's
+    convolutions, becomes that scale and bias.
 
     Args:
       model: any model of the zoo.
-      variables: its {"params": …, "batch_stats": …}.
+      variables: its {"params": …, "batch_stats": …}; without batch norms, {"params": …}.
 
     Returns:
       (model, variables): the fused definition, and its {"params": …}. Outside jit the folded
       arrays are NumPy's, computed in float64, so only the last rounding differs.
 
     Raises:
-      ValueError: `variables` lack the running statistics, or the model is fused already.
+      ValueError: `variables` lack running statistics, or the model is fused already.
     """
     if model.fused:
-        raise ValueError(f"this {type(model).__name__} is fused already")
-    if "batch_stats" not in variables:
-        raise ValueError(
-            f'variables must have "params" and "batch_stats" to be fused, got {list(variables)}'
-        )
-    params = _fold(variables["params"], variables["batch_stats"], model.norm_eps)
+        raise ValueError(f"this {model.title} is fused already")
+    if "params" not in variables:
+        raise ValueError(f'variables must have "params" to be fused, got {list(variables)}')
+    params = _fold(variables["params"], variables.get("batch_stats", {}), model.norm_eps, ())
     return model.clone(fused=True), {"params": params}
 
 
-def _fold(params: Mapping[str, Any], stats: Mapping[str, Any], eps: float) -> dict[str, Any]:
-    """Folds every pair of "conv" and "norm" below a node."""
+def _fold(
+    params: Mapping[str, Any], stats: Mapping[str, Any], eps: float, path: tuple[str, ...]
+) -> dict[str, Any]:
+    """Folds every norm below a node, with the convolution beside it if there is one."""
+    if "scale" in params:
+        return _folded(params, stats, eps, path)
     if "conv" in params and "norm" in params:
-        norm, moments = params["norm"], stats["norm"]
-        return {"conv": _fold_pair(params["conv"], norm, moments, eps)}
+        conv, norm = params["conv"], params["norm"]
+        return {"conv": _folded(norm, stats.get("norm", {}), eps, (*path, "norm"), conv)}
     return {
-        name: _fold(child, stats.get(name, {}), eps) if isinstance(child, Mapping) else child
+        name: _fold(child, stats.get(name, {}), eps, (*path, name))
+        if isinstance(child, Mapping)
+        else child
         for name, child in params.items()
     }
 
 
-def _fold_pair(
-    conv: Mapping[str, Any], norm: Mapping[str, Any], moments: Mapping[str, Any], eps: float
+def _folded(
+    norm: Mapping[str, Any],
+    stats: Mapping[str, Any],
+    eps: float,
+    path: tuple[str, ...],
+    conv: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    arrays = [conv["kernel"], norm["scale"], norm["bias"], moments["mean"], moments["var"]]
-    dtype = conv["kernel"].dtype
-    if not any(isinstance(array, jax.core.Tracer) for array in arrays):
-        arrays = [np.asarray(array, np.float64) for array in arrays]
-    kernel, scale, bias, mean, var = arrays
-    factor = scale / (var + eps) ** 0.5
-    return {
-        "kernel": (kernel * factor).astype(dtype),
-        "bias": (bias - mean * factor).astype(dtype),
-    }
+    """The scale and bias that a norm comes to, or the convolution with the norm folded in."""
+    if not {"mean", "var"} <= set(stats):
+        raise ValueError(f'variables["batch_stats"] lacks mean and var of {"/".join(path)}')
+    arrays = {**norm, **stats, **((conv and {"kernel": conv["kernel"]}) or {})}
+    dtypes = {name: array.dtype for name, array in arrays.items()}
+    before = conv.get("bias", 0.0) if conv else 0.0
+    if not any(isinstance(array, jax.core.Tracer) for array in (*arrays.values(), before)):
+        arrays = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
+        before = np.asarray(before, np.float64)
+    factor = arrays["scale"] / (arrays["var"] + eps) ** 0.5
+    bias = (arrays["bias"] + (before - arrays["mean"]) * factor).astype(dtypes["bias"])
+    if conv is None:
+        return {"scale": factor.astype(dtypes["scale"]), "bias": bias}
+    return {"kernel": (arrays["kernel"] * factor).astype(dtypes["kernel"]), "bias": bias}

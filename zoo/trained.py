@@ -155,19 +155,29 @@ def trained(model: str | Callable[..., Model], *, weights: str | None = None) ->
     return Trained(entry.constructor(**metadata["arguments"]), jax.device_put(variables), info)
 
 
-def list_models(pattern: str = "*", *, trained: bool | None = None) -> list[str]:
+def list_models(
+    pattern: str = "*", *, trained: bool | None = None, family: str | None = None
+) -> list[str]:
     """The names of the models.
 
     Args:
       pattern: a shell pattern such as "efficientnet*"; capitals do not matter.
       trained: True for those with weights, False for those without, None for all.
+      family: the name of a family's file in `zoo/models`, such as "resnet", which holds ResNeXt
+        and Wide ResNet too; None for all.
+
+    Raises:
+      ValueError: no family has that name.
     """
-    known = catalogue.entries()
+    known, families = catalogue.entries(), sorted({entry.family for entry in MODELS.values()})
+    if family is not None and family not in families:
+        raise ValueError(f"family must be one of {', '.join(families)}, got {family!r}")
     return [
         name
-        for name in MODELS
+        for name, entry in MODELS.items()
         if fnmatch.fnmatchcase(name.lower(), pattern.lower())
         and (trained is None or trained == (name in known))
+        and family in (None, entry.family)
     ]
 
 

@@ -118,7 +118,7 @@ def _run(platform: str, step: str, static: Static, a: jax.Array, b: jax.Array) -
         return linear.DIRECT[step](static, a, b)
     if window.groups > 1 and window.groups == window.channels:
         return depthwise.ON_CPU[step](static, a, b)
-    return groups.dense(step, DIRECT_ON_CPU[step], static, a, b)
+    return groups.direct(step, DIRECT_ON_CPU[step], static, a, b)
 
 
 def _pass(step: str) -> linear.Forward:

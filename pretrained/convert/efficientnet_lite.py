@@ -1,15 +1,21 @@
-"""EfficientNet-Lite, as the package `efficientnet-lite-pytorch` names its layers."""
+"""EfficientNet-Lite, as its sources name the layers."""
 
-RULES = (
-    (r"_conv_stem", "stem/conv"),
-    (r"_bn0", "stem/norm"),
-    (r"_blocks\.(\d+)\._expand_conv", r"\1/expand/conv"),
-    (r"_blocks\.(\d+)\._bn0", r"\1/expand/norm"),
-    (r"_blocks\.(\d+)\._depthwise_conv", r"\1/depthwise/conv"),
-    (r"_blocks\.(\d+)\._bn1", r"\1/depthwise/norm"),
-    (r"_blocks\.(\d+)\._project_conv", r"\1/project/conv"),
-    (r"_blocks\.(\d+)\._bn2", r"\1/project/norm"),
-    (r"_conv_head", "conv_head/conv"),
-    (r"_bn1", "conv_head/norm"),
+# The package efficientnet-lite-pytorch, whose weights we ship.
+LITE_PYTORCH = (
+    (r"_conv_stem|_bn0", "stem/"),
+    (r"_blocks\.(?P<block>\d+)\.(?:_expand_conv|_bn0)", "#/expand/"),
+    (r"_blocks\.(?P<block>\d+)\.(?:_depthwise_conv|_bn1)", "#/depthwise/"),
+    (r"_blocks\.(?P<block>\d+)\.(?:_project_conv|_bn2)", "#/project/"),
+    (r"_conv_head|_bn1", "conv_head/"),
     (r"_fc", "head"),
+)
+TIMM = (
+    (r"conv_stem|bn1", "stem/"),
+    (r"blocks\.(?P<block>0\.\d+)\.(?:conv_dw|bn1)", "#/depthwise/"),  # nothing to expand
+    (r"blocks\.(?P<block>0\.\d+)\.(?:conv_pw|bn2)", "#/project/"),
+    (r"blocks\.(?P<block>\d+\.\d+)\.(?:conv_pw|bn1)", "#/expand/"),
+    (r"blocks\.(?P<block>\d+\.\d+)\.(?:conv_dw|bn2)", "#/depthwise/"),
+    (r"blocks\.(?P<block>\d+\.\d+)\.(?:conv_pwl|bn3)", "#/project/"),
+    (r"conv_head|bn2", "conv_head/"),
+    (r"classifier", "head"),
 )

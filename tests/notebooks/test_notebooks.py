@@ -40,6 +40,17 @@ def test_operators():
     assert "gradients of both orders agree" in text
 
 
+def test_models():
+    text = outputs("models.ipynb")
+    assert text.count("image/png") == 2  # the zoo at a glance, and maps along the way
+    assert "25,557,032" in text  # parameters, in the table of ResNet-50
+    assert "8 (2, 8, 12, 512)" in text  # the last stage at output stride 8
+    assert "the same: True" in text
+    assert "32: (1, 7, 7, 320)" in text  # the backbone's last map
+    difference = float(text.partition("logits differ by ")[2].split()[0])
+    assert difference < 1e-3
+
+
 def test_every_notebook_is_tested():
-    known = {"operators.ipynb", "quickstart.ipynb"}
+    known = {"models.ipynb", "operators.ipynb", "quickstart.ipynb"}
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == known

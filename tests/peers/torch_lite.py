@@ -52,4 +52,4 @@ def converted_lite(size, state, dtype=np.float32):
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     template = jax.eval_shape(model.init, jax.random.key(0), x)
     arrays = {name: value.numpy() for name, value in state.items()}
-    return model, from_torch(arrays, efficientnet_lite.RULES, template, dtype)
+    return model, from_torch(arrays, efficientnet_lite.LITE_PYTORCH, template, dtype)

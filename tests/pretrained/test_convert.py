@@ -7,7 +7,7 @@ import pytest
 from pretrained.convert import ConversionError, as_cross_correlation, from_torch
 from pretrained.store import leaves
 
-RULES = ((r"c(\d+)\.conv", r"\1/conv"), (r"c(\d+)\.bn", r"\1/norm"), (r"fc", "head"))
+RULES = ((r"c(?P<block>\d+)\.(?:conv|bn)", "#/"), (r"fc", "head"))
 
 
 def shape(*sides):
@@ -58,6 +58,45 @@ def test_names_and_layouts():
         assert pointwise[0, 0, i, o] == pytest.approx(source["c1.conv.weight"][o, i, 0, 0])
     mean = flat["batch_stats/stage1/block1/norm/mean"]
     np.testing.assert_allclose(mean, source["c0.bn.running_mean"], rtol=1e-6)
+
+
+def test_blocks_are_ranked_whatever_their_numbers():
+    """Sources skip numbers and write them in several parts; 10 comes behind 9, 3b before 4a."""
+    for first, second in (("3", "7"), ("9", "10"), ("1.2", "1.10"), ("3b", "4a")):
+        rules = ((r"c(?P<block>[\w.]+)\.(?:conv|bn)", "#/"), (r"fc", "head"))
+        source = {
+            name.replace("c1.", f"c{second}.").replace("c0.", f"c{first}."): array
+            for name, array in state().items()
+        }
+        converted = from_torch(dict(reversed(source.items())), rules, TEMPLATE)
+        want = from_torch(state(), RULES, TEMPLATE)
+        jax.tree.map(np.testing.assert_array_equal, converted, want)
+
+
+def test_convolutions_and_norms_are_ranked_apart():
+    """As in VGG, whose one list holds both: features.0, .1, .3 and .4."""
+    rules = ((r"features\.(?P<block>\d+)", "#/"),)
+    norm = {"scale": shape(2), "bias": shape(2)}
+    layer = {"conv": {"kernel": shape(1, 1, 2, 2)}, "norm": norm}
+    template = {"params": {"stage1": {"conv1": layer, "conv2": layer}}}
+    names = {"0.weight": (2, 2, 1, 1), "1.weight": (2,), "1.bias": (2,)}
+    source = {f"features.{name}": np.zeros(s) for name, s in names.items()} | {
+        f"features.{int(name[0]) + 3}{name[1:]}": np.ones(s) for name, s in names.items()
+    }
+    converted = dict(leaves(from_torch(source, rules, template)))
+    for path, array in converted.items():
+        assert (array == float("conv2" in path)).all(), path
+
+
+def test_the_rows_of_a_dense_layer_after_a_flatten():
+    """Channels, height and width were flattened in this order; ours are height, width, channels."""
+    rules = ((r"fc", "fc", (2, 3, 4)),)
+    template = {"params": {"fc": {"kernel": shape(24, 5), "bias": shape(5)}}}
+    weight = np.random.default_rng(0).normal(size=(5, 24))
+    image = np.random.default_rng(1).normal(size=(2, 3, 4))
+    converted = from_torch({"fc.weight": weight, "fc.bias": np.zeros(5)}, rules, template)
+    ours = image.transpose(1, 2, 0).ravel() @ converted["params"]["fc"]["kernel"]
+    np.testing.assert_allclose(ours, weight @ image.ravel(), rtol=1e-5)
 
 
 def test_everything_amiss_is_in_one_error():

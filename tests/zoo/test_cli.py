@@ -195,8 +195,35 @@ def test_no_photos_at_all(shell):
 def test_list(shell):
     assert shell("list", "*lite4")[:2] == (0, "EfficientNetLite4\n")
     assert shell("list", "--trained")[1] == "EfficientNetLite0\n"
-    code, _, err = shell("list", "vgg*")
-    assert (code, err) == (1, "zoo: no model matches 'vgg*'\n")
+    code, _, err = shell("list", "vit*")
+    assert (code, err) == (1, "zoo: no model matches 'vit*'\n")
+    assert shell("list", "*50*", "--family", "resnet")[1].split() == [
+        "ResNet50", "ResNeXt50_32x4d", "WideResNet50_2"
+    ]  # fmt: skip
+    code, _, err = shell("list", "--family", "vit")
+    assert code == 2
+    assert "family must be one of densenet" in " ".join(err.replace("│", " ").split())
+
+
+def test_describe(shell):
+    code, out, err = shell("describe", "SqueezeNet1_1")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "SqueezeNet1_1, image 224×224×3"
+    assert [line.split()[0] for line in lines[2:]] == [
+        "stem", "stage1", "stage2", "stage3", "head", "together"
+    ]  # fmt: skip
+    assert "1,235,496" in lines[-1]
+    deeper = shell("describe", "SqueezeNet1_1", "--depth", "3", "--size", "64")[1]
+    assert "stage3/block4/expand3x3" in deeper
+
+
+def test_describe_what_cannot_be(shell):
+    code, _, err = shell("describe", "SqueezeNet")
+    assert (code, err[:42]) == (1, "zoo: no model is named 'SqueezeNet'; did y")
+    code, _, err = shell("describe", "VGG11", "--size", "31")
+    assert code == 2
+    assert "at least 32x32" in err
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The outputs of inner modules."""
+"""The outputs of inner modules, and feature maps by stride."""
 
 import jax
 import jax.numpy as jnp
@@ -6,46 +6,133 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo.random_variables import thin_lite
+from tests.zoo.small_models import SMALL, logits, small
+
+PAIR = small("resnet")
 
 
 def test_shapes_along_the_way():
-    model, variables, x = thin_lite()
-    outputs = zoo.features((model, variables), x, ["stem", "head", "stage4/block2"])
-    assert list(outputs) == ["stem", "head", "stage4/block2"]
-    assert outputs["stem"].shape == (2, 20, 17, 32)
-    assert outputs["stage4/block2"].shape == (2, 3, 3, 24)
-    np.testing.assert_allclose(
-        outputs["head"], jax.jit(model.apply)(variables, x), rtol=1e-5, atol=1e-6
-    )
+    model, variables, x = PAIR
+    outputs = zoo.features((model, variables), x, ["stem", "head", "stage4/block1"])
+    assert list(outputs) == ["stem", "head", "stage4/block1"]
+    assert outputs["stem"].shape == (2, 20, 17, 64)
+    assert outputs["stage4/block1"].shape == (2, 2, 2, 2048)
+    np.testing.assert_allclose(outputs["head"], logits(model, variables, x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_layers_output_is_its_function_of_the_one_before():
-    model, variables, x = thin_lite()
-    outputs = zoo.features((model, variables), x, ["conv_head", "head"])
+    model, variables, x = PAIR
+    outputs = zoo.features((model, variables), x, ["stage4", "head"])
     head = variables["params"]["head"]
-    want = outputs["conv_head"].mean((1, 2)) @ head["kernel"] + head["bias"]
-    np.testing.assert_allclose(outputs["head"], want, rtol=1e-4, atol=1e-5)
+    want = outputs["stage4"].mean((1, 2)) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(outputs["head"], want, rtol=1e-4, atol=1e-4)
 
 
-def test_jit_grad_and_what_comes_later_is_not_computed():
-    model, variables, x = thin_lite()
+def test_patterns():
+    """A star stays within a name; two go on below; what several ask for comes once."""
+    model, variables, x = PAIR
 
-    def stem(x):
-        return zoo.features((model, variables), x, "stem")["stem"]
+    def names(paths):
+        found = []
+        jax.eval_shape(lambda x: found.extend(zoo.features((model, variables), x, paths)), x)
+        return found
 
-    assert np.any(jax.grad(lambda x: stem(x).sum())(x))
-    text = jax.jit(stem).lower(x).compile().as_text()
-    whole = jax.jit(lambda x: model.apply(variables, x)).lower(x).compile().as_text()
-    assert len(text) < len(whole) / 5
+    stages = [f"stage{number}" for number in range(1, 5)]
+    assert names("stage*") == stages
+    assert names("stage*/*/conv2") == [f"{stage}/block1/conv2" for stage in stages]
+    assert names(["stage2/block1/**", "stem"])[-2:] == ["stage2/block1/conv3", "stem"]
+    assert names(["stage1", "stage*"]) == stages
+    assert names("*") == ["stem", *stages, "dropout", "head"]
+    assert set(names("**")) > set(names("*")) | set(names("stage*/*/conv2"))
+
+
+def test_what_comes_later_is_not_computed():
+    model, variables, x = small("squeezenet")
+
+    def products(path):
+        """Convolutions and matrix products in the compiled program."""
+        run = jax.jit(lambda x: zoo.features((model, variables), x, path))
+        text = run.lower(x).compile().as_text()
+        return text.count(" convolution(") + text.count(" dot(")
+
+    # One of the stem, and squeeze and two expansions of the first fire module.
+    assert [products(path) for path in ("stem", "stage1", "stage2")] == [1, 4, 7]
+
+
+def test_jit_and_grad():
+    model, variables, x = PAIR
+    grad = jax.grad(lambda x: zoo.features((model, variables), x, "stem")["stem"].sum())(x)
+    assert np.any(grad)
+
+
+def test_of_a_model_that_computes_twice():
+    model, variables, x = PAIR
+    want = zoo.features((model, variables), x, "stage1")["stage1"]
+    got = zoo.features((model.clone(remat=True), variables), x, "stage1")["stage1"]
+    np.testing.assert_array_equal(got, want)
 
 
 def test_of_a_trained_model(lite):
-    x = jnp.zeros((1, 32, 32, 3))
-    assert zoo.features(lite, x, "stage1")["stage1"].shape == (1, 16, 16, 16)
+    shapes = jax.eval_shape(lambda x: zoo.features(lite, x, "stage1"), jnp.zeros((1, 32, 32, 3)))
+    assert shapes["stage1"].shape == (1, 16, 16, 16)
 
 
 def test_a_wrong_path_lists_the_near_ones():
-    model, variables, x = thin_lite()
-    with pytest.raises(ValueError, match=r"no module 'stage4/blok2'.*stage4/block2"):
-        zoo.features((model, variables), x, ["stem", "stage4/blok2"])
+    model, variables, x = PAIR
+    with pytest.raises(ValueError, match=r"ResNet has no module 'stage4/blok1'.*stage4/block1"):
+        zoo.features((model, variables), x, ["stem", "stage4/blok1"])
+    with pytest.raises(ValueError, match=r"no module 'stag\*\*x'"):
+        zoo.features((model, variables), x, "stag**x")
+
+
+CHANNELS = {
+    zoo.VGG16: {4: 128, 8: 256, 16: 512, 32: 512},
+    zoo.ResNet18: {4: 64, 8: 128, 16: 256, 32: 512},
+    zoo.DenseNet121: {4: 256, 8: 512, 16: 1024, 32: 1024},
+    zoo.GoogLeNet: {4: 192, 8: 480, 16: 832, 32: 1024},
+    zoo.SqueezeNet1_0: {4: 256, 8: 512, 16: 512},
+    zoo.MobileNetV2: {4: 24, 8: 32, 16: 96, 32: 320},
+    zoo.Xception: {4: 128, 8: 256, 16: 728, 32: 2048},
+}
+
+
+@pytest.mark.parametrize("constructor", CHANNELS, ids=lambda constructor: constructor.__name__)
+def test_maps_by_stride(constructor):
+    backbone = zoo.backbone(constructor())
+    x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+    maps, _ = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x), x)
+    assert {stride: y.shape[3] for stride, y in maps.items()} == CHANNELS[constructor]
+    for stride, y in maps.items():
+        assert abs(y.shape[1] - 256 // stride) <= 3  # some first layers do not pad
+
+
+def test_a_backbone_takes_the_models_variables_and_needs_no_head():
+    model, variables, x = PAIR
+    backbone = zoo.backbone(model.clone(remat=True))
+    maps = jax.jit(backbone.apply)(variables, x)
+    want = zoo.features((model, variables), x, "stage*")
+    for stride, path in zip((4, 8, 16, 32), want, strict=True):
+        np.testing.assert_allclose(maps[stride], want[path], rtol=1e-4, atol=1e-4)
+    fresh = jax.eval_shape(backbone.init, jax.random.key(0), x)
+    assert fresh["params"].keys() == variables["params"].keys() - {"head"}
+    trained, new = jax.eval_shape(
+        lambda v, x: backbone.apply(v, x, train=True, mutable=["batch_stats"]), variables, x
+    )
+    assert trained[32].shape == maps[32].shape
+    assert new["batch_stats"].keys() == variables["batch_stats"].keys()
+
+
+def test_a_backbone_of_a_dilated_model():
+    model = SMALL["resnet"].clone(output_stride=8)
+    assert dict(zoo.backbone(model).paths) == {4: "stage1", 8: "stage4"}
+
+
+def test_no_dropout_is_drawn_for_a_backbone():
+    """The classifier's dropout would ask for a random key."""
+    model, variables, x = small("mobilenet_v3")
+    maps = jax.eval_shape(
+        lambda v, x: zoo.backbone(model).apply(v, x, train=True, mutable=["batch_stats"])[0],
+        variables,
+        x,
+    )
+    assert list(maps) == [4, 8, 16, 32]

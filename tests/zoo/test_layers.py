@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kernels
-from zoo.layers import BatchNorm, Conv, ConvNorm, drop_path
+from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, adaptive_mean, drop_path, max_pool
 
 
 class Dropped(nn.Module):
@@ -73,5 +73,63 @@ def test_running_variance_is_the_unbiased_one():
 def test_a_parameter_of_another_shape_is_named():
     layer = ConvNorm(4, 3)
     variables = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))
-    with pytest.raises(ValueError, match=r"conv/kernel has shape .*2, 4\).*need .*5, 4\)"):
+    with pytest.raises(ValueError, match=r"conv/kernel has shape .*2, 4\).*needs .*5, 4\)"):
         layer.apply(variables, jnp.zeros((1, 4, 4, 5)))
+
+
+def test_a_dense_layer_by_hand():
+    variables = {"params": {"kernel": jnp.array([[1.0, 2.0], [3.0, -4.0]]), "bias": jnp.ones(2)}}
+    y = Dense(2, act="relu").apply(variables, jnp.array([[1.0, 1.0]]))
+    assert y.tolist() == [[5.0, 0.0]]
+
+
+def largest_by_hand(x, size, strides, pad, dilation, ceil):
+    """Windows over rows and columns one by one, as PyTorch's documentation defines them."""
+    extent = (size - 1) * dilation + 1
+
+    def starts(n):
+        count = (n + 2 * pad - extent) / strides + 1
+        count = int(np.ceil(count)) if ceil else int(np.floor(count))
+        if ceil and (count - 1) * strides >= n + pad:
+            count -= 1
+        return [i * strides - pad for i in range(count)]
+
+    def inside(start, n):
+        return [i for i in range(start, start + extent, dilation) if 0 <= i < n]
+
+    h, w = x.shape[1:3]
+    rows = [
+        [x[:, inside(i, h)][:, :, inside(j, w)].max((1, 2)) for j in starts(w)] for i in starts(h)
+    ]
+    return np.stack([np.stack(row, 1) for row in rows], 1)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize(
+    ("size", "strides", "padding", "dilation"),
+    [(3, 2, 0, 1), (3, 2, "symmetric", 1), (2, 2, 0, 1), (3, 1, "symmetric", 2), (3, 2, 1, 2)],
+)
+def test_pools_of_every_kind(size, strides, padding, dilation, ceil):
+    pad = (size - 1) * dilation // 2 if padding == "symmetric" else padding
+    for shape in ((2, 7, 8, 3), (1, 9, 6, 2)):
+        x = np.float32(np.random.default_rng(0).normal(size=shape))
+        got = max_pool(jnp.asarray(x), size, strides, padding=padding, dilation=dilation, ceil=ceil)
+        np.testing.assert_array_equal(got, largest_by_hand(x, size, strides, pad, dilation, ceil))
+
+
+def test_same_padding_of_a_pool_is_xlas():
+    x = jnp.float32(np.random.default_rng(0).normal(size=(1, 6, 7, 2)))
+    want = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+    np.testing.assert_array_equal(max_pool(x, 3, 2, padding="SAME"), want)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_adaptive_means_are_those_of_their_cells(size):
+    x = np.float32(np.random.default_rng(0).normal(size=(2, 7, 10, 3)))
+    got = adaptive_mean(jnp.asarray(x), size)
+    for i, j in np.ndindex(size, size):
+        rows = slice(i * 7 // size, -(-(i + 1) * 7 // size))
+        columns = slice(j * 10 // size, -(-(j + 1) * 10 // size))
+        np.testing.assert_allclose(
+            got[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6
+        )

@@ -8,7 +8,7 @@ from PIL import Image
 import zoo
 from pretrained import catalogue, store
 from pretrained.store import CheckpointError
-from tests.zoo.random_variables import thin_lite
+from tests.zoo.small_models import small
 
 # What the photos show, as people would say: any of these labels is right.
 RIGHT = {
@@ -60,7 +60,7 @@ def test_fused_probabilities_are_those_of_the_plain_model(lite, examples):
 
 
 def test_it_is_a_pytree_through_jit_grad_and_vmap(lite):
-    model, variables, x = thin_lite()
+    model, variables, x = small("mobilenet_v1")
     thin = zoo.Trained(model, variables, lite.info)
     want = thin(x)
     np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(thin, x), want, rtol=1e-4, atol=1e-4)
@@ -83,7 +83,7 @@ def test_probabilities_inside_jit_leave_no_trace(lite):
 
 
 def test_labels_of_another_model_are_refused(lite, examples):
-    model, variables, _ = thin_lite()
+    model, variables, _ = small("resnet")
     with pytest.raises(ValueError, match="5 classes, but its info has 1000 labels"):
         zoo.Trained(model, variables, lite.info).classify(examples / "cat.jpg")
 
@@ -144,10 +144,14 @@ class TestNames:
 
     def test_list_models(self):
         names = [f"EfficientNetLite{i}" for i in range(5)]
-        assert zoo.list_models() == zoo.list_models("efficientNET*") == names
+        assert zoo.list_models("efficientNET*") == zoo.list_models(family="efficientnet_lite")
+        assert zoo.list_models("efficientNET*") == names
         assert zoo.list_models(trained=True) == ["EfficientNetLite0"]
-        assert zoo.list_models(trained=False) == names[1:]
-        assert zoo.list_models("vgg*") == []
+        assert zoo.list_models("*lite*", trained=False) == names[1:]
+        assert len(zoo.list_models()) == 1 + len(zoo.list_models(trained=False)) == 36
+        assert zoo.list_models("vit*") == zoo.list_models("vgg*", family="resnet") == []
+        with pytest.raises(ValueError, match=r"family must be one of densenet, .*, got 'vit'"):
+            zoo.list_models(family="vit")
 
     def test_every_name_is_public_and_makes_its_model(self):
         for name in zoo.list_models():

@@ -3,14 +3,16 @@
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.layers import ConvNorm, Dtype
+from kernels.window import Padding
+from zoo import initial
+from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
 
 
 class Model(nn.Module):
@@ -18,10 +20,14 @@ class Model(nn.Module):
 
     Args:
       num_classes: the number of logits.
-      dtype: what the layers compute in.
+      dtype: what the layers compute in; statistics and logits are float32 or better all the same.
       param_dtype: what the parameters are kept in.
       norm_eps, norm_momentum: batch normalisation's epsilon, and decay of running statistics.
+      padding: of the convolutions. "symmetric" as in PyTorch's models; "SAME" as in TensorFlow's,
+        which with a stride pads an even size on the far side only.
+      remat: keeps less for the backward pass and computes the blocks' inner values again there.
       fused: the norms are folded into the convolutions; set by `zoo.fuse`.
+      constructor: the name of the constructor that made it; set by the constructor.
     """
 
     num_classes: int = 1000
@@ -29,31 +35,126 @@ class Model(nn.Module):
     param_dtype: Dtype = jnp.float32
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9
+    padding: Padding = "symmetric"
+    remat: bool = False
     fused: bool = False
+    constructor: str = ""
 
-    def conv_norm(self) -> Callable[..., ConvNorm]:
-        """`ConvNorm` with this model's norm and dtypes filled in."""
-        return functools.partial(
-            ConvNorm,
-            eps=self.norm_eps,
-            momentum=self.norm_momentum,
-            fused=self.fused,
-            dtype=self.dtype,
-            param_dtype=self.param_dtype,
-        )
+    @nn.nowrap
+    def init(self, rngs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Fresh variables, as `flax.linen.Module.init` gives them, but quickly.
 
+        Args:
+          rngs: a random key, or {"params": key}.
+          *args: images, or a `jax.ShapeDtypeStruct` of images, for only the shape counts; then as
+            for `apply`.
+          **kwargs: as for `apply`.
+
+        Returns:
+          {"params": …} and, for a model with batch norms, {"batch_stats": …}.
+        """
+        x, *rest = args
+        plain = functools.partial(nn.Module.init, self, jax.random.key(0))
+        with initial.noting() as noted:
+            shapes = jax.eval_shape(lambda x: plain(x, *rest, **kwargs), x)
+        key = rngs["params"] if isinstance(rngs, Mapping) else rngs
+        variables: dict[str, Any] = initial.draw(key, shapes, noted)
+        return variables
+
+    @property
+    def least_size(self) -> int:
+        """The smallest height and width that leave something for the classifier."""
+        return 1
+
+    @property
+    def title(self) -> str:
+        """What messages call this model."""
+        return self.constructor or type(self).__name__
+
+    @nn.nowrap
+    def layers(self, layer: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """Conv, Dense, BatchNorm or ConvNorm with what this model says of it filled in."""
+        options = {"dtype": self.dtype, "param_dtype": self.param_dtype, **options}
+        if layer in (Conv, ConvNorm):
+            options = {"padding": self.padding, **options}
+        if layer in (BatchNorm, ConvNorm):
+            norm = {"eps": self.norm_eps, "momentum": self.norm_momentum, "fused": self.fused}
+            options = {**norm, **options}
+        return functools.partial(layer, **options)
+
+    def logits(self, x: jax.Array, train: bool, dropout_rate: float = 0.0) -> jax.Array:
+        """Feature maps [N, H, W, C], or features [N, C], → logits [N, num_classes], by "head"."""
+        if x.ndim == 4:
+            x = x.mean(axis=(1, 2))
+        x = nn.Dropout(dropout_rate, deterministic=not train, name="dropout")(x)
+        return wide(self.layers(Dense)(self.num_classes, name="head")(x))
+
+    @nn.nowrap
     def check(self, x: jax.Array, train: bool) -> None:
         """Raises ValueError or TypeError for what is no batch of images for this model."""
-        name = type(self).__name__
         if jnp.ndim(x) != 4:
-            raise ValueError(f"{name} takes images [N, H, W, C], got shape {jnp.shape(x)}")
+            raise ValueError(f"{self.title} takes images [N, H, W, C], got shape {jnp.shape(x)}")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
-                f"{name} takes normalised floating-point images, got {x.dtype}; "
+                f"{self.title} takes normalised floating-point images, got {x.dtype}; "
                 f"`preprocess` of a trained model makes them"
             )
+        if min(x.shape[1:3]) < self.least_size or 0 in x.shape:
+            least = self.least_size
+            raise ValueError(
+                f"{self.title} takes images of at least {least}x{least}, got shape {x.shape}"
+            )
         if train and self.fused:
-            raise ValueError(f"{name}: a fused model has no batch norms left to train")
+            raise ValueError(f"{self.title}: a fused model has no batch norms left to train")
+
+
+def wide(x: jax.Array) -> jax.Array:
+    """Logits in float32, or better where they are."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+class Step(NamedTuple):
+    """How a stage goes on: with a stride, or with dilation in its place.
+
+    Args:
+      stride: of the stage's strided layer.
+      dilation: of that layer, and of what comes before it in its block.
+      after: the dilation of the layers behind it.
+    """
+
+    stride: int
+    dilation: int
+    after: int
+
+    def of(self, blocks: int) -> list["Step"]:
+        """One for each block of the stage: the stride is the first one's."""
+        return [self, *[Step(1, self.after, self.after)] * (blocks - 1)]
+
+
+def steps(strides: Sequence[int], output_stride: int, stem: int = 2) -> list[Step]:
+    """Spends strides until `output_stride` is reached, and turns the further ones into dilation.
+
+    The same kernels then see what they saw, at more places (Chen et al. 2017, arXiv 1706.05587).
+
+    Args:
+      strides: of the stages.
+      output_stride: 8, 16 or 32.
+      stem: the stride before the first stage.
+
+    Raises:
+      ValueError: another output stride.
+    """
+    if output_stride not in (8, 16, 32):
+        raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}")
+    reached, dilation, made = stem, 1, []
+    for stride in strides:
+        before = dilation
+        if reached * stride > output_stride:
+            dilation *= stride
+            stride = 1
+        reached *= stride
+        made.append(Step(stride, before, dilation))
+    return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +163,13 @@ class Entry:
 
     Args:
       name: the constructor's name, which is the model's.
+      family: the name of its file, such as "resnet".
       constructor: makes the model.
       input_size: the height and width in pixels that the model was designed for.
     """
 
     name: str
+    family: str
     constructor: Callable[..., Model]
     input_size: int
 
@@ -81,13 +184,21 @@ class UnknownModelError(ValueError):
 MODELS: dict[str, Entry] = {}
 
 
-def register(input_size: int) -> Callable[[Constructor], Constructor]:
-    """Enters a constructor into the table of models, under its own name."""
+def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
+    """Enters a constructor, a function or the model's class, into the table under its own name."""
 
     def enter(constructor: Constructor) -> Constructor:
         name = constructor.__name__
-        MODELS[name] = Entry(name, constructor, input_size)
-        return constructor
+        named: Any = constructor
+        if not isinstance(constructor, type):  # a class is named already
+
+            @functools.wraps(constructor)
+            def named(*args: Any, **options: Any) -> Model:
+                return constructor(*args, **options).clone(constructor=name)
+
+        family = constructor.__module__.rpartition(".")[2]
+        MODELS[name] = Entry(name, family, named, input_size)
+        return named
 
     return enter
 

@@ -1,0 +1,50 @@
+"""What models cost."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import zoo
+
+
+def test_layers_of_squeezenet_by_hand():
+    described = zoo.describe(zoo.SqueezeNet1_1)
+    first = described.layers[0]
+    # 224 → (224 − 3) / 2 + 1 = 111 in height and width; 3·3·3·64 weights and 64 biases.
+    assert first[:4] == ("stem", "Conv", (111, 111, 64), 27 * 64 + 64)
+    assert first.multiply_adds == 111 * 111 * 64 * 27
+    assert first.bytes == 111 * 111 * 64 * 4
+    assert described.layers[-1].path == "head"
+    assert described.layers[-1].output == (13, 13, 1000)
+
+
+def test_sums_stages_and_the_table():
+    described = zoo.describe("ResNet18")
+    shapes = jax.eval_shape(zoo.ResNet18().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    assert described.parameters == sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    stages = described.by(1)
+    assert [stage.path for stage in stages] == ["stem", *(f"stage{i}" for i in range(1, 5)), "head"]
+    assert sum(stage.multiply_adds for stage in stages) == described.multiply_adds
+    assert described.by(2)[1].path == "stem/norm"
+    text = str(described)
+    assert text.splitlines()[0] == "ResNet18, image 224×224×3"
+    assert "7×7×512" in text
+    assert "11,689,512" in text.splitlines()[-1]
+
+
+def test_another_size_other_channels_and_a_model():
+    small = zoo.describe(zoo.ResNet18(num_classes=10), size=(64, 96), channels=4)
+    assert small.input == (64, 96, 4)
+    assert small.layers[0].output == (32, 48, 64)
+    assert small.layers[-1].output == (10,)
+    half = zoo.describe(zoo.ResNet18(dtype=jnp.bfloat16), size=64)
+    assert 2 * half.activation_bytes == pytest.approx(
+        zoo.describe("ResNet18", size=64).activation_bytes, rel=1e-3
+    )
+
+
+def test_what_is_no_model_or_too_small_is_named():
+    with pytest.raises(zoo.UnknownModelError, match="did you mean ResNet18"):
+        zoo.describe("resnet-18")
+    with pytest.raises(ValueError, match="VGG11 takes images of at least 32x32"):
+        zoo.describe(zoo.VGG11, size=31)

@@ -1,0 +1,279 @@
+"""What every family offers, on a small member of each."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kernels
+import zoo
+from pretrained.store import leaves
+from tests.zoo.small_models import PUBLISHED, SMALL, logits, small
+from zoo.models.base import MODELS, Step, steps
+from zoo.models.inverted_residual import round_channels
+
+FAMILIES = sorted(SMALL)
+# Families without batch normalisation have nothing to fold, and no state.
+PLAIN = {"squeezenet"}
+
+
+def test_every_constructor_of_every_family_is_known():
+    assert {entry.family for entry in MODELS.values()} == set(FAMILIES)
+    assert set(PUBLISHED) <= set(MODELS)
+    assert len(MODELS) == 36
+    for name, entry in MODELS.items():
+        assert getattr(zoo, name) is entry.constructor
+        assert entry.constructor().title == name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_and_multiply_adds_are_the_published(family):
+    """Of the family's first member; `make test-peers` counts the others."""
+    name = next(name for name, entry in MODELS.items() if entry.family == family)
+    parameters, multiply_adds = PUBLISHED[name]
+    described = zoo.describe(name)
+    assert described.parameters == parameters
+    if multiply_adds is not None:
+        assert described.multiply_adds / 1e9 == pytest.approx(multiply_adds, abs=0.0006)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits(family):
+    model, variables, x = small(family)
+    y = logits(model, variables, x)
+    assert (y.shape, y.dtype) == ((2, 5), jnp.float32)
+    assert np.isfinite(y).all()
+    assert float(jnp.abs(y[0] - y[1]).max()) > 0
+    np.testing.assert_array_equal(y, logits(model, variables, x))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fused_gives_the_same_logits_without_norms(family):
+    model, variables, x = small(family)
+    fused_model, fused = zoo.fuse(model, variables)
+    assert list(fused) == ["params"]
+    shapes = jax.eval_shape(fused_model.init, jax.random.key(0), x)
+    assert jax.tree.map(np.shape, fused) == jax.tree.map(np.shape, dict(shapes))
+    assert ("batch_stats" in variables) == (family not in PLAIN)
+    want = logits(model, variables, x)
+    # Float32 rounds anew in each layer; the same network in another order.
+    got = logits(fused_model, fused, x)
+    assert float(jnp.abs(got - want).max()) <= 1e-4 * float(jnp.abs(want).max())
+    ops = {choice.op for choice in kernels.explain(fused_model.apply, fused, x)}
+    assert ops <= {"conv", "depthwise_conv", "bias_act"}
+    assert "bias_act" in ops
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_reaches_every_parameter_and_moves_the_statistics(family):
+    model, variables, x = small(family)
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            logits, new = model.apply(
+                {**variables, "params": params},
+                x,
+                train=True,
+                mutable=["batch_stats", "intermediates"],
+                rngs={"dropout": jax.random.key(2)},
+            )
+            auxiliary = jax.tree.leaves(new.get("intermediates", {}))
+            return sum((y**2).sum() for y in (logits, *auxiliary)), new.get("batch_stats", {})
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    (value, stats), grads = step(variables["params"])
+    assert np.isfinite(value)
+    for path, moved in leaves(stats):
+        assert not np.array_equal(moved, dict(leaves(variables["batch_stats"]))[path]), path
+    silent = [path for path, grad in leaves(grads) if not np.any(grad)]
+    assert not silent
+    assert all(np.isfinite(grad).all() for _, grad in leaves(grads))
+
+
+def test_dropout_and_stochastic_depth_draw_from_the_key():
+    model, variables, x = small("efficientnet_lite")
+
+    @jax.jit
+    def train(model_key):
+        options = {"mutable": ["batch_stats"], "rngs": {"dropout": model_key}}
+        y, new = model.apply(variables, x, train=True, **options)
+        only_depth = model.clone(dropout_rate=0.0, drop_path_rate=0.5)
+        inner = only_depth.apply(variables, x, train=True, **options)[0]
+        return y, inner, new["batch_stats"]["stem"]["norm"]
+
+    y, inner, (stats, *_) = zip(*(train(jax.random.key(i)) for i in range(6)), strict=True)
+    assert len(np.unique(y, axis=0)) == 6
+    assert len(np.unique(inner, axis=0)) > 1  # a block is dropped for an image, or is not
+    # Running statistics: 0.99 · old + 0.01 · batch, for the first norm, whose input is known.
+    z = zoo.features((model, variables), x, "stem/conv")["stem/conv"]
+    old = variables["batch_stats"]["stem"]["norm"]
+    for name, batch in (("mean", z.mean((0, 1, 2))), ("var", z.var((0, 1, 2), ddof=1))):
+        want = 0.99 * old[name] + 0.01 * batch
+        np.testing.assert_allclose(stats[name], want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32(family):
+    model, variables, x = small(family)
+    half = model.clone(dtype=jnp.bfloat16)
+    inner = jax.eval_shape(lambda v, x: zoo.features((half, v), x, "**"), variables, x)
+    assert {array.dtype for array in jax.tree.leaves(inner)} == {jnp.dtype("bfloat16")}
+    assert jax.eval_shape(half.apply, variables, x).dtype == jnp.float32
+    fresh = jax.eval_shape(half.init, jax.random.key(0), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(fresh)} == {jnp.dtype("float32")}
+    small_params = jax.eval_shape(model.clone(param_dtype=jnp.bfloat16).init, jax.random.key(0), x)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(small_params["params"])} == {"bfloat16"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(small_params.get("batch_stats", []))} <= {
+        "float32"
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bad_images_are_named(family):
+    model, variables, _ = small(family)
+    least = model.least_size
+    name = model.title
+    for shape, dtype, error, words in (
+        ((39, 33, 3), "float32", ValueError, rf"{name} takes images \[N, H, W, C\], got .*39, 33"),
+        ((1, 39, 33, 3), "uint8", TypeError, f"{name} takes .*floating-point images, got uint8"),
+        ((0, 39, 33, 3), "float32", ValueError, f"{name} takes images of at least {least}x{least}"),
+        (
+            (1, 39, least - 1, 3),
+            "float32",
+            ValueError,
+            rf"{least}x{least}, got shape .*{least - 1}",
+        ),
+        ((1, 39, 33, 4), "float32", ValueError, rf"{name}: parameter .*kernel has shape .*33, 4\)"),
+    ):
+        with pytest.raises(error, match=words):
+            jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct(shape, dtype))
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if SMALL[f].least_size > 1])
+def test_the_least_size_is_the_least(family, monkeypatch):
+    """At the least size there is something left to pool; one pixel less, and there is nothing."""
+    model = SMALL[family]
+    least = model.least_size
+    monkeypatch.setattr(type(model), "least_size", 1)  # nothing is refused
+
+    def left(size):
+        """The least side of the last feature map."""
+        x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        init = functools.partial(zoo.backbone(model).init_with_output, jax.random.key(0))
+        try:
+            maps, _ = jax.eval_shape(init, x)
+        except ValueError as error:
+            if any(words in str(error) for words in ("not fit", "not empty", "none of them 0")):
+                return 0
+            raise
+        return min(maps[max(maps)].shape)
+
+    assert left(least) > 0
+    assert left(least - 1) == 0
+
+
+@pytest.mark.parametrize("family", ["resnet", "vgg"])
+def test_remat_keeps_less_and_changes_nothing(family):
+    model, variables, x = small(family)
+
+    def loss(remat, params):
+        y, new = model.clone(remat=remat).apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return (y**2).sum(), new
+
+    def gradients(remat):
+        return jax.jit(jax.grad(functools.partial(loss, remat), has_aux=True))(variables["params"])
+
+    for plain, again in zip(gradients(False), gradients(True), strict=True):
+        largest = max(float(np.abs(array).max()) for _, array in leaves(plain))
+        for (path, a), (_, b) in zip(leaves(plain), leaves(again), strict=True):
+            # The same numbers, summed in another order; a bias before a norm has no gradient.
+            atol = 1e-4 * np.abs(a).max() + 1e-6 * largest
+            np.testing.assert_allclose(b, a, rtol=0, atol=atol, err_msg=path)
+
+    def kept(remat):
+        """Numbers kept from the forward pass for the backward pass."""
+        f = functools.partial(loss, remat)
+        back = jax.eval_shape(lambda p: jax.vjp(f, p, has_aux=True)[1], variables["params"])
+        return sum(array.size for array in jax.tree.leaves(back))
+
+    parameters = sum(array.size for array in jax.tree.leaves(variables["params"]))
+    assert kept(True) - parameters < 0.7 * (kept(False) - parameters)
+
+
+DILATED = {
+    "resnet": "stage4",
+    "mobilenet_v1": "stage5",
+    "mobilenet_v2": "stage5",
+    "mobilenet_v3": "stage4",
+    "xception": "separable2",
+}
+
+
+@pytest.mark.parametrize("family", DILATED)
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_dilation_computes_the_same_at_more_places(family, output_stride):
+    """Where the strided network looks, the dilated one with its weights finds the same."""
+    model, variables, x = small(family)
+    if family == "mobilenet_v3":  # squeeze-and-excitation averages over all places
+        stages = tuple(tuple(r._replace(squeeze=False) for r in rows) for rows in model.stages)
+        model = model.clone(stages=stages)
+    path = DILATED[family]
+    want = zoo.features((model, variables), x, path)[path]
+    dilated = model.clone(output_stride=output_stride)
+    got = zoo.features((dilated, variables), x, path)[path]
+    every = 32 // output_stride
+    assert got.shape[1] > want.shape[1]
+    np.testing.assert_allclose(
+        got[:, ::every, ::every], want, rtol=1e-4, atol=1e-5 * float(jnp.abs(want).max())
+    )
+
+
+def test_strides_are_spent_and_then_become_dilation():
+    assert steps([1, 2, 2, 2], 32, stem=4) == [
+        Step(1, 1, 1), Step(2, 1, 1), Step(2, 1, 1), Step(2, 1, 1)
+    ]  # fmt: skip
+    assert steps([1, 2, 2, 2], 8, stem=4)[1:] == [Step(2, 1, 1), Step(1, 1, 2), Step(1, 2, 4)]
+    with pytest.raises(ValueError, match="output_stride must be 8, 16 or 32, got 4"):
+        zoo.ResNet50(output_stride=4).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+
+
+def test_channels_are_rounded_to_eights_and_never_below_nine_tenths():
+    # 24 · 1.1 = 26.4 is nearer to 24; 12 lies midway; 4 is lifted to the least.
+    assert [round_channels(c) for c in (26.4, 12, 4, 33.6)] == [24, 16, 8, 32]
+    assert round_channels(11) == 16  # 8 would be less than 9.9
+
+
+def test_transformations():
+    """Jit, vmap over images, jax.checkpoint and a gradient for the image."""
+    model, variables, x = small("resnet")
+    want = logits(model, variables, x)
+    one_by_one = jax.jit(jax.vmap(lambda image: model.apply(variables, image[None])[0]))(x)
+    np.testing.assert_allclose(one_by_one, want, rtol=1e-4, atol=1e-5)
+
+    def total(x):
+        return model.apply(variables, x)[:, 0].sum()
+
+    plain, kept_less = (jax.jit(jax.grad(f))(x) for f in (total, jax.checkpoint(total)))
+    assert np.any(plain)
+    np.testing.assert_allclose(kept_less, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_compiled_once_a_shape():
+    model, variables, x = small("squeezenet")
+    apply = jax.jit(model.apply)
+    for _ in range(2):
+        apply(variables, x)
+        apply(variables, x[:1])
+    assert apply._cache_size() == 2
+    assert hash(model) == hash(model.clone())  # models are keys of caches
+    assert model == model.clone()
