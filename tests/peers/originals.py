@@ -40,12 +40,7 @@ def torchvision_models():
 
 
 def original(name, **options):
-    """A model's original, in inference mode, with random weights and statistics.
-
-    The weights are scaled so that activations neither vanish nor explode.
-    """
-    import torch
-
+    """A model's original, with random weights and statistics."""
     if name in TIMM:
         import timm
 
@@ -57,7 +52,17 @@ def original(name, **options):
             options = {"init_weights": False, **options}
         make = getattr(torchvision_models(), TORCHVISION.get(name, name.lower()))
         model = make(**options)
-    generator = torch.Generator().manual_seed(0)
+    return randomised(model)
+
+
+def randomised(model, seed=0):
+    """The model in inference mode, with random weights and statistics: defaults hide errors.
+
+    The weights are scaled so that activations neither vanish nor explode.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for path, value in model.state_dict().items():
             if value.ndim > 1:

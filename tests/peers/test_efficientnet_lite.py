@@ -8,7 +8,8 @@ import pytest
 
 import zoo
 from pretrained.store import leaves
-from tests.peers.torch_lite import converted_lite, torch_lite, torch_logits
+from tests.peers.originals import torch_logits
+from tests.peers.torch_lite import converted_lite, torch_lite
 
 pytestmark = pytest.mark.peer
 

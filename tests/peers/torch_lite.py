@@ -9,6 +9,7 @@ import numpy as np
 import zoo
 from pretrained import catalogue
 from pretrained.convert import efficientnet_lite, from_torch
+from tests.peers.originals import randomised
 
 
 @functools.cache
@@ -25,25 +26,8 @@ def torch_lite(size, pretrained=False):
         source = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]["source"]
         file = metadata.distribution(source["package"]).locate_file(source["file"])
         model.load_state_dict(torch.load(str(file), weights_only=True))
-    else:
-        generator = torch.Generator().manual_seed(size)
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                if value.ndim > 1:
-                    value.normal_(0, value[0].numel() ** -0.5, generator=generator)
-                elif name.endswith(("running_var", "weight")):
-                    value.uniform_(0.5, 2, generator=generator)
-                elif value.ndim == 1:
-                    value.uniform_(-0.5, 0.5, generator=generator)
-    return model.eval()
-
-
-def torch_logits(model, x):
-    """Images [N, H, W, C] → logits, NumPy."""
-    import torch
-
-    with torch.inference_mode():
-        return model(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
+        return model.eval()
+    return randomised(model, seed=size)
 
 
 def converted_lite(size, state, dtype=np.float32):
