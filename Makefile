@@ -18,7 +18,7 @@ test: $(call installed,test)
 	$(PYTEST) --unoptimised -m "not (peer or notebook or gpu)"
 
 test-sampled: $(call installed,test)
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m sampled
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --unoptimised -m sampled
 
 test-peers: $(call installed,test) $(call installed,peers)
 	$(PYTEST) --unoptimised -m peer

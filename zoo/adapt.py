@@ -1,5 +1,6 @@
 """Trained weights for other classes and other images."""
 
+import operator
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ def adapt(
 
     Args:
       model: what `zoo.trained` returns, or a pair (model, variables).
-      num_classes: the new number of logits: a fresh head, all else is kept. None keeps the head.
+      num_classes: the number of logits of a fresh head; all else is kept. None keeps the head.
       channels: the new number of image channels. One takes the sum of the first convolution's
         kernels over its channels, so that a grey image does what it did with equal channels. More
         take the old ones in turn, scaled by old / new, so that activations keep their size. None
@@ -34,33 +35,69 @@ def adapt(
       ValueError: a number below 1, or variables that are not the model's.
     """
     old, variables = model if isinstance(model, tuple) else (model.model, model.variables)
-    for name, number in (("num_classes", num_classes), ("channels", channels)):
-        if number is not None and (not isinstance(number, int) or number < 1):
-            raise ValueError(f"{name} must be an integer of at least 1, got {number!r}")
-    new = old if num_classes is None else old.clone(num_classes=num_classes)
-    given = dict(leaves(variables))
-    # What a number of channels that no image has would change is the first kernel.
-    shapes = dict(leaves(jax.eval_shape(new.init, jax.random.key(0), _images(new, NONE))))
-    if shapes.keys() != given.keys():
-        amiss = ", ".join(sorted(shapes.keys() ^ given.keys())[:5])
-        raise ValueError(f"these variables are not a {old.title}'s, which differ in {amiss}")
-    changed = [path for path in given if given[path].shape != shapes[path].shape]
-    first = next(path for path in changed if NONE in shapes[path].shape)
+    num_classes, channels = (
+        _number(name, value)
+        for name, value in (("num_classes", num_classes), ("channels", channels))
+    )
+    given, expected = dict(leaves(variables)), _shapes(old, CHANNELS)
+    (first,) = _differing(expected, _shapes(old, CHANNELS + 1))
+    _check(old, given, expected, first)
     before = given[first].shape[2]
-    adapted = dict(given)
+    new, adapted = old, dict(given)
     if num_classes is not None:
-        fresh = _fresh(new, tuple(path for path in changed if path != first), before, key)
+        new = old.clone(num_classes=num_classes)
+        heads = _differing(expected, _shapes(old.clone(num_classes=old.num_classes + 1), CHANNELS))
+        fresh = _fresh(new, tuple(heads), before, jax.random.key(0) if key is None else key)
         adapted |= {path: array.astype(given[path].dtype) for path, array in fresh.items()}
     if channels is not None and channels != before:
         adapted[first] = _other_channels(given[first], channels)
     return new, nested(adapted)
 
 
-NONE = 997
+CHANNELS = 3  # any number would do
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _number(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    return number
+
+
+def _shapes(model: Model, channels: int) -> Shapes:
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _images(model, channels))
+    return {path: leaf.shape for path, leaf in leaves(shapes)}
+
+
+def _differing(one: Shapes, other: Shapes) -> list[str]:
+    return [path for path, shape in one.items() if shape != other[path]]
+
+
+def _check(model: Model, given: dict[str, Any], expected: Shapes, first: str) -> None:
+    """Raises ValueError unless these are the model's, for images of any number of channels."""
+    found = {path: tuple(array.shape) for path, array in given.items()}
+    if len(found.get(first, ())) == 4:
+        channels = found[first][2]
+        expected = {**expected, first: (*expected[first][:2], channels, expected[first][3])}
+    amiss = sorted(
+        path for path in found.keys() | expected.keys() if found.get(path) != expected.get(path)
+    )
+    if amiss:
+        path = amiss[0]
+        raise ValueError(
+            f"these variables are not those of this {model.title}: {path} has shape "
+            f"{found.get(path)} where the model has {expected.get(path)}, and {len(amiss) - 1} more"
+        )
 
 
 def _fresh(
-    model: Model, paths: tuple[str, ...], channels: int, key: jax.Array | None
+    model: Model, paths: tuple[str, ...], channels: int, key: jax.Array
 ) -> dict[str, jax.Array]:
     """Initial values of the arrays at some paths."""
 
@@ -69,7 +106,7 @@ def _fresh(
         arrays = dict(leaves(model.init(key, _images(model, channels))))
         return {path: arrays[path] for path in paths}
 
-    return draw(jax.random.key(0) if key is None else key) if paths else {}
+    return draw(key)
 
 
 def _images(model: Model, channels: int) -> jax.ShapeDtypeStruct:

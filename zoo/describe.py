@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import Model, find
+from zoo.models.base import MODELS, Model, find
 
 
 class Layer(NamedTuple):
@@ -125,13 +125,10 @@ def describe(
       UnknownModelError: no model has that name.
       ValueError: the model does not take images of that size.
     """
-    if isinstance(model, Model):
-        module, native = model, find(model.title).input_size
-    else:
-        entry = find(model)
-        module, native = entry.constructor(), entry.input_size
-    size = native if size is None else size
-    height, width = (size, size) if isinstance(size, int) else size
+    module = model if isinstance(model, Model) else find(model).constructor()
+    if size is None:
+        size = MODELS[module.title].input_size if module.title in MODELS else 224
+    height, width = size if isinstance(size, Sequence) else (size, size)
     layers: list[Layer] = []
 
     def note(

@@ -53,17 +53,23 @@ def _compiled(module: Model, wanted: tuple[str, ...]) -> Callable[..., OrderedDi
 
 
 @contextlib.contextmanager
-def _kept(outputs: dict[str, Any], last: str | None = None) -> Iterator[None]:
-    """Keeps the outputs of inner modules, in the order of computation, and leaves after `last`."""
+def _kept(
+    outputs: dict[str, Any], inside: tuple[str, ...] = (), last: str | None = None
+) -> Iterator[None]:
+    """Keeps the outputs of the modules inside one, in the order of computation.
+
+    Leaves after the module at path `last`; paths count from the outer module's.
+    """
 
     def keep(
         call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         output = call(*args, **kwargs)
-        if context.method_name == "__call__" and context.module.path:
-            path = "/".join(context.module.path)
-            outputs[path] = output
-            if path == last:
+        path = context.module.path
+        if context.method_name == "__call__" and path[: len(inside)] == inside != path:
+            name = "/".join(path[len(inside) :])
+            outputs[name] = output
+            if name == last:
                 raise _Enough
         return output
 
@@ -109,7 +115,7 @@ class Backbone(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> dict[int, jax.Array]:
         """Images [N, H, W, C] → {stride: map [N, H / stride, W / stride, channels]}."""
         outputs: dict[str, jax.Array] = {}
-        with _kept(outputs, last=self.paths[-1][1]):
+        with _kept(outputs, self.path, last=self.paths[-1][1]):
             self.model(x, train)
         return {stride: outputs[path] for stride, path in self.paths}
 
@@ -125,8 +131,17 @@ def backbone(model: Model) -> Backbone:
 
     Returns:
       A module that is initialised and applied as the model is, and takes its variables:
-      `backbone(model).apply(variables, x)` → {4: map, 8: map, 16: map, 32: map}.
+      `backbone(model).apply(variables, x)` → {4: map, 8: map, 16: map, 32: map}. It may be part of
+      a larger module. In training only stochastic depth and the dropout of DenseNet's layers ask
+      for the rng "dropout".
+
+    Raises:
+      TypeError: `model` is no definition.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a definition, such as zoo.ResNet50(), got {model!r}")
+    if getattr(model, "auxiliary", False):  # GoogLeNet's classifiers amid the network
+        model = model.clone(auxiliary=False)
     size, shapes = 256, {}
 
     def run(x: jax.Array) -> Any:

@@ -24,21 +24,31 @@ def parameter(
     nearly half of the time it takes to trace a model.
 
     Raises:
-      ValueError: the one that was given is not of this shape, which input x asks for.
+      ValueError: there is none, or it is not of this shape, which input x asks for.
     """
-    if module.is_initializing() or not module.has_variable("params", name):
+    path = "/".join((*module.path, name))
+    if module.is_initializing() or module.is_mutable_collection("params"):
         make = note(("params", *module.path, name), initial)
         return module.param(name, make, shape, module.param_dtype)
+    if not module.has_variable("params", name):
+        raise ValueError(
+            f"{_title(module)}: the variables lack params/{path}, which is of shape {shape}; those "
+            f"of a fused model and of a plain one differ, see zoo.fuse"
+        )
     given: jax.Array = module.get_variable("params", name)
     if given.shape != shape:
-        path, root = "/".join((*module.path, name)), module
-        while isinstance(root.parent, nn.Module):
-            root = root.parent
         raise ValueError(
-            f"{getattr(root, 'title', type(root).__name__)}: parameter {path} has shape "
-            f"{given.shape}; an input of shape {x.shape} to that layer needs {shape}"
+            f"{_title(module)}: parameter {path} has shape {given.shape}; an input of shape "
+            f"{x.shape} to that layer needs {shape}"
         )
     return given
+
+
+def _title(module: Any) -> str:
+    """The name of the model that a layer is in, or of the outermost module."""
+    while not hasattr(module, "title") and isinstance(module.parent, nn.Module):
+        module = module.parent
+    return getattr(module, "title", type(module).__name__)
 
 
 class Conv(nn.Module):

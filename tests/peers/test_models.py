@@ -27,8 +27,8 @@ def test_logits_and_parameters(name):
     variables = converted(name, theirs.state_dict(), model)
     counted = sum(array.size for _, array in leaves(variables["params"]))
     assert counted == sum(p.numel() for p in theirs.parameters())
-    if name in PUBLISHED:
-        assert zoo.describe(model).parameters == PUBLISHED[name][0]
+    if name in PUBLISHED and name != "GoogLeNet":  # whose published number lacks auxiliary heads
+        assert counted == PUBLISHED[name][0]
     apply, native = jax.jit(model.apply), MODELS[name].input_size
     rng = np.random.default_rng(0)
     for shape in ((1, native, native, 3), (2, 97, 75, 3)):
@@ -100,7 +100,7 @@ def test_training_agrees_in_loss_gradients_and_statistics(name):
     want = losses[0] + 0.3 * sum(losses[1:])
     want.backward()
     state = theirs.state_dict() | {name: p.grad for name, p in theirs.named_parameters()}
-    expected = converted(name, state, model, np.float64)
+    expected = converted(name, state, dtype=np.float64)
     assert loss == pytest.approx(want.item(), rel=1e-9)
     for ours, wanted in ((grads, expected["params"]), (stats, expected.get("batch_stats", {}))):
         got = dict(leaves(ours))

@@ -93,5 +93,16 @@ def test_misuse_is_named():
         zoo.adapt((model, variables), num_classes=0)
     with pytest.raises(ValueError, match=r"channels must be an integer.*got 2\.5"):
         zoo.adapt((model, variables), channels=2.5)
-    with pytest.raises(ValueError, match=r"not a VGG's, .*batch_stats/stage1/block1"):
+    with pytest.raises(ValueError, match=r"not those of this VGG: .* and \d+ more"):
         zoo.adapt((SMALL["vgg"], variables), num_classes=3)
+    # The same names, but other shapes in between.
+    with pytest.raises(ValueError, match=r"not those of this ResNet: .*conv.* and \d+ more"):
+        zoo.adapt((model.clone(base_width=32), variables), num_classes=3)
+
+
+def test_as_many_classes_as_before_are_other_classes_all_the_same():
+    model, variables, _ = small("squeezenet")
+    new, adapted = zoo.adapt((model, variables), num_classes=np.int64(5))
+    assert new == model
+    changed = [path for path, array in leaves(adapted) if array is not arrays(variables)[path]]
+    assert changed == ["params/head/bias", "params/head/kernel"]

@@ -37,6 +37,7 @@ def test_another_size_other_channels_and_a_model():
     assert small.input == (64, 96, 4)
     assert small.layers[0].output == (32, 48, 64)
     assert small.layers[-1].output == (10,)
+    assert zoo.describe(zoo.ResNet18().clone(constructor=""), size=64).name == "ResNet"
     half = zoo.describe(zoo.ResNet18(dtype=jnp.bfloat16), size=64)
     assert 2 * half.activation_bytes == pytest.approx(
         zoo.describe("ResNet18", size=64).activation_bytes, rel=1e-3
@@ -46,5 +47,5 @@ def test_another_size_other_channels_and_a_model():
 def test_what_is_no_model_or_too_small_is_named():
     with pytest.raises(zoo.UnknownModelError, match="did you mean ResNet18"):
         zoo.describe("resnet-18")
-    with pytest.raises(ValueError, match="VGG11 takes images of at least 32x32"):
+    with pytest.raises(ValueError, match="VGG11 takes one image or more of at least 32x32"):
         zoo.describe(zoo.VGG11, size=31)

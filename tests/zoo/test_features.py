@@ -1,5 +1,6 @@
 """The outputs of inner modules, and feature maps by stride."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,12 +128,50 @@ def test_a_backbone_of_a_dilated_model():
     assert dict(zoo.backbone(model).paths) == {4: "stage1", 8: "stage4"}
 
 
-def test_no_dropout_is_drawn_for_a_backbone():
-    """The classifier's dropout would ask for a random key."""
-    model, variables, x = small("mobilenet_v3")
+@pytest.mark.parametrize("family", [f for f in sorted(SMALL) if f != "efficientnet_lite"])
+def test_no_dropout_is_drawn_for_a_backbone(family):
+    """The classifiers' dropout would ask for a random key; stochastic depth does."""
+    model, variables, x = small(family)
     maps = jax.eval_shape(
         lambda v, x: zoo.backbone(model).apply(v, x, train=True, mutable=["batch_stats"])[0],
         variables,
         x,
     )
-    assert list(maps) == [4, 8, 16, 32]
+    assert list(maps)[:3] == [4, 8, 16]
+
+
+class Segmenter(nn.Module):
+    """As people build on a backbone, and on a whole model."""
+
+    backbone: nn.Module
+
+    @nn.compact
+    def __call__(self, x):
+        maps = self.backbone(x)
+        logits = zoo.ResNet18(num_classes=10, name="whole")(x)
+        return nn.Conv(2, (1, 1))(maps[32]), logits
+
+
+def test_models_are_parts_of_other_modules():
+    model, variables, x = PAIR
+    parent = Segmenter(zoo.backbone(model))
+    shapes = jax.eval_shape(parent.init, jax.random.key(0), x)
+    assert {"backbone", "whole", "Conv_0"} == shapes["params"].keys()
+    assert "head" not in shapes["params"]["backbone"]
+    assert "head" in shapes["params"]["whole"]
+    whole = {name: {"backbone": tree} for name, tree in variables.items()}
+    maps = jax.jit(lambda v, x: Taken(zoo.backbone(model)).apply(v, x))(whole, x)
+    want = zoo.features((model, variables), x, "stage4")["stage4"]
+    np.testing.assert_allclose(maps[32], want, rtol=1e-4, atol=1e-4)
+
+
+class Taken(nn.Module):
+    backbone: nn.Module
+
+    def __call__(self, x):
+        return self.backbone(x)
+
+
+def test_a_backbone_of_what_is_no_definition():
+    with pytest.raises(TypeError, match="model must be a definition"):
+        zoo.backbone(zoo.ResNet18)

@@ -1,5 +1,6 @@
 """Initial values."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,3 +52,16 @@ def test_activations_keep_their_scale(family):
     variables = model.init(jax.random.key(0), x)
     for path, y in zoo.features((model, variables), x, "stage*").items():
         assert 0.02 < float(y.std()) < 50, path
+
+
+def test_init_by_keyword_and_with_layers_that_are_not_the_zoos():
+    class WithDense(type(SMALL["squeezenet"])):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return nn.Dense(3)(super().__call__(x, train))
+
+    x = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    shapes = jax.eval_shape(lambda key: SMALL["squeezenet"].init(key, x=x), jax.random.key(0))
+    model = WithDense(num_classes=5, table=SMALL["squeezenet"].table)
+    more = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(x.shape))
+    assert more["params"].keys() == shapes["params"].keys() | {"Dense_0"}

@@ -140,7 +140,12 @@ def test_bad_images_are_named(family):
     for shape, dtype, error, words in (
         ((39, 33, 3), "float32", ValueError, rf"{name} takes images \[N, H, W, C\], got .*39, 33"),
         ((1, 39, 33, 3), "uint8", TypeError, f"{name} takes .*floating-point images, got uint8"),
-        ((0, 39, 33, 3), "float32", ValueError, f"{name} takes images of at least {least}x{least}"),
+        (
+            (0, 39, 33, 3),
+            "float32",
+            ValueError,
+            f"{name} takes one image or more of at least {least}x{least}",
+        ),
         (
             (1, 39, least - 1, 3),
             "float32",
@@ -151,6 +156,27 @@ def test_bad_images_are_named(family):
     ):
         with pytest.raises(error, match=words):
             jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct(shape, dtype))
+
+
+def test_bad_options_are_named():
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    with pytest.raises(ValueError, match="ResNet18: num_classes must be at least 1, got 0"):
+        zoo.ResNet18(num_classes=0).init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match=r'Xception: padding must be "symmetric" or .*got .same.'):
+        zoo.Xception(padding="same").init(jax.random.key(0), x)
+    with pytest.raises(TypeError):
+        zoo.EfficientNetLite0(10)
+
+
+def test_fused_variables_in_a_plain_model_and_the_reverse():
+    model, variables, x = small("resnet")
+    fused_model, fused = zoo.fuse(model, variables)
+    with pytest.raises(
+        ValueError, match=r"ResNet: the variables lack params/stem/norm/scale.*fuse"
+    ):
+        jax.eval_shape(model.apply, fused, x)
+    with pytest.raises(ValueError, match=r"ResNet: the variables lack params/stem/conv/bias.*fuse"):
+        jax.eval_shape(fused_model.apply, variables, x)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if SMALL[f].least_size > 1])
@@ -253,7 +279,34 @@ def test_channels_are_rounded_to_eights_and_never_below_nine_tenths():
     assert round_channels(11) == 16  # 8 would be less than 9.9
 
 
-def test_transformations():
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformations_of_every_family(family):
+    """By shapes: vmap over images, and the gradient of a checkpointed loss with remat inside."""
+    model, variables, x = small(family)
+    rows = jax.eval_shape(jax.vmap(lambda image: model.apply(variables, image[None])[0]), x)
+    assert rows.shape == (2, 5)
+    again = model.clone(remat=True)
+    assert jax.tree.map(jnp.shape, jax.eval_shape(again.init, jax.random.key(0), x)) == (
+        jax.tree.map(jnp.shape, variables)
+    )
+
+    @jax.checkpoint
+    def loss(params, x):
+        y, new = again.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            mutable=["batch_stats", "intermediates"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return y.sum() + sum(a.sum() for a in jax.tree.leaves(new.get("intermediates", {})))
+
+    grads, dx = jax.eval_shape(jax.grad(loss, (0, 1)), variables["params"], x)
+    assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, variables["params"])
+    assert dx.shape == x.shape
+
+
+def test_values_under_transformations():
     """Jit, vmap over images, jax.checkpoint and a gradient for the image."""
     model, variables, x = small("resnet")
     want = logits(model, variables, x)

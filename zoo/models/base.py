@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kernels.window import Padding
+from pretrained.store import leaves
 from zoo import initial
 from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
 
@@ -35,7 +35,7 @@ class Model(nn.Module):
     param_dtype: Dtype = jnp.float32
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9
-    padding: Padding = "symmetric"
+    padding: str = "symmetric"
     remat: bool = False
     fused: bool = False
     constructor: str = ""
@@ -53,11 +53,14 @@ class Model(nn.Module):
         Returns:
           {"params": …} and, for a model with batch norms, {"batch_stats": …}.
         """
-        x, *rest = args
-        plain = functools.partial(nn.Module.init, self, jax.random.key(0))
+        x, *rest = args if args else (kwargs.pop("x"),)
+        plain = functools.partial(nn.Module.init, self)
         with initial.noting() as noted:
-            shapes = jax.eval_shape(lambda x: plain(x, *rest, **kwargs), x)
-        key = rngs["params"] if isinstance(rngs, Mapping) else rngs
+            shapes = jax.eval_shape(lambda x: plain(jax.random.key(0), x, *rest, **kwargs), x)
+        key = rngs.get("params") if isinstance(rngs, Mapping) else rngs
+        known = noted.keys() >= {tuple(path.split("/")) for path, _ in leaves(shapes)}
+        if key is None or not known:  # no key for parameters, or a layer that is not the zoo's
+            return dict(plain(rngs, x, *rest, **kwargs))
         variables: dict[str, Any] = initial.draw(key, shapes, noted)
         return variables
 
@@ -99,10 +102,19 @@ class Model(nn.Module):
                 f"{self.title} takes normalised floating-point images, got {x.dtype}; "
                 f"`preprocess` of a trained model makes them"
             )
-        if min(x.shape[1:3]) < self.least_size or 0 in x.shape:
-            least = self.least_size
+        least = self.least_size
+        if 0 in x.shape or min(x.shape[1:3]) < least:
             raise ValueError(
-                f"{self.title} takes images of at least {least}x{least}, got shape {x.shape}"
+                f"{self.title} takes one image or more of at least {least}x{least}, "
+                f"got shape {x.shape}"
+            )
+        if self.num_classes < 1:
+            raise ValueError(
+                f"{self.title}: num_classes must be at least 1, got {self.num_classes!r}"
+            )
+        if self.padding not in ("symmetric", "SAME"):
+            raise ValueError(
+                f'{self.title}: padding must be "symmetric" or "SAME", got {self.padding!r}'
             )
         if train and self.fused:
             raise ValueError(f"{self.title}: a fused model has no batch norms left to train")
@@ -194,7 +206,7 @@ def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
 
             @functools.wraps(constructor)
             def named(*args: Any, **options: Any) -> Model:
-                return constructor(*args, **options).clone(constructor=name)
+                return constructor(*args, constructor=name, **options)
 
         family = constructor.__module__.rpartition(".")[2]
         MODELS[name] = Entry(name, family, named, input_size)

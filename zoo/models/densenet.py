@@ -76,7 +76,7 @@ class DenseNet(Model):
         """Images [N, H, W, C] → logits [N, num_classes], float32 or better."""
         self.check(x, train)
         x = self.layers(ConvNorm)(self.stem, 7, 2, name="stem")(x, train)
-        x = max_pool(x, 3, 2)
+        x = max_pool(x, 3, 2, padding=self.padding)
         layer = functools.partial(DenseLayer, self.layers, self.growth, self.dropout_rate)
         for number, depth in enumerate(self.depths, start=1):
             if number > 1:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from kernels.window import Padding
 from zoo.layers import ConvNorm, Stage
 from zoo.models.base import Model, register
 from zoo.models.inverted_residual import InvertedResidual, round_channels
@@ -59,7 +58,7 @@ class EfficientNetLite(Model):
     drop_path_rate: float = 0.2
     norm_eps: float = 1e-3
     norm_momentum: float = 0.99
-    padding: Padding = "SAME"
+    padding: str = "SAME"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -103,30 +102,30 @@ class EfficientNetLite(Model):
 
 
 @register(input_size=224)
-def EfficientNetLite0(dropout_rate: float = 0.2, **options: Any) -> EfficientNetLite:
+def EfficientNetLite0(*, dropout_rate: float = 0.2, **options: Any) -> EfficientNetLite:
     """EfficientNet-Lite0: 4.7 million parameters at 1,000 classes."""
     return EfficientNetLite(width=1.0, depth=1.0, dropout_rate=dropout_rate, **options)
 
 
 @register(input_size=240)
-def EfficientNetLite1(dropout_rate: float = 0.2, **options: Any) -> EfficientNetLite:
+def EfficientNetLite1(*, dropout_rate: float = 0.2, **options: Any) -> EfficientNetLite:
     """EfficientNet-Lite1: 5.4 million parameters at 1,000 classes."""
     return EfficientNetLite(width=1.0, depth=1.1, dropout_rate=dropout_rate, **options)
 
 
 @register(input_size=260)
-def EfficientNetLite2(dropout_rate: float = 0.3, **options: Any) -> EfficientNetLite:
+def EfficientNetLite2(*, dropout_rate: float = 0.3, **options: Any) -> EfficientNetLite:
     """EfficientNet-Lite2: 6.1 million parameters at 1,000 classes."""
     return EfficientNetLite(width=1.1, depth=1.2, dropout_rate=dropout_rate, **options)
 
 
 @register(input_size=280)
-def EfficientNetLite3(dropout_rate: float = 0.3, **options: Any) -> EfficientNetLite:
+def EfficientNetLite3(*, dropout_rate: float = 0.3, **options: Any) -> EfficientNetLite:
     """EfficientNet-Lite3: 8.2 million parameters at 1,000 classes."""
     return EfficientNetLite(width=1.2, depth=1.4, dropout_rate=dropout_rate, **options)
 
 
 @register(input_size=300)
-def EfficientNetLite4(dropout_rate: float = 0.3, **options: Any) -> EfficientNetLite:
+def EfficientNetLite4(*, dropout_rate: float = 0.3, **options: Any) -> EfficientNetLite:
     """EfficientNet-Lite4: 13.0 million parameters at 1,000 classes."""
     return EfficientNetLite(width=1.4, depth=1.8, dropout_rate=dropout_rate, **options)

@@ -1,8 +1,8 @@
 """GoogLeNet (Inception v1).
 
 Szegedy et al. 2015, arXiv 1409.4842, table 1. As in torchvision, whose weights are the public ones:
-batch normalisation after each convolution, pools whose last window may overhang the edge, and 3x3
-kernels where the paper has 5x5.
+batch normalisation after each convolution, pools whose last window may overhang the edge, 3x3
+kernels where the paper has 5x5, and half the paper's dropout before the last layer.
 """
 
 import functools

@@ -87,7 +87,7 @@ class ResNet(Model):
         if self.bottleneck:
             sizes: dict[str, Any] = {"groups": self.groups, "base_width": self.base_width}
             block = functools.partial(Bottleneck, conv, **sizes)
-        x = max_pool(conv(STEM, 7, 2, name="stem")(x, train), 3, 2)
+        x = max_pool(conv(STEM, 7, 2, name="stem")(x, train), 3, 2, padding=self.padding)
         spent = steps(STRIDES, self.output_stride, stem=4)
         for number, (depth, channels, step) in enumerate(
             zip(self.depths, CHANNELS, spent, strict=True), start=1
