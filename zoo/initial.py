@@ -95,7 +95,8 @@ def _deal(plan: tuple[tuple[Initial, tuple[int, ...], Any], ...], key: jax.Array
     for initial, shape, dtype in plan:
         if isinstance(initial, Normal):
             stop = start + math.prod(shape)
-            arrays.append((initial.std * numbers[start:stop].reshape(shape)).astype(dtype))
+            own = jax.lax.slice(numbers, (start,), (stop,)).reshape(shape)
+            arrays.append((initial.std * own).astype(dtype))
             start = stop
         else:
             arrays.append(initial(key, shape, dtype))
