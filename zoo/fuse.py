@@ -62,7 +62,8 @@ def _folded(
     """The scale and bias that a norm comes to, or the convolution with the norm folded in."""
     if not {"mean", "var"} <= set(stats):
         raise ValueError(f'variables["batch_stats"] lacks mean and var of {"/".join(path)}')
-    arrays = {**norm, **stats, **((conv and {"kernel": conv["kernel"]}) or {})}
+    kernel = {"kernel": conv["kernel"]} if conv else {}
+    arrays = {**norm, **stats, **kernel}
     dtypes = {name: array.dtype for name, array in arrays.items()}
     before = conv.get("bias", 0.0) if conv else 0.0
     if not any(isinstance(array, jax.core.Tracer) for array in (*arrays.values(), before)):

@@ -239,7 +239,7 @@ def max_pool(
     size: int,
     strides: int,
     *,
-    padding: Padding = "symmetric",
+    padding: str | int = "symmetric",
     dilation: int = 1,
     ceil: bool = False,
 ) -> jax.Array:

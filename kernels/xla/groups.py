@@ -42,7 +42,7 @@ def direct(step: str, pass_: Forward, static: Static, a: jax.Array, b: jax.Array
     """The compiler's own convolution on each block; `pass_` is that for one group.
 
     In a loop XLA's CPU compiler leaves a convolution whose operands are not NHWC, HWIO and NHWC to
-    plain loops, 20 to 80 times slower, so the gradients' operands are arranged before the loop.
+    plain loops, 25 to 50 times slower, so the gradients' operands are arranged before the loop.
     """
     window = static.window
     if step == FORWARD or window.groups == 1:
