@@ -10,6 +10,7 @@ import zoo
 from pretrained.store import leaves
 from tests.peers.originals import torch_logits
 from tests.peers.torch_lite import converted_lite, torch_lite
+from tests.peers.training import check_step
 
 pytestmark = pytest.mark.peer
 
@@ -63,44 +64,8 @@ def test_every_size_with_random_weights_and_statistics(size):
 
 
 def test_training_agrees_in_loss_gradients_and_statistics():
-    """One step of Lite0 in float64 on both sides, without dropout, on random weights.
-
-    In float32 the comparison would say little: where rounding moves an activation across one of
-    ReLU6's kinks, a gradient through the normalisation of a few pixels moves by whole per cents.
-    """
-    import torch
-
     theirs = copy.deepcopy(torch_lite(0)).double().train()
     theirs._dropout.p = 0.0
     theirs._global_params = theirs._global_params._replace(drop_connect_rate=0.0)
-    with jax.enable_x64(True):
-        model, variables = converted_lite(0, theirs.state_dict(), np.float64)
-        model = model.clone(dropout_rate=0.0, drop_path_rate=0.0, dtype=np.float64)
-        x = np.random.default_rng(3).normal(size=(4, 64, 64, 3))
-        labels = np.arange(4) * 100
-
-        @jax.jit
-        def step(params):
-            def loss(params):
-                logits, new = model.apply(
-                    {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
-                )
-                picked = jax.nn.log_softmax(logits)[np.arange(4), labels]
-                return -picked.mean(), new["batch_stats"]
-
-            return jax.value_and_grad(loss, has_aux=True)(params)
-
-        (loss, stats), grads = jax.tree.map(np.asarray, step(variables["params"]))
-
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    want = torch.nn.functional.cross_entropy(theirs(images), torch.from_numpy(labels))
-    want.backward()
-    state = theirs.state_dict() | {name: p.grad for name, p in theirs.named_parameters()}
-    _, expected = converted_lite(0, state, np.float64)
-    assert loss == pytest.approx(want.item(), rel=1e-9)
-    for ours, wanted in ((grads, expected["params"]), (stats, expected["batch_stats"])):
-        got = dict(leaves(ours))
-        for path, array in leaves(wanted):
-            np.testing.assert_allclose(
-                got[path], array, atol=1e-7 * np.abs(array).max() + 1e-12, rtol=0
-            )
+    model = zoo.EfficientNetLite0(dropout_rate=0.0, drop_path_rate=0.0, dtype=np.float64)
+    check_step(theirs, model, lambda state: converted_lite(0, state, np.float64)[1], 4, 1e-7)

@@ -14,6 +14,7 @@ from tests.peers.originals import (
     torch_logits,
     torchvision_models,
 )
+from tests.peers.training import check_step
 from tests.zoo.small_models import PUBLISHED
 from zoo.models.base import MODELS
 
@@ -53,61 +54,16 @@ TRAINED = (
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_training_agrees_in_loss_gradients_and_statistics(name):
-    """One step in float64 on both sides, without dropout.
-
-    In float32 the comparison would say little: where rounding moves an activation across a kink, a
-    gradient through the normalisation of a few pixels moves by whole per cents.
-    """
     import torch
 
     theirs = original(name).double().train()
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    rates = ("dropout_rate", "auxiliary_dropout_rate")
-    with jax.enable_x64(True):
-        model = MODELS[name].constructor()
-        model = model.clone(
-            **{rate: 0.0 for rate in rates if hasattr(model, rate)}, dtype=np.float64
-        )
-        variables = converted(name, theirs.state_dict(), model, np.float64)
-        x = np.random.default_rng(3).normal(size=(2, 64, 64, 3))
-        labels = np.arange(2) * 100
-
-        @jax.jit
-        def step(params):
-            def loss(params):
-                logits, new = model.apply(
-                    {**variables, "params": params},
-                    x,
-                    train=True,
-                    mutable=["batch_stats", "intermediates"],
-                )
-                losses = [
-                    -jax.nn.log_softmax(y)[np.arange(2), labels].mean()
-                    for y in (logits, *jax.tree.leaves(new.get("intermediates", {})))
-                ]
-                return losses[0] + 0.3 * sum(losses[1:]), new.get("batch_stats", {})
-
-            return jax.value_and_grad(loss, has_aux=True)(params)
-
-        (loss, stats), grads = jax.tree.map(np.asarray, step(variables["params"]))
-
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    outputs = theirs(images)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    losses = [torch.nn.functional.cross_entropy(y, torch.from_numpy(labels)) for y in outputs]
-    want = losses[0] + 0.3 * sum(losses[1:])
-    want.backward()
-    state = theirs.state_dict() | {name: p.grad for name, p in theirs.named_parameters()}
-    expected = converted(name, state, dtype=np.float64)
-    assert loss == pytest.approx(want.item(), rel=1e-9)
-    for ours, wanted in ((grads, expected["params"]), (stats, expected.get("batch_stats", {}))):
-        got = dict(leaves(ours))
-        for path, array in leaves(wanted):
-            np.testing.assert_allclose(
-                got[path], array, atol=1e-6 * np.abs(array).max() + 1e-12, rtol=0, err_msg=path
-            )
+    model = MODELS[name].constructor(dtype=np.float64)
+    rates = [r for r in ("dropout_rate", "auxiliary_dropout_rate") if hasattr(model, r)]
+    model = model.clone(**dict.fromkeys(rates, 0.0))
+    check_step(theirs, model, lambda state: converted(name, state, dtype=np.float64), 2, 1e-6)
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
