@@ -15,7 +15,7 @@ import torch
 
 import zoo
 from pretrained import catalogue, store
-from pretrained.convert import efficientnet_lite, from_torch
+from pretrained.convert import convert, efficientnet_lite
 
 MODEL, WEIGHTS = "EfficientNetLite0", "IMAGENET1K"
 
@@ -31,7 +31,7 @@ def main() -> None:
     state = torch.load(file, map_location="cpu", weights_only=True)
     model = zoo.EfficientNetLite0()
     template = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
-    variables = from_torch(
+    variables = convert(
         {name: tensor.numpy() for name, tensor in state.items()},
         efficientnet_lite.LITE_PYTORCH,
         template,

@@ -11,6 +11,7 @@ lite.classify("cat.jpg")                       # [(label, probability), …]
 from zoo._parts import __version__
 from zoo.adapt import adapt
 from zoo.compiler import compiler_options, jit
+from zoo.convert import convert, export
 from zoo.describe import Description, describe
 from zoo.features import backbone, features
 from zoo.fuse import fuse
@@ -43,7 +44,8 @@ from zoo.models.resnet import (
 from zoo.models.squeezenet import SqueezeNet1_0, SqueezeNet1_1
 from zoo.models.vgg import VGG11, VGG11_BN, VGG13, VGG13_BN, VGG16, VGG16_BN, VGG19, VGG19_BN
 from zoo.models.xception import Xception
-from zoo.trained import Info, NoWeightsError, Trained, list_models, trained
+from zoo.trained import Info, Trained, list_models, trained
+from zoo.weights import NoWeightsError
 
 __all__ = [
     "VGG11",
@@ -92,7 +94,9 @@ __all__ = [
     "adapt",
     "backbone",
     "compiler_options",
+    "convert",
     "describe",
+    "export",
     "features",
     "fuse",
     "jit",

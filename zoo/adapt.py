@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pretrained.store import leaves, nested
-from zoo.models.base import Model
+from zoo.models.base import CLASSIFIER, Model
 
 
 def adapt(
@@ -22,6 +22,7 @@ def adapt(
     Args:
       model: what `zoo.trained` returns, or a pair (model, variables).
       num_classes: the number of logits of a fresh head; all else is kept. None keeps the head.
+        Weights without a classifier get all of it.
       channels: the new number of image channels. One takes the sum of the first convolution's
         kernels over its channels, so that a grey image does what it did with equal channels. More
         take the old ones in turn, scaled by old / new, so that activations keep their size. None
@@ -41,14 +42,20 @@ def adapt(
     )
     given, expected = dict(leaves(variables)), _shapes(old, CHANNELS)
     (first,) = _differing(expected, _shapes(old, CHANNELS + 1))
-    _check(old, given, expected, first)
+    # Weights without a classifier lack all of it; VGG's has three layers.
+    missing = [p for p in expected.keys() - given.keys() if p.split("/")[1] in CLASSIFIER]
+    if num_classes is None:
+        missing = []
+    _check(old, given, {p: shape for p, shape in expected.items() if p not in missing}, first)
     before = given[first].shape[2]
     new, adapted = old, dict(given)
     if num_classes is not None:
         new = old.clone(num_classes=num_classes)
         heads = _differing(expected, _shapes(old.clone(num_classes=old.num_classes + 1), CHANNELS))
-        fresh = _fresh(new, tuple(heads), before, jax.random.key(0) if key is None else key)
-        adapted |= {path: array.astype(given[path].dtype) for path, array in fresh.items()}
+        paths = tuple(sorted({*heads, *missing}))
+        fresh = _fresh(new, paths, before, jax.random.key(0) if key is None else key)
+        dtype = given[first].dtype
+        adapted |= {path: array.astype(dtype) for path, array in fresh.items()}
     if channels is not None and channels != before:
         adapted[first] = _other_channels(given[first], channels)
     return new, nested(adapted)

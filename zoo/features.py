@@ -6,14 +6,15 @@ import functools
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import Model
+from zoo.convert import template
+from zoo.models.base import CLASSIFIER, Model
 
 
 def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, jax.Array]:
@@ -44,12 +45,32 @@ def _compiled(module: Model, wanted: tuple[str, ...]) -> Callable[..., OrderedDi
     @jax.jit
     def run(variables: Mapping[str, Any], x: jax.Array) -> OrderedDict[str, jax.Array]:
         outputs: dict[str, jax.Array] = {}
+        whole, absent = _completed(module, variables)
         with _kept(outputs):
-            module.apply(variables, x)
+            module.apply(whole, x)
+        outputs = {name: y for name, y in outputs.items() if name.split("/")[0] not in absent}
         names = [name for path in wanted for name in _matching(module, path, outputs)]
         return OrderedDict((name, outputs[name]) for name in names)  # jit would sort a dict
 
     return run
+
+
+def _completed(
+    module: Model, variables: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], Collection[str]]:
+    """Variables with zeros for a classifier that they lack, and what they lack of it.
+
+    To be called while tracing: whatever the zeros go into is not computed.
+    """
+    if "head" in variables["params"]:
+        return variables, ()
+    params = template(module)["params"]
+    absent = [name for name in CLASSIFIER if name in params and name not in variables["params"]]
+    zeros = {
+        name: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params[name])
+        for name in absent
+    }
+    return {**variables, "params": {**variables["params"], **zeros}}, absent
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import functools
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,16 +13,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import kernels
-from pretrained import catalogue, store
+from pretrained import catalogue
 from pretrained.catalogue import Label
-from pretrained.convert import as_cross_correlation
+from pretrained.convert import defaults
 from zoo.fuse import fuse
 from zoo.images import Preprocessing, Source, is_single
-from zoo.models.base import MODELS, Model, find
-
-
-class NoWeightsError(ValueError):
-    """There are no such trained weights; the message lists what there is."""
+from zoo.models.base import MODELS, Entry, Model, find
+from zoo.weights import arguments, stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +33,8 @@ class Info:
       preprocessing: how images are made into input.
       labels: a (synset, name) for each logit.
       top1: published top-1 accuracy on ImageNet's validation set, in per cent, if there is one.
+      head: whether there are weights for the classifier; without, `zoo.features`, `zoo.backbone`
+        and `zoo.adapt` work, and logits are an error.
     """
 
     model: str
@@ -44,6 +44,7 @@ class Info:
     preprocessing: Preprocessing
     labels: tuple[Label, ...] = dataclasses.field(repr=False)
     top1: float | None
+    head: bool = True
 
 
 @functools.partial(
@@ -62,6 +63,7 @@ class Trained:
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Logits of normalised images."""
+        self._need_head()
         return _logits(self.model)(self.variables, x)
 
     def preprocess(self, images: Source | Iterable[Source]) -> np.ndarray:
@@ -70,6 +72,7 @@ class Trained:
 
     def probabilities(self, x: ArrayLike) -> jax.Array:
         """Class probabilities [N, num_classes] of normalised images, by the fused model."""
+        self._need_head()
         model, variables = self._fused
         return _probabilities(model)(variables, x)
 
@@ -113,6 +116,14 @@ class Trained:
             for row, best in zip(rows, order, strict=True)
         ]
 
+    def _need_head(self) -> None:
+        """Raises ValueError where there is no classifier."""
+        if not self.info.head:
+            raise ValueError(
+                f"the weights {self.info.weights!r} of {self.info.model} have no classifier; "
+                f"zoo.adapt(…, num_classes=…) gives them one"
+            )
+
     @functools.cached_property
     def _fused(self) -> tuple[Model, dict[str, Any]]:
         model, variables = fuse(self.model, self.variables)
@@ -120,39 +131,62 @@ class Trained:
             return model, jax.device_put(variables)
 
 
-def trained(model: str | Callable[..., Model], *, weights: str | None = None) -> Trained:
+def trained(
+    model: str | Callable[..., Model], *, weights: str | os.PathLike[str] | None = None
+) -> Trained:
     """A model with trained weights.
 
+    They are embedded, in the cache (`ZOO_CACHE`), in one of the stores that `ZOO_STORES` lists, or
+    with who published them; looked for in this order, verified, and kept in the cache.
+
     Args:
-      model: a constructor such as `zoo.EfficientNetLite0`, or its name.
-      weights: which ones, where there are several; the default is the most accurate.
+      model: a constructor such as `zoo.ResNet50`, or its name.
+      weights: the name of weights, such as "IMAGENET1K_V1"; a checkpoint's folder, or its archive;
+        or an archive's address in a store. The default is the most accurate that may be used for
+        any purpose, or the embedded.
 
     Raises:
       UnknownModelError: no model has that name.
       NoWeightsError: there are no weights for it, or none of that name.
-      CheckpointError: the checkpoint is damaged.
+      FetchError: the weights cannot be had; OfflineError if `ZOO_OFFLINE` is in the way; its
+        DigestError if they are not what was published.
+      CheckpointError: the checkpoint is damaged, or another model's.
     """
     entry = find(model)
-    known = catalogue.entries().get(entry.name, {})
-    if not known:
-        some = ", ".join(list_models(trained=True))
-        raise NoWeightsError(f"there are no weights for {entry.name}; there are for: {some}")
-    if weights is None:
-        weights = next(iter(known))
-    if weights not in known:
-        raise NoWeightsError(f"{entry.name} has no weights {weights!r}; it has: {', '.join(known)}")
-    variables, metadata = store.restore(catalogue.checkpoint(known[weights]))
-    variables = as_cross_correlation(variables, metadata["kernel_convention"])
-    info = Info(
-        model=metadata["model"],
-        weights=metadata["weights"],
-        source=metadata["source"]["url"],
-        licence=metadata["licence"],
-        preprocessing=Preprocessing.from_metadata(metadata["preprocessing"]),
-        labels=catalogue.labels(metadata["labels"]),
-        top1=metadata["accuracy"].get("top1"),
+    variables, metadata = stored(entry, weights)
+    built = entry.constructor(**arguments(variables, metadata))
+    info = _info(entry, built, metadata)
+    return Trained(built, jax.device_put(variables), info)
+
+
+def _info(entry: Entry, model: Model, metadata: dict[str, Any]) -> Info:
+    """What the metadata tells, with defaults for what it does not."""
+    preprocessing = metadata.get("preprocessing")
+    if preprocessing is None:
+        preprocessing = defaults.preprocessing(entry.family, "torchvision", entry.input_size)
+    source = metadata.get("source") or {}
+    if isinstance(source, str):
+        source = {"url": source}
+    hub = f"hf://{source['hub']}" if "hub" in source else ""
+    return Info(
+        model=entry.name,
+        weights=metadata.get("weights", ""),
+        source=source.get("url") or hub or source.get("file", ""),
+        licence=metadata.get("licence", ""),
+        preprocessing=Preprocessing.from_metadata(preprocessing),
+        labels=_labels(metadata.get("labels"), model.num_classes),
+        top1=(metadata.get("accuracy") or {}).get("top1"),
+        head=metadata.get("head", True),
     )
-    return Trained(entry.constructor(**metadata["arguments"]), jax.device_put(variables), info)
+
+
+def _labels(given: Any, num_classes: int) -> tuple[Label, ...]:
+    """By the name of a known set, a list of names or of (synset, name); numbers if not given."""
+    if given is None:
+        return tuple(Label("", f"class {number}") for number in range(num_classes))
+    if isinstance(given, str):
+        return catalogue.labels(given)
+    return tuple(Label("", one) if isinstance(one, str) else Label(*one) for one in given)
 
 
 def list_models(

@@ -1,6 +1,6 @@
 r"""From other frameworks' weights to ours: rules that rename, layouts that change.
 
-A family's rules are data, rows of (pattern, path):
+A family's rules for a source are data, rows of (pattern, path):
 
 - A pattern is a regular expression for the whole path of the source's module, such as
   layer4.0.conv1; the first that matches tells our path. Groups fill in \1, \2.
@@ -8,171 +8,171 @@ A family's rules are data, rows of (pattern, path):
   "block" matches is ranked among all that the table's rows match, and the n-th is our n-th: of
   features.0, features.3, features.6 the second becomes stage2/conv1. Convolutions and norms are
   ranked apart, as VGG counts both.
+- "*" is a block too, of those alone that have what follows it: of conv2d_4, conv2d_5, conv2d_6 the
+  second goes to the second block that has a shortcut.
 - A path that ends in "/" is a convolution with its norm: "conv" or "norm" is added, by what the
-  source's module is.
-- A third entry, (channels, height, width), is the shape that was flattened before a dense layer:
-  its rows change from the order CHW to HWC.
+  source's module is. A bias of the convolution that ours lacks is taken off the norm's mean.
+- A third entry says more. (channels, height, width) is the shape that was flattened before a dense
+  layer: its rows change from the order CHW to HWC. A path, in which groups fill in too, is another
+  module that the source must have for the row to hold.
+
+The separable convolutions of Keras, modules with two kernels, count as two: name/depthwise and
+name/pointwise.
 """
 
+import importlib
+import pkgutil
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from pretrained.convert.dialects import entries, kinds, laid_out
+from pretrained.convert.matching import Rules, matches, targets
+from pretrained.lazy import Lazy
 from pretrained.store import Variables, leaves, nested
 
-Rules = Sequence[tuple[str, str] | tuple[str, str, tuple[int, int, int]]]
+CONVENTIONS = ("cross-correlation", "convolution")
 
 
 class ConversionError(ValueError):
     """Weights that do not fit; the message lists every entry that is amiss."""
 
 
-def from_torch(
-    state: Mapping[str, np.ndarray],
-    rules: Rules,
-    template: Mapping[str, Any],
-    dtype: DTypeLike = np.float32,
-) -> Variables:
-    """Converts a PyTorch state dict.
+def rules(family: str, source: str) -> Rules:
+    """A family's table for a source.
 
     Args:
-      state: arrays by name, such as "features.0.weight".
+      family: the name of its file in `pretrained/convert/` and `zoo/models/`, such as "resnet".
+      source: "torchvision", "timm", "keras" or "flux".
+
+    Raises:
+      ValueError: there is none; the message lists what there is.
+    """
+    families = [m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NO_FAMILIES]
+    if family not in families:
+        raise ValueError(f"no family is named {family!r}; there are: {', '.join(families)}")
+    module = importlib.import_module(f"{__name__}.{family}")
+    tables = {name.lower(): table for name, table in vars(module).items() if name.isupper()}
+    if source not in tables:
+        raise ValueError(f"no table maps {family} from {source!r}; from: {', '.join(tables)}")
+    table: Rules = tables[source]
+    return table
+
+
+def convert(
+    arrays: Mapping[str, np.ndarray],
+    rules: Rules,
+    template: Mapping[str, Any],
+    source: str = "torch",
+    *,
+    optional: Collection[str] = (),
+    dtype: DTypeLike = np.float32,
+) -> Variables:
+    """Converts another framework's weights, without copying any.
+
+    Args:
+      arrays: by name, such as "features.0.weight" or "block1_conv1/kernel".
       rules: a family's table, as the head of this file says.
       template: our variables, or their shapes (`jax.eval_shape` of `init`).
+      source: how names and arrays are to be read: "torch", "keras" or "flux", or a library whose
+        tables there are: "torchvision" and "timm" are "torch".
+      optional: our outermost modules, such as "head", that are left out of the result, whether the
+        source has them or not.
       dtype: of the result.
 
     Returns:
-      Variables of the template's structure.
+      Variables of the template's structure, whose arrays are `Lazy` views of the source's.
 
     Raises:
       ConversionError: entries that no rule maps, of ours that nothing fills, or of other shape.
+      ValueError: another source.
 
-    Convolution kernels go from OIHW to HWIO (a depthwise one from (C·m, 1, H, W) to
-    (H, W, 1, C·m), the same permutation), dense ones from (out, in) to (in, out).
+    Convolution kernels become HWIO (a depthwise one (H, W, 1, C·m)), dense ones (in, out). Those of
+    Flux, which are for convolution, are turned by 180 degrees.
     """
-    shapes = {path: tuple(leaf.shape) for path, leaf in leaves(template)}
-    targets = _targets(state, rules, _blocks(shapes))
-    found: dict[str, np.ndarray] = {}
+    known = {path: tuple(leaf.shape) for path, leaf in leaves(template)}
+    shapes = {path: shape for path, shape in known.items() if path.split("/")[1] not in optional}
+    found: dict[str, Lazy] = {}
+    offsets: dict[str, np.ndarray] = {}
     amiss: list[str] = []
-    for name, value in state.items():
-        module, _, leaf = name.rpartition(".")
-        if leaf == "num_batches_tracked":  # PyTorch's own count, on which nothing depends
+    listed = entries(arrays, source)
+    ours = targets(kinds(listed), rules, known)
+    for entry in listed:
+        target = ours.get(entry.module)
+        if target is None or not entry.role:
+            amiss.append(f"{entry.name}: no rule maps it")
             continue
-        target, array = targets.get(module), np.asarray(value, dtype)
-        if target is None or leaf not in _LEAVES or (leaf == "weight" and array.ndim not in _KINDS):
-            amiss.append(f"{name}: no rule maps it")
+        if target.path.split("/")[0] in optional:
             continue
-        collection, ours = _LEAVES[leaf]
-        if leaf == "weight":
-            ours, axes = _WEIGHTS[array.ndim]
-            array = array.transpose(axes)
-        full = f"{collection}/{target.path}/{ours}"
-        if full not in shapes:
-            amiss.append(f"{name}: the model has no {full}")
-        elif full in found:
-            amiss.append(f"{name}: {full} is filled already")
-        elif shapes[full] != array.shape:
-            amiss.append(f"{name}: {full} has shape {shapes[full]}, not {array.shape}")
+        full = f"{_COLLECTIONS.get(entry.role, 'params')}/{target.path}/{entry.role}"
+        norm = re.sub(r"params(/.+/)conv/bias", r"batch_stats\1norm/mean", full)
+        shape = shapes.get(full, shapes.get(norm))
+        if shape is None:
+            amiss.append(f"{entry.name}: the model has no {full}")
+        elif full in found or (full not in shapes and norm in offsets):
+            amiss.append(f"{entry.name}: {full} is filled already")
+        elif (array := laid_out(entry, shape, target.flattened, dtype, source)) is None:
+            amiss.append(f"{entry.name}: {full} has shape {shape}, not {entry.view.shape}")
+        elif full in shapes:
+            found[full] = array
         else:
-            if target.flattened and leaf == "weight":
-                cells = array.reshape(*target.flattened, -1)
-                array = cells.transpose(1, 2, 0, 3).reshape(array.shape)
-            found[full] = np.ascontiguousarray(array)
+            offsets[norm] = np.asarray(entry.view, np.float64)
+    for path in offsets.keys() & found.keys():
+        found[path] = Lazy(found[path].view - offsets[path], dtype=dtype)
     amiss += [f"{path}: nothing fills it" for path in shapes if path not in found]
     if amiss:
         raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(amiss))
     return nested(found)
 
 
-def as_cross_correlation(variables: Mapping[str, Any], convention: str) -> Variables:
-    """Variables whose convolution kernels are for cross-correlation, as the models run it.
+def count_classes(
+    arrays: Mapping[str, np.ndarray], rules: Rules, source: str = "torch"
+) -> int | None:
+    """The number of classes of the source's classifier; None if it has none.
 
     Args:
-      variables: nested dictionaries of arrays; kernels are HWIO.
-      convention: "cross-correlation" (JAX, PyTorch, TensorFlow) or "convolution" (Flux, Theano),
-        whose kernels are turned by 180 degrees.
+      arrays, rules, source: as for `convert`.
+    """
+    listed = entries(arrays, source)
+    ours = matches([entry.module for entry in listed], rules)
+    heads = (e for e in listed if e.module in ours and ours[e.module].path == "head")
+    return next((e.view.shape[-1] for e in heads if e.role == "kernel"), None)
+
+
+def with_convention(
+    variables: Mapping[str, Any], convention: str, target: str = "cross-correlation"
+) -> Variables:
+    """Variables whose convolution kernels are for `target`.
+
+    Args:
+      variables: nested dictionaries of arrays or `Lazy` ones; kernels are HWIO.
+      convention: what they are for: "cross-correlation" (JAX, PyTorch, TensorFlow), or
+        "convolution" (Flux, Theano), whose kernels are turned by 180 degrees.
+      target: what they are to be for; the models cross-correlate.
 
     Raises:
       ValueError: another convention.
     """
-    if convention not in ("cross-correlation", "convolution"):
-        raise ValueError(
-            f'a kernel convention is "cross-correlation" or "convolution", got {convention!r}'
-        )
-    turn = convention == "convolution"
-    return nested({p: a[::-1, ::-1] if turn and a.ndim == 4 else a for p, a in leaves(variables)})
+    for name in (convention, target):
+        if name not in CONVENTIONS:
+            raise ValueError(
+                f'a kernel convention is "{CONVENTIONS[0]}" or "{CONVENTIONS[1]}", got {name!r}'
+            )
+    turn = convention != target
+    return nested({p: _turned(a) if turn and a.ndim == 4 else a for p, a in leaves(variables)})
 
 
-# A leaf of PyTorch's → our collection and name; "weight" depends on its rank.
-_LEAVES = {
-    "weight": ("params", ""),
-    "bias": ("params", "bias"),
-    "running_mean": ("batch_stats", "mean"),
-    "running_var": ("batch_stats", "var"),
-}
-_WEIGHTS = {1: ("scale", (0,)), 2: ("kernel", (1, 0)), 4: ("kernel", (2, 3, 1, 0))}
-_KINDS = {1: "norm", 2: "dense", 4: "conv"}  # what a module is, by the rank of its weight
+as_cross_correlation = with_convention
 
 
-class _Target(NamedTuple):
-    """Where a module's arrays go."""
-
-    path: str
-    flattened: tuple[int, int, int] | None
-
-
-def _targets(
-    state: Mapping[str, np.ndarray], rules: Rules, blocks: Sequence[str]
-) -> dict[str, _Target]:
-    """For each of the source's modules that a rule matches, where its arrays go."""
-    kinds = {
-        name.removesuffix(".weight"): _KINDS[np.ndim(value)]
-        for name, value in state.items()
-        if name.endswith(".weight") and np.ndim(value) in _KINDS
-    }
-    matches: dict[str, tuple[re.Match[str], str, tuple[int, int, int] | None]] = {}
-    for module in dict.fromkeys(name.rpartition(".")[0] for name in state):
-        for pattern, path, *flattened in rules:
-            match = re.fullmatch(pattern, module)
-            if match:
-                matches[module] = match, path, flattened[0] if flattened else None
-                break
-    ranks = {
-        kind: sorted(
-            {
-                _natural(match["block"])
-                for module, (match, path, _) in matches.items()
-                if "#" in path and kinds.get(module) == kind
-            }
-        )
-        for kind in _KINDS.values()
-    }
-    targets = {}
-    for module, (match, path, shape) in matches.items():
-        kind = kinds.get(module, "")
-        path = match.expand(path) + (kind if path.endswith("/") else "")
-        if "#" in path:
-            rank = ranks[kind].index(_natural(match["block"])) if kind else len(blocks)
-            if rank >= len(blocks):
-                continue  # the model has fewer
-            path = path.replace("#", blocks[rank])
-        targets[module] = _Target(path, shape)
-    return targets
+def _turned(kernel: Any) -> Any:
+    if isinstance(kernel, Lazy):  # whose view has height and width in front as well
+        return Lazy(kernel.view[::-1, ::-1], kernel.shape, kernel.dtype)
+    return kernel[::-1, ::-1]
 
 
-def _natural(text: str) -> tuple[Any, ...]:
-    """Sorts "4.10" behind "4.9", and "3b" before "4a"."""
-    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", text))
-
-
-def _blocks(paths: Iterable[str]) -> list[str]:
-    """The paths of all blocks, or of the convolutions that stages have in their place, in order."""
-    numbers = {
-        (int(match[1]), int(match[3])): match[0].removeprefix("params/").rstrip("/")
-        for path in paths
-        if (match := re.match(r"params/stage(\d+)/(block|conv)(\d+)/", path))
-    }
-    return [path for _, path in sorted(numbers.items())]
+_COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}
+_NO_FAMILIES = ("defaults", "dialects", "matching", "read")

@@ -1,6 +1,7 @@
-"""DenseNet, as torchvision names its layers; older files have a dot more, as in "norm.1"."""
+"""DenseNet, as its sources name the layers."""
 
-TORCHVISION = (
+# torchvision and timm; older files have a dot more, as in "norm.1".
+TORCHVISION = TIMM = (
     (r"features\.(?:conv|norm)0", "stem/"),
     (r"features\.denseblock(\d)\.denselayer(\d+)\.norm\.?1", r"stage\1/block\2/preact"),
     (
@@ -12,4 +13,15 @@ TORCHVISION = (
     (r"features\.transition(\d)\.conv", r"transition\1/reduce"),
     (r"features\.norm5", "preact"),
     (r"classifier", "head"),
+)
+# The weights that Keras offers still have the older names conv1/conv and fc1000.
+KERAS = (
+    (r"conv1[_/](?:conv|bn)", "stem/"),
+    (r"conv(?P<block>\d_block\d+)_0_bn", "#/preact"),
+    (r"conv(?P<block>\d_block\d+)_1_(?:conv|bn)", "#/bottleneck/"),
+    (r"conv(?P<block>\d_block\d+)_2_conv", "#/grow"),
+    *((rf"pool{number + 1}_bn", f"transition{number}/preact") for number in (1, 2, 3)),
+    *((rf"pool{number + 1}_conv", f"transition{number}/reduce") for number in (1, 2, 3)),
+    (r"bn", "preact"),
+    (r"predictions|fc1000", "head"),
 )

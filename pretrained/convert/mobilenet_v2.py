@@ -1,4 +1,6 @@
-"""MobileNetV2, as torchvision names its layers."""
+"""MobileNetV2, as its sources name the layers."""
+
+from pretrained.convert.efficientnet_lite import TIMM as TIMM  # the same names, of the same blocks
 
 TORCHVISION = (
     (r"features\.0\.[01]", "stem/"),
@@ -9,4 +11,11 @@ TORCHVISION = (
     (r"features\.(?P<block>\d+)\.conv\.[23]", "#/project/"),
     (r"features\.18\.[01]", "conv_head/"),
     (r"classifier\.1", "head"),
+)
+# The weights that Keras offers still have the older name Logits.
+KERAS = (
+    (r"Conv1|bn_Conv1", "stem/"),
+    (r"(?:expanded_conv|block)_?(?P<block>\d*)_(expand|depthwise|project)(?:_BN)?", r"#/\2/"),
+    (r"Conv_1(?:_bn)?", "conv_head/"),
+    (r"predictions|Logits", "head"),
 )

@@ -1,8 +1,32 @@
-"""VGG, plain and with batch normalisation, as torchvision names its layers."""
+"""VGG, plain and with batch normalisation, as its sources name the layers.
+
+Flux's are Metalhead.jl's, told by its source code and not tried in Julia: a model is
+`Chain(Chain(convolutions, norms and pools...), Chain(flatten, Dense, Dropout, Dense, Dropout,
+Dense))`. What holds the outermost Chain, such as "layers.", may come before its number.
+"""
 
 TORCHVISION = (
     (r"features\.(?P<block>\d+)", "#/"),
     (r"classifier\.0", "fc6", (512, 7, 7)),
     (r"classifier\.3", "fc7"),
     (r"classifier\.6", "head"),
+)
+TIMM = (
+    (r"features\.(?P<block>\d+)", "#/"),
+    (r"pre_logits\.fc1", "fc6"),
+    (r"pre_logits\.fc2", "fc7"),
+    (r"head\.fc", "head"),
+)
+KERAS = (
+    (r"block(\d)_conv(\d)", r"stage\1/conv\2/"),
+    (r"fc1", "fc6"),
+    (r"fc2", "fc7"),
+    (r"predictions", "head"),
+)
+_MODEL = r"(?:[^\d.][^.]*\.)*"
+FLUX = (
+    (_MODEL + r"1\.layers\.(?P<block>\d+)", "#/"),
+    (_MODEL + r"2\.layers\.2", "fc6", (512, 7, 7)),
+    (_MODEL + r"2\.layers\.4", "fc7"),
+    (_MODEL + r"2\.layers\.6", "head"),
 )

@@ -1,5 +1,9 @@
-"""Xception, as timm names the layers of its `legacy_xception`."""
+"""Xception, as its sources name the layers."""
 
+import itertools
+from collections.abc import Iterator
+
+# Of `legacy_xception`.
 TIMM = (
     (r"(?:conv|bn)([12])", r"stem/conv\1/"),
     (r"block(?P<block>\d+)\.skip(?:bn)?", "#/shortcut/"),
@@ -20,3 +24,35 @@ TIMM = (
     (r"conv4\.pointwise|bn4", "separable2/pointwise/"),
     (r"fc", "head"),
 )
+# Shortcuts have only the numbers that Keras gives to layers without a name.
+_NAMED = (
+    (r"block1_conv(\d)(?:_bn)?", r"stem/conv\1/"),
+    (r"block14_sepconv(\d)/depthwise", r"separable\1/depthwise"),
+    (r"block14_sepconv(\d)(?:/pointwise|_bn)", r"separable\1/pointwise/"),
+    (r"block(?P<block>\d+)_sepconv(\d)/depthwise", r"#/separable\2/depthwise"),
+    (r"block(?P<block>\d+)_sepconv(\d)(?:/pointwise|_bn)", r"#/separable\2/pointwise/"),
+    (r"(?:conv2d|batch_normalization)_?(?P<block>\d*)", "*/shortcut/"),
+    (r"predictions", "head"),
+)
+
+
+def _numbered() -> Iterator[tuple[str, str]]:
+    """By number alone, as the weights that Keras offers, a file of Keras 1, have them."""
+    places = [f"stage{n}/block1/separable{i}" for n in (1, 2, 3) for i in (1, 2)]
+    places += [f"stage3/block{n}/separable{i}" for n in range(2, 10) for i in (1, 2, 3)]
+    places += ["stage4/block1/separable1", "stage4/block1/separable2", "separable1", "separable2"]
+    shortcuts = {f"stage{n}/block1/separable1": f"stage{n}/block1/shortcut" for n in (1, 2, 3, 4)}
+    convs, norms = itertools.count(1), itertools.count(1)
+    for place in ("stem/conv1", "stem/conv2"):
+        yield f"convolution2d_{next(convs)}|batchnormalization_{next(norms)}", f"{place}/"
+    for number, place in enumerate(places, start=1):
+        if place in shortcuts:  # which come before their block's own
+            names = f"convolution2d_{next(convs)}|batchnormalization_{next(norms)}"
+            yield names, f"{shortcuts[place]}/"
+        yield f"separableconvolution2d_{number}/depthwise", f"{place}/depthwise"
+        names = f"separableconvolution2d_{number}/pointwise|batchnormalization_{next(norms)}"
+        yield names, f"{place}/pointwise/"
+    yield r"dense_\d", "head"
+
+
+KERAS = (*_NAMED, *_numbered())

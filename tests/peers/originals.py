@@ -1,12 +1,13 @@
-"""The models' original definitions, in PyTorch."""
+"""The models' original definitions, in PyTorch and Keras."""
 
 import functools
-import importlib
+import os
+import warnings
 
 import jax
 import numpy as np
 
-from pretrained.convert import from_torch
+from pretrained.convert import convert, rules
 from zoo.models.base import MODELS
 
 TIMM = {
@@ -39,20 +40,40 @@ def torchvision_models():
     return models
 
 
+@functools.cache
+def keras():
+    """Keras, computing with PyTorch."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import keras
+
+    return keras
+
+
 def original(name, **options):
-    """A model's original, with random weights and statistics."""
-    if name in TIMM:
+    """A model's original in PyTorch, with random weights and statistics."""
+    if name == "DenseNet264":  # the table has it, torchvision no function for it
+        model = torchvision_models().DenseNet(32, (6, 12, 64, 48), 64, **options)
+        return randomised(model)
+    source = "timm" if name in TIMM else "torchvision"
+    return randomised(built(source, (TIMM | TORCHVISION).get(name, name.lower()), **options))
+
+
+def built(source, architecture, **options):
+    """A library's model, with the weights that it begins with."""
+    if source == "keras":
+        if options.get("include_top", True):
+            options = {"classifier_activation": None, **options}
+        return getattr(keras().applications, architecture)(weights=None, **options)
+    models = torchvision_models()  # which timm imports too
+    if source == "timm":
         import timm
 
-        model = timm.create_model(TIMM[name], **options)
-    elif name == "DenseNet264":  # the table has it, torchvision no function for it
-        model = torchvision_models().DenseNet(32, (6, 12, 64, 48), 64, **options)
-    else:
-        if name == "GoogLeNet":
-            options = {"init_weights": False, **options}
-        make = getattr(torchvision_models(), TORCHVISION.get(name, name.lower()))
-        model = make(**options)
-    return randomised(model)
+        return timm.create_model(architecture, **options)
+    if architecture == "googlenet":
+        options = {"init_weights": False, **options}
+    return getattr(models, architecture)(**options)
 
 
 def randomised(model, seed=0):
@@ -74,15 +95,77 @@ def randomised(model, seed=0):
     return model.eval()
 
 
-def converted(name, state, model=None, dtype=np.float32):
-    """A state dict's tensors as the variables of our model of that name."""
-    entry = MODELS[name]
-    tables = importlib.import_module(f"pretrained.convert.{entry.family}")
-    model = model or entry.constructor()
+def randomised_keras(model, seed=0):
+    """A Keras model with random weights and statistics, scaled likewise."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        shape = variable.shape
+        if len(shape) > 1:
+            depthwise = len(shape) == 4 and shape[3] == 1
+            fan_in = np.prod(shape[:2] if depthwise else shape[:-1])
+            value = rng.standard_normal(shape, np.float32) * fan_in**-0.5
+        elif variable.name in ("gamma", "moving_variance"):
+            value = rng.uniform(0.5, 2, shape)
+        else:
+            value = rng.uniform(-0.5, 0.5, shape)
+        variable.assign(np.float32(value))
+    return model
+
+
+def keras_arrays(model):
+    """The arrays of a Keras model by "layer/variable", as its files name them."""
+    return {name: variable.value.detach().numpy() for name, variable in _variables(model).items()}
+
+
+def _variables(model):
+    return {f"{layer.name}/{v.name}": v for layer in model.layers for v in layer.weights}
+
+
+def state_shapes(source, architecture, **options):
+    """The shapes by name of the arrays of a library's model, which holds none if it is PyTorch's.
+
+    Args:
+      source: "torchvision", "timm" or "keras".
+      architecture: the library's name of it, such as "resnet50" or "MobileNetV3Large".
+      **options: of its constructor.
+    """
+    if source == "keras":
+        variables = _variables(built(source, architecture, **options))
+        return {name: tuple(variable.shape) for name, variable in variables.items()}
+    import torch
+
+    with torch.device("meta"):
+        model = built(source, architecture, **options)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def hollow(shapes):
+    """Arrays of those shapes that take no memory."""
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
+
+def template(model):
+    """The shapes of our model's variables."""
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    template = jax.eval_shape(model.init, jax.random.key(0), x)
-    rules = tables.TIMM if name in TIMM else tables.TORCHVISION
-    return from_torch({key: value.numpy() for key, value in state.items()}, rules, template, dtype)
+    return jax.eval_shape(model.clone(dtype=np.float32).init, jax.random.key(0), x)
+
+
+def family_rules(constructor, source):
+    """The table of the family of a constructor, by name, for a source."""
+    return rules(MODELS[constructor].family, source)
+
+
+def converted(name, state, model=None, dtype=np.float32, source=None):
+    """A state dict's tensors as the variables of our model of that name."""
+    model = model or MODELS[name].constructor()
+    table = family_rules(name, source or ("timm" if name in TIMM else "torchvision"))
+    arrays = {key: value.numpy() for key, value in state.items()}
+    return whole(convert(arrays, table, template(model), dtype=dtype))
+
+
+def whole(variables):
+    """Lazy arrays as NumPy's."""
+    return jax.tree.map(np.asarray, variables)
 
 
 def torch_logits(model, x):
@@ -91,3 +174,11 @@ def torch_logits(model, x):
 
     with torch.inference_mode():
         return model(torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))).numpy()
+
+
+def keras_outputs(model, x):
+    """Images [N, H, W, C] → what a Keras model computes, NumPy."""
+    import torch
+
+    with torch.inference_mode():
+        return model(x, training=False).numpy()

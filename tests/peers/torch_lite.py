@@ -3,13 +3,12 @@
 import functools
 from importlib import metadata
 
-import jax
 import numpy as np
 
 import zoo
 from pretrained import catalogue
-from pretrained.convert import efficientnet_lite, from_torch
-from tests.peers.originals import randomised
+from pretrained.convert import convert, efficientnet_lite
+from tests.peers.originals import randomised, template, whole
 
 
 @functools.cache
@@ -33,7 +32,6 @@ def torch_lite(size, pretrained=False):
 def converted_lite(size, state, dtype=np.float32):
     """Our EfficientNet-Lite of a size, and its variables from a PyTorch state dict."""
     model = getattr(zoo, f"EfficientNetLite{size}")()
-    x = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    template = jax.eval_shape(model.init, jax.random.key(0), x)
     arrays = {name: value.numpy() for name, value in state.items()}
-    return model, from_torch(arrays, efficientnet_lite.LITE_PYTORCH, template, dtype)
+    variables = convert(arrays, efficientnet_lite.LITE_PYTORCH, template(model), dtype=dtype)
+    return model, whole(variables)

@@ -1,6 +1,8 @@
 """Checkpoints: whole or not there, exact, and never damaged in silence."""
 
 import hashlib
+import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from pretrained import store
-from pretrained.store import CheckpointError
+from pretrained.lazy import PIECE, Lazy
+from pretrained.store import CheckpointError, DamagedError
 
 
 def variables():
@@ -145,16 +148,141 @@ def test_a_later_format_is_refused(tmp_path, monkeypatch):
         store.restore(tmp_path / "later")
 
 
-def test_what_verifies_but_is_no_checkpoint(tmp_path):
-    """Orbax's own complaint comes through, in one line."""
-    for name in ("metadata/metadata", "variables/manifest.ocdbt"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text("{")
-    sums = [f"{hashlib.sha256(b'{').hexdigest()}  {name}" for name in
-            ("metadata/metadata", "variables/manifest.ocdbt")]  # fmt: skip
-    (tmp_path / "SHA256SUMS").write_text("\n".join(sums))
+def sealed(folder):
+    """Sums for whatever is in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != store.SUMS)
+    lines = [
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n"
+        for file in files
+    ]
+    (folder / store.SUMS).write_text("".join(lines))
+
+
+@pytest.mark.parametrize("name", ["metadata/metadata", "variables/_METADATA"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"tree_metadata": {"a": {}}}'])
+def test_what_verifies_but_is_no_checkpoint(saved, name, text):
+    """The complaint is one line."""
+    (saved / name).write_text(text)
+    sealed(saved)
+    with pytest.raises(CheckpointError, match=r"cannot be read: [^\n]+$|has format None"):
+        store.restore(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"order": "F"},
+        {"compressor": {"id": "zstd"}},
+        {"chunks": [1, 1, 1, 1]},
+        {"shape": [3, 3, 3, 9], "chunks": [3, 3, 3, 9]},
+        {"dtype": "|O"},
+        {"dtype": "no dtype"},
+    ],
+)
+def test_an_array_in_another_layout_is_refused(saved, change):
+    file = saved / "variables" / "params.stem.kernel" / ".zarray"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    sealed(saved)
     with pytest.raises(CheckpointError, match=r"cannot be read: [^\n]+$"):
-        store.restore(tmp_path)
+        store.restore(saved)
+
+
+def test_a_file_that_no_sum_covers_is_refused(saved):
+    (saved / "variables" / "more").write_text("")
+    with pytest.raises(DamagedError, match="'variables/more' is not in SHA256SUMS"):
+        store.restore(saved)
+    (saved / "variables" / "more").unlink()
+    lines = (saved / store.SUMS).read_text().splitlines(keepends=True)
+    (saved / store.SUMS).write_text("".join(line for line in lines if "_METADATA" not in line))
+    with pytest.raises(DamagedError, match="does not list 'variables/_METADATA'"):
+        store.restore(saved)
+
+
+def test_damage_is_told_with_the_file_and_both_sums(saved):
+    file = saved / "variables" / "params.stem.kernel" / "0.0.0.0"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(bytes(864))
+    now = hashlib.sha256(bytes(864)).hexdigest()
+    with pytest.raises(DamagedError, match=f"kernel/0.0.0.0' .* sha256 {now}, expected {before}"):
+        store.restore(saved)
+
+
+def test_orbax_restores_the_same(saved):
+    import orbax.checkpoint as ocp
+
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        args = ocp.args.Composite(
+            variables=ocp.args.StandardRestore(), metadata=ocp.args.JsonRestore()
+        )
+        restored = checkpointer.restore(saved, args=args)
+    variables, metadata = store.restore(saved)
+    jax.tree.map(np.testing.assert_array_equal, restored.variables, variables)
+    assert restored.metadata == metadata
+
+
+def test_lazy_arrays_are_saved_as_what_they_stand_for(tmp_path):
+    """Transposed, reshaped, converted, and in more pieces than one."""
+    rng = np.random.default_rng(0)
+    dense = rng.normal(size=(7, 2 * 3 * 5)).astype(np.float16)
+    kernel = rng.normal(size=(4, 3, 2, 2))
+    cells = dense.reshape(7, 2, 3, 5).transpose(2, 3, 1, 0)
+    tree = {
+        "dense": Lazy(cells, (30, 7), np.float32),
+        "kernel": Lazy(kernel.transpose(2, 3, 1, 0)[::-1, ::-1]),
+        "brain": Lazy(kernel, dtype=jnp.bfloat16),
+        "one": Lazy(np.array(2.5)),
+        "large": Lazy(np.broadcast_to(rng.normal(size=3), (PIECE // 8, 3))),
+    }
+    store.save(tmp_path / "lazy", tree, {})
+    restored = store.restore(tmp_path / "lazy").variables
+    for name, array in tree.items():
+        assert restored[name].dtype == array.dtype
+        np.testing.assert_array_equal(restored[name], np.asarray(array))
+    np.testing.assert_array_equal(
+        restored["dense"], dense.T.reshape(2, 3, 5, 7).transpose(1, 2, 0, 3).reshape(30, 7)
+    )
+    np.testing.assert_array_equal(restored["kernel"], kernel.transpose(2, 3, 1, 0)[::-1, ::-1])
+
+
+def test_pieces_are_small_and_make_up_the_whole():
+    array = np.arange(2 * 3 * 50).reshape(3, 50, 2).transpose(1, 2, 0)
+    for limit in (8, 24, 100, 10_000):
+        pieces = list(Lazy(array).pieces(limit))
+        assert max(piece.nbytes for piece in pieces) <= max(limit, 8)
+        np.testing.assert_array_equal(np.concatenate([p.ravel() for p in pieces]), array.ravel())
+    with pytest.raises(ValueError, match=r"\(7, 7\) has not as many entries"):
+        Lazy(array, (7, 7))
+
+
+@pytest.mark.parametrize("kept", store.CONVENTIONS)
+@pytest.mark.parametrize("wanted", store.CONVENTIONS)
+def test_kernels_are_turned_where_the_conventions_differ(tmp_path, kept, wanted):
+    store.save(tmp_path / "kept", variables(), {"kernel_convention": kept})
+    restored = store.restore(tmp_path / "kept", kernel_convention=wanted).variables
+    want = variables()
+    if kept != wanted:
+        kernel = want["params"]["stem"]["kernel"]
+        want["params"]["stem"]["kernel"] = kernel[::-1, ::-1]
+    jax.tree.map(np.testing.assert_array_equal, restored, jax.tree.map(np.asarray, want))
+
+
+def test_a_convention_that_is_none(saved, tmp_path):
+    words = '"cross-correlation" or "convolution", got \'flipped\''
+    with pytest.raises(ValueError, match=words):
+        store.save(tmp_path / "bad", variables(), {"kernel_convention": "flipped"})
+    assert not (tmp_path / "bad").exists()
+    with pytest.raises(ValueError, match=words):
+        store.restore(saved, kernel_convention="flipped")
+
+
+def test_arrays_are_in_the_files_memory_and_safe_to_write_to(saved, tmp_path):
+    large = np.ones((100, 100), np.float32)
+    store.save(tmp_path / "large", {"a": large}, {})
+    first, second = (store.restore(tmp_path / "large").variables["a"] for _ in range(2))
+    first[:] = 0
+    np.testing.assert_array_equal(second, large)
+    shutil.rmtree(tmp_path / "large")
+    np.testing.assert_array_equal(second, large)
 
 
 def test_nothing_there(tmp_path):

@@ -23,9 +23,14 @@ from zoo import cli
 def shell(monkeypatch, capfd, tmp_path, lite):
     """Runs the command line in this process; → exit code, standard output, standard error."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cli, "_cache_compilations", lambda: None)  # JAX's setting would stay
+    # JAX's setting would stay.
+    monkeypatch.setattr("zoo.cli.classify._cache_compilations", lambda: None)
     monkeypatch.setattr(
-        zoo, "trained", lambda model: lite if model == lite.info.model else REAL(model)
+        zoo,
+        "trained",
+        lambda model, weights=None: (
+            lite if model == lite.info.model and not weights else REAL(model, weights=weights)
+        ),
     )
 
     def run(*words):
@@ -131,11 +136,9 @@ def test_a_wrong_model_suggests_the_nearest(shell, examples):
 
 
 def test_a_model_without_weights(shell, examples):
-    code, _, err = shell("classify", examples / "cat.jpg", "--model", "EfficientNetLite1")
+    code, _, err = shell("classify", examples / "cat.jpg", "--model", "DenseNet264")
     assert code == 1
-    assert (
-        err == "zoo: there are no weights for EfficientNetLite1; there are for: EfficientNetLite0\n"
-    )
+    assert err.startswith("zoo: there are no weights for DenseNet264; there are for: DenseNet121, ")
 
 
 def test_a_damaged_checkpoint(shell, examples, tmp_path, monkeypatch, capfd):
@@ -194,7 +197,26 @@ def test_no_photos_at_all(shell):
 
 def test_list(shell):
     assert shell("list", "*lite4")[:2] == (0, "EfficientNetLite4\n")
-    assert shell("list", "--trained")[1] == "EfficientNetLite0\n"
+    heading, first, *more = shell("list", "*lite0", "--trained")[1].splitlines()
+    assert heading.split() == ["model", "weights", "top", "1", "where", "size", "place", "licence"]
+    assert first.split()[:6] == [
+        "EfficientNetLite0",
+        "IMAGENET1K",
+        "75.1",
+        "embedded",
+        "17.5",
+        "MB",
+    ]
+    assert all("upstream" in line and "hf://timm/" in line for line in more)
+    rows = [
+        json.loads(line)
+        for line in shell("list", "vgg19*", "--trained", "--json")[1].split("\n")[:-1]
+    ]
+    assert {row["model"] for row in rows} == {"VGG19", "VGG19_BN"}
+    assert rows[0]["place"].startswith("https://download.pytorch.org/")
+    assert shell("list", "densenet264", "--trained")[::2] == (
+        1, "zoo: there are no weights for DenseNet264\n"
+    )  # fmt: skip
     code, _, err = shell("list", "vit*")
     assert (code, err) == (1, "zoo: no model matches 'vit*'\n")
     assert shell("list", "*50*", "--family", "resnet")[1].split() == [

@@ -273,6 +273,20 @@ def test_strides_are_spent_and_then_become_dilation():
         zoo.ResNet50(output_stride=4).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
 
 
+@pytest.mark.parametrize(("in_1x1", "size"), [(False, 16), (True, 8)])
+def test_a_bottlenecks_stride_is_in_its_second_convolution_or_its_first(in_1x1, size):
+    model = SMALL["resnet"].clone(stride_in_1x1=in_1x1)
+    x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    layers = [f"stage2/block1/{name}" for name in ("conv1", "conv2")]
+    first, second = jax.eval_shape(
+        lambda v: zoo.features((model, v), x, layers), variables
+    ).values()
+    assert (first.shape[1], second.shape[1]) == (size, 8)
+    want = jax.eval_shape(SMALL["resnet"].init, jax.random.key(0), x)
+    assert jax.tree.map(np.shape, variables) == jax.tree.map(np.shape, want)
+
+
 def test_channels_are_rounded_to_eights_and_never_below_nine_tenths():
     # 24 · 1.1 = 26.4 is nearer to 24; 12 lies midway; 4 is lifted to the least.
     assert [round_channels(c) for c in (26.4, 12, 4, 33.6)] == [24, 16, 8, 32]

@@ -14,6 +14,10 @@ from pretrained.store import leaves
 from zoo import initial
 from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
 
+# What comes behind the features, in any family: the outermost modules that a file of a backbone,
+# or of another task's model, may lack.
+CLASSIFIER = ("fc", "fc6", "fc7", "head")
+
 
 class Model(nn.Module):
     """A classifier: a frozen definition that holds no arrays.

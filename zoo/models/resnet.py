@@ -2,7 +2,7 @@
 
 He et al. 2016, arXiv 1512.03385, table 1; Xie et al. 2017, arXiv 1611.05431, table 1; Zagoruyko and
 Komodakis 2016, arXiv 1605.07146. As in torchvision, a bottleneck's stride is at its 3x3
-convolution ("v1.5") and not at the first 1x1.
+convolution ("v1.5") and not at the first 1x1, unless `stride_in_1x1` asks for it.
 """
 
 import functools
@@ -45,6 +45,7 @@ class Bottleneck(nn.Module):
     step: Step
     groups: int = 1
     base_width: int = 64
+    stride_in_1x1: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -52,8 +53,9 @@ class Bottleneck(nn.Module):
         stride, dilation, _ = self.step
         inner = self.channels * self.base_width // 64 * self.groups
         outer = self.channels * 4
-        filters = self.conv(inner, 3, stride, dilation=dilation, groups=self.groups, name="conv2")
-        y = filters(self.conv(inner, name="conv1")(x, train), train)
+        first, second = (stride, 1) if self.stride_in_1x1 else (1, stride)
+        filters = self.conv(inner, 3, second, dilation=dilation, groups=self.groups, name="conv2")
+        y = filters(self.conv(inner, 1, first, name="conv1")(x, train), train)
         if stride > 1 or x.shape[-1] != outer:
             x = self.conv(outer, 1, stride, act="identity", name="shortcut")(x, train)
         return self.conv(outer, name="conv3")(y, train, x)
@@ -69,6 +71,7 @@ class ResNet(Model):
       bottleneck: of which kind the blocks are, Bottleneck or BasicBlock.
       groups, base_width: of a bottleneck's 3x3 convolution, which has
         channels · base_width / 64 · groups channels.
+      stride_in_1x1: a bottleneck's stride is at its first convolution, as in the paper and Keras.
       output_stride: 32, or 16 or 8 with dilation in place of the last strides.
     """
 
@@ -76,6 +79,7 @@ class ResNet(Model):
     bottleneck: bool = True
     groups: int = 1
     base_width: int = 64
+    stride_in_1x1: bool = False
     output_stride: int = 32
 
     @nn.compact
@@ -85,8 +89,10 @@ class ResNet(Model):
         conv = self.layers(ConvNorm)
         block: Callable[..., nn.Module] = functools.partial(BasicBlock, conv)
         if self.bottleneck:
-            sizes: dict[str, Any] = {"groups": self.groups, "base_width": self.base_width}
-            block = functools.partial(Bottleneck, conv, **sizes)
+            own = ("groups", "base_width", "stride_in_1x1")
+            block = functools.partial(
+                Bottleneck, conv, **{name: getattr(self, name) for name in own}
+            )
         x = max_pool(conv(STEM, 7, 2, name="stem")(x, train), 3, 2, padding=self.padding)
         spent = steps(STRIDES, self.output_stride, stem=4)
         for number, (depth, channels, step) in enumerate(

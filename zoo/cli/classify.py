@@ -1,10 +1,8 @@
-"""The command line: `zoo classify`, `zoo list`, `zoo describe`."""
+"""`zoo classify`: what is in photos."""
 
 import contextlib
-import io
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -22,15 +20,8 @@ import zoo
 from kernels import compiler
 from pretrained import cache
 from pretrained.catalogue import Label
-from pretrained.store import CheckpointError
 from zoo import images
-
-app = typer.Typer(
-    add_completion=False,
-    invoke_without_command=True,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+from zoo.cli.words import printable
 
 # A progress bar for fewer photos would be gone before it is seen.
 FEW = 4
@@ -44,20 +35,12 @@ class Result(NamedTuple):
     error: str | None = None
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """A model zoo for computer vision in JAX."""
-    if version:
-        print(f"jax-zoo {zoo.__version__}")
-        raise typer.Exit
-
-
-@app.command()
 def classify(
     photos: Annotated[list[Path], typer.Argument(help="Photos, and folders to search for photos.")],
     model: Annotated[str, typer.Option(help="A model with trained weights.")] = "EfficientNetLite0",
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights: a name, a folder, an archive, an address.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos computed at once.")] = 32,
     as_json: Annotated[
@@ -66,7 +49,7 @@ def classify(
 ) -> None:
     """Name what is in photos: the likeliest of a model's classes, with probabilities."""
     _cache_compilations()
-    trained = zoo.trained(model)
+    trained = zoo.trained(model, weights=weights)
     if top > len(trained.info.labels):
         raise typer.BadParameter(
             f"{model} has {len(trained.info.labels)} classes", param_hint="--top"
@@ -77,64 +60,14 @@ def classify(
         for result in _classified(trained, files, top, batch_size, advance):
             if result.error is not None:
                 failed = True
-                complaints.print(Text(_printable(f"zoo: {result.error}")), soft_wrap=True)
+                complaints.print(Text(printable(f"zoo: {result.error}")), soft_wrap=True)
             if as_json:
                 output.print(Text(_as_json(trained, result)), soft_wrap=True)
             elif result.error is None:
-                output.print(Text(_printable(str(result.file)), "bold"), soft_wrap=True)
+                output.print(Text(printable(str(result.file)), "bold"), soft_wrap=True)
                 output.print(_table(result))
     if failed:
         raise typer.Exit(1)
-
-
-@app.command("list")
-def list_(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern such as 'efficient*'.")] = "*",
-    trained: Annotated[bool, typer.Option("--trained", help="Only models with weights.")] = False,
-    family: Annotated[str | None, typer.Option(help="Only a family, such as 'resnet'.")] = None,
-) -> None:
-    """List the models."""
-    try:
-        names = zoo.list_models(pattern, trained=True if trained else None, family=family)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--family") from error
-    if not names:
-        raise zoo.UnknownModelError(f"no model matches {pattern!r}")
-    print("\n".join(names))
-
-
-@app.command()
-def describe(
-    model: Annotated[str, typer.Argument(help="A model, such as ResNet50.")],
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the image, in pixels.")
-    ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="How deep to look: 1 for stages.")] = 1,
-) -> None:
-    """Show what a model costs: parameters, multiply-adds, memory of activations."""
-    try:
-        described = zoo.describe(model, size=size)
-    except zoo.UnknownModelError:
-        raise
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--size") from error
-    print(described.table(depth))
-
-
-def main() -> None:
-    """Runs the command line; what the user can mend is one line and exit code 1."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever a file is called
-    try:
-        app()
-    except (zoo.UnknownModelError, zoo.NoWeightsError, CheckpointError) as error:
-        print(_printable(f"zoo: {error}"), file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        # The reader has seen enough. Nothing more may be flushed into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def _classified(
@@ -182,11 +115,6 @@ def _ranked(
     rows = iter(trained.rank(probabilities, top) if probabilities is not None else [])
     for result in results:
         yield result if result.error else result._replace(classes=next(rows))
-
-
-def _printable(text: str) -> str:
-    """One line, with escapes for what no terminal should be sent: names may hold any bytes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _table(result: Result) -> Table:

@@ -1,0 +1,81 @@
+"""Members of a zip archive as arrays of bytes; of one that is stored, a view of the archive's."""
+
+import itertools
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+
+from pretrained.convert.read.files import LIMIT, RATIO, SMALL, Allowance, UnreadableError, Window
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of which the lengths of name and extra field are asked
+
+
+class Archive:
+    """A zip archive, whose central directory is held against the members' own headers.
+
+    Args:
+      data: the archive's bytes.
+      allowance: pays for what has to be inflated.
+
+    Raises:
+      UnreadableError: two members share a name or bytes, or one lies outside the file.
+    """
+
+    def __init__(self, data: np.ndarray, allowance: Allowance) -> None:
+        self._data, self._allowance = data, allowance
+        with zipfile.ZipFile(Window(data)) as file:
+            members = file.infolist()
+        self.members = {member.filename: member for member in members}
+        if len(self.members) != len(members):
+            raise UnreadableError("is a zip with several members of one name")
+        spans = sorted((m.header_offset, self._start(m) + m.compress_size) for m in members)
+        for (_, end), (start, _) in itertools.pairwise([*spans, (len(data), 0)]):
+            if end > start:
+                raise UnreadableError("is a zip whose members overlap, or is cut short")
+
+    def read(self, name: str, limit: int = LIMIT) -> np.ndarray:
+        """A member's bytes: a view of the archive's where it is stored, or else inflated.
+
+        Raises:
+          UnreadableError: no such member, or one that is encrypted, damaged or larger than `limit`.
+        """
+        member = self.members.get(name)
+        if member is None:
+            raise UnreadableError(f"is a zip without {name!r}")
+        if member.file_size > limit:
+            raise UnreadableError(
+                f"has {member.file_size} bytes in {name!r}; {limit} are the limit"
+            )
+        start = self._start(member)
+        stored = self._data[start : start + member.compress_size]
+        if member.flag_bits & 1:
+            raise UnreadableError(f"has {name!r} encrypted")
+        if member.compress_type == zipfile.ZIP_STORED:
+            if member.file_size != member.compress_size:
+                raise UnreadableError(
+                    f"is a zip that contradicts itself about the size of {name!r}"
+                )
+            return stored
+        if member.compress_type != zipfile.ZIP_DEFLATED:
+            raise UnreadableError(f"has {name!r} compressed by method {member.compress_type}")
+        if member.file_size > max(SMALL, RATIO * member.compress_size):
+            raise UnreadableError(
+                f"declares {name!r} as more than {RATIO} times what is stored of it"
+            )
+        self._allowance.take(member.file_size, name)
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored.data, member.file_size + 1)
+        if len(inflated) != member.file_size or zlib.crc32(inflated) != member.CRC:
+            raise UnreadableError(f"is damaged: {name!r} is not what the zip says of it")
+        return np.frombuffer(inflated, np.uint8)
+
+    def _start(self, member: zipfile.ZipInfo) -> int:
+        """Where a member's data begin: behind its own header, to which the directory points."""
+        at = member.header_offset
+        if not 0 <= at <= len(self._data) - _LOCAL_HEADER.size:
+            raise UnreadableError("is a zip whose members lie outside it")
+        mark, name, extra = _LOCAL_HEADER.unpack_from(self._data.data, at)
+        if mark != b"PK\x03\x04":
+            raise UnreadableError("is a zip with a member where there is none")
+        return at + _LOCAL_HEADER.size + name + extra

@@ -1,0 +1,151 @@
+"""A file's bytes as one read-only array, and the bounds that whatever is read from it must keep."""
+
+import io
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# What a file may declare: 16 GiB of arrays, and no more than a thousand times its own size.
+LIMIT = 16 << 30
+RATIO = 1000
+SMALL = 1 << 20  # of which nobody need ask whether the file can hold it
+# What is text or a pickle, and so has to be taken apart in memory.
+TEXT_LIMIT = 64 << 20
+
+
+class ReadError(ValueError):
+    """A file of weights that cannot be read; one line that names it and what is wrong."""
+
+
+class UnreadableError(Exception):
+    """What is wrong with a file, said so that its path can stand before it: "names os.system"."""
+
+
+class Allowance:
+    """How many bytes of arrays a file may still ask for.
+
+    Args:
+      size: the file's own, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = min(LIMIT, max(SMALL, RATIO * size))
+
+    def take(self, nbytes: int, name: str) -> None:
+        """Raises UnreadableError when an array is more than the file can mean."""
+        self.left -= nbytes
+        if self.left < 0:
+            raise UnreadableError(
+                f"declares more than {LIMIT >> 30} GiB, or {RATIO} times its own size, at {name!r}"
+            )
+
+
+class Window(io.RawIOBase):
+    """An array of bytes as a stream, for readers that want a file.
+
+    Args:
+      data: one-dimensional uint8.
+    """
+
+    def __init__(self, data: np.ndarray) -> None:
+        self._bytes = data.data
+        self._at = 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The position."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves, and returns the position."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._bytes)}[whence]
+        if origin + offset < 0:
+            raise ValueError("a position before the start")
+        self._at = origin + offset
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Never more than there is, whatever `size` says."""
+        end = None if size is None or size < 0 else self._at + size
+        found = bytes(self._bytes[self._at : end])
+        self._at += len(found)
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer, with zeros beyond the end: HDF5 does not look at how much was read."""
+        found = self.read(len(buffer))
+        buffer[:] = found.ljust(len(buffer), b"\0")
+        return len(found)
+
+
+def mapped(path: str | os.PathLike[str]) -> np.ndarray:
+    """The file's bytes, memory-mapped and read-only.
+
+    Raises:
+      UnreadableError: it is missing, no file, empty, or not to be opened.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise UnreadableError("is a folder, not a file of weights")
+        if not file.is_file():
+            raise UnreadableError("is not there, or not a file")
+        if file.stat().st_size == 0:
+            raise UnreadableError("is empty")
+        return np.memmap(file, np.uint8, "r")
+    except OSError as error:
+        raise UnreadableError(f"cannot be opened: {error.strerror}") from error
+
+
+def view(
+    data: np.ndarray,
+    dtype: np.dtype,
+    shape: Sequence[int],
+    start: int,
+    strides: Sequence[int] | None = None,
+) -> np.ndarray:
+    """A read-only array over bytes, without a copy.
+
+    Args:
+      data: one-dimensional uint8.
+      dtype: of the result.
+      shape: of the result.
+      start: the byte at which it begins.
+      strides: in bytes; C order by default.
+
+    Raises:
+      UnreadableError: something of it lies outside the bytes.
+    """
+    shape = tuple(shape)
+    if strides is None:
+        strides = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    if min(start, *shape, *strides, 0) < 0 or len(shape) != len(strides) or len(shape) > 32:
+        raise UnreadableError(f"has an array of shape {list(shape)} and strides {list(strides)}")
+    if 0 in shape:
+        empty = np.zeros(shape, dtype)
+        empty.flags.writeable = False
+        return empty
+    steps = zip(shape, strides, strict=True)
+    end = start + sum((count - 1) * stride for count, stride in steps) + dtype.itemsize
+    if end > len(data):
+        raise UnreadableError(
+            f"is cut short: an array of shape {list(shape)} ends at byte {end} of {len(data)}"
+        )
+    return np.ndarray(shape, dtype, data, start, tuple(strides))
+
+
+def one_line(text: str) -> str:
+    """What can be shown in an error, whatever a file has put into a name."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= 600 else shown[:600] + "…"

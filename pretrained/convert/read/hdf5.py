@@ -1,0 +1,279 @@
+"""HDF5 as far as files of weights need it, with every bound checked before the library reads.
+
+Only what lies in the file itself is opened: links to other places, datasets in other files and
+virtual ones are refused. Contiguous datasets become views of the file.
+"""
+
+import importlib
+import io
+import itertools
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from pretrained.convert.read.files import (
+    SMALL,
+    Allowance,
+    UnreadableError,
+    Window,
+    view,
+)
+from pretrained.convert.read.headers import Headers
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+DEPTH = 64
+OBJECTS = 20_000  # groups and datasets, counted each time that one is opened
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+
+
+def start(data: np.ndarray) -> int:
+    """Where HDF5 begins: at once, or behind a block that its user may fill; -1 if nowhere."""
+    places = itertools.takewhile(lambda at: at < len(data), (0, *(512 << n for n in range(12))))
+    return next((at for at in places if bytes(data[at : at + 8]) == SIGNATURE), -1)
+
+
+class Store:
+    """An open HDF5 file; a context manager.
+
+    Args:
+      data: the file's bytes.
+      allowance: pays for the arrays.
+    """
+
+    def __init__(self, data: np.ndarray, allowance: Allowance) -> None:
+        try:
+            self._h5: Any = importlib.import_module("h5py")  # only here: it is an optional extra
+        except ModuleNotFoundError as error:
+            raise UnreadableError("is HDF5, which needs h5py: pip install h5py") from error
+        self._data, self._allowance = data, allowance
+        self._headers = Headers(data, start(data))
+        self._opened = 0
+        self._followed: dict[int, Any] = {}
+        self._holder: tuple[bytes, bytes] | None = None
+        self.root = self._h5.File(Window(data), "r")
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.root.close()
+
+    def children(self, group: Any) -> Iterator[tuple[str, Any]]:
+        """What a group holds by name, in natural order: "conv2d_2" before "conv2d_10"."""
+        for name in sorted(group, key=_natural):
+            yield name, self.child(group, name)
+
+    def child(self, group: Any, path: str) -> Any:
+        """The group or dataset at a path below a group.
+
+        Raises:
+          UnreadableError: there is none, or a link leads to another place.
+        """
+        for name in path.split("/"):
+            if not self.is_group(group) or not self.has(group, name):
+                raise UnreadableError(f"has nothing at {path!r}")
+            link = group.id.links.get_info(name.encode())
+            if link.type != self._h5.h5l.TYPE_HARD:
+                raise UnreadableError(f"has a link to another place at {name!r}, not followed")
+            self.count()
+            group = group[name]
+        return group
+
+    def has(self, group: Any, name: str) -> bool:
+        """Whether a group has a member; h5py's `in` would open the file that a link points to."""
+        return group.id.links.exists(name.encode())
+
+    def follow(self, address: int) -> Any:
+        """The object at the address that a reference holds."""
+        self.count()
+        if address not in self._followed:
+            self._followed[address] = self.root[self._reference(address)]
+        return self._followed[address]
+
+    def _reference(self, address: int) -> Any:
+        """h5py makes a reference of an address only where it reads one, so it is given a file."""
+        if not self._holder:
+            memory = io.BytesIO()
+            with self._h5.File(memory, "w") as file:
+                kept = file.create_dataset(
+                    "it", data=self._h5.Reference(), dtype=self._h5.ref_dtype
+                )
+                place = kept.id.get_offset()
+            content = memory.getvalue()
+            self._holder = content[:place], content[place + 8 :]
+        before, after = self._holder
+        memory = io.BytesIO(before + address.to_bytes(8, "little") + after)
+        with self._h5.File(memory, "r") as file:
+            return file["it"][()]
+
+    def count(self) -> None:
+        """Raises UnreadableError when the file leads round and round."""
+        self._opened += 1
+        if self._opened > OBJECTS:
+            raise UnreadableError(f"leads to more than {OBJECTS} objects, perhaps in a circle")
+
+    def is_group(self, found: Any) -> bool:
+        """Whether an object is a group."""
+        return isinstance(found, self._h5.Group)
+
+    def is_dataset(self, found: Any) -> bool:
+        """Whether an object is a dataset."""
+        return isinstance(found, self._h5.Dataset)
+
+    def texts(self, owner: Any) -> dict[str, list[str]]:
+        """The attributes of a group or dataset that are strings, by name."""
+        return self._headers.texts(self._address(owner))
+
+    def _address(self, held: Any) -> int:
+        return self._h5.h5o.get_info(held.id).addr
+
+    def references(self, dataset: Any) -> np.ndarray | None:
+        """The references in a dataset of records, or of references, as addresses; 0 is none.
+
+        Its other fields are left out. The library would convert them too, and strings of any
+        length can be bombs (see `headers`), so the bytes are taken from where they lie.
+
+        Returns:
+          None where there are none.
+        """
+        dtype, _ = self._references(dataset.id.get_type())
+        if dtype is None or dataset.shape is None or 0 in dataset.shape:
+            return None
+        size = math.prod(dataset.shape) * dtype.itemsize
+        if size > SMALL:
+            raise UnreadableError(f"has records of {size} bytes at {dataset.name!r}")
+        layout = dataset.id.get_create_plist().get_layout()
+        if layout == self._h5.h5d.CONTIGUOUS and (place := dataset.id.get_offset()) is not None:
+            return view(self._data, dtype, dataset.shape, place)
+        if layout == self._h5.h5d.COMPACT:
+            return view(self._headers.compact(self._address(dataset)), dtype, dataset.shape, 0)
+        raise UnreadableError(f"has records in pieces, or none, at {dataset.name!r}")
+
+    def _references(self, kind: Any) -> tuple[np.dtype | None, int]:
+        """A type with those fields alone that are references, or records that hold some.
+
+        Returns:
+          The dtype, or None; and the bytes that the type takes in the file. The library tells what
+          it takes in memory, where a string or list of any length is shorter.
+        """
+        h5t = self._h5.h5t
+        if kind.equal(h5t.STD_REF_OBJ):
+            return np.dtype("<u8"), 8
+        if isinstance(kind, h5t.TypeVlenID) or (
+            isinstance(kind, h5t.TypeStringID) and kind.is_variable_str()
+        ):
+            return None, 16
+        if not isinstance(kind, h5t.TypeCompoundID):
+            return None, kind.get_size()
+        names, formats, offsets, more = [], [], [], 0
+        for n in range(kind.get_nmembers()):
+            member = kind.get_member_type(n)
+            field, size = self._references(member)
+            if field is not None:
+                names.append(kind.get_member_name(n).decode())
+                formats.append(field)
+                offsets.append(kind.get_member_offset(n) + more)
+            more += size - member.get_size()
+        size = kind.get_size() + more
+        if not names:
+            return None, size
+        return np.dtype(
+            {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+        ), size
+
+    def dtype(self, dataset: Any) -> np.dtype:
+        """A dataset's dtype; an empty one for what NumPy has no type for."""
+        _refuse_elsewhere(self._h5, dataset)
+        try:
+            return dataset.dtype
+        except TypeError:
+            return np.dtype("V")
+
+    def array(self, dataset: Any) -> np.ndarray | None:
+        """The numbers of a dataset; None where it holds none.
+
+        Raises:
+          UnreadableError: they lie elsewhere, or are fewer than declared.
+        """
+        h5 = self._h5
+        dtype = self.dtype(dataset)
+        bfloat16 = dtype == np.dtype("V2") and self.texts(dataset).get("dtype") == ["bfloat16"]
+        if bfloat16:  # as Keras saves it
+            dtype = np.dtype(ml_dtypes.bfloat16)
+        elif dtype.kind not in "fiub" or dataset.shape is None:
+            return None
+        name, shape = str(dataset.name), dataset.shape
+        nbytes = math.prod(shape) * dtype.itemsize
+        self._allowance.take(nbytes, name)
+        if nbytes == 0:
+            return np.zeros(shape, dtype)
+        same = bfloat16 or dataset.id.get_type() == h5.h5t.py_create(dataset.dtype, logical=True)
+        layout = dataset.id.get_create_plist().get_layout()
+        if layout == h5.h5d.CHUNKED and same:
+            return self._chunked(dataset, dtype)
+        if layout == h5.h5d.CONTIGUOUS:
+            place = dataset.id.get_offset()
+            if place is None:
+                raise UnreadableError(
+                    f"declares {nbytes} bytes at {name!r} and stores none of them"
+                )
+            stored = view(self._data, np.dtype("u1"), [dataset.id.get_storage_size()], place)
+            if same:
+                return view(stored, dtype, shape, 0)
+        if layout == h5.h5d.CHUNKED or nbytes > SMALL:
+            raise UnreadableError(f"has numbers of an unusual type at {name!r}")
+        return np.asarray(dataset[()]).view(dtype)
+
+    def _chunked(self, dataset: Any, dtype: np.dtype) -> np.ndarray:
+        """Puts chunks together; the library's own filters do not know when to stop inflating."""
+        properties, chunk = dataset.id.get_create_plist(), dataset.chunks
+        filters = [properties.get_filter(n)[0] for n in range(properties.get_nfilters())]
+        if len(set(filters)) < len(filters) or set(filters) - {_DEFLATE, _SHUFFLE, _FLETCHER32}:
+            raise UnreadableError(
+                f"has {dataset.name!r} packed by filters that are not read: {filters}"
+            )
+        pieces: list[Any] = []
+        dataset.id.chunk_iter(pieces.append)
+        grid = (-(-n // step) for n, step in zip(dataset.shape, chunk, strict=True))
+        if len({piece.chunk_offset for piece in pieces}) != math.prod(grid):
+            raise UnreadableError(f"lacks some of the chunks of {dataset.name!r}")
+        size = math.prod(chunk) * dtype.itemsize
+        whole = np.zeros(dataset.shape, dtype)
+        for piece in pieces:
+            stored = view(self._data, np.dtype("u1"), [piece.size], piece.byte_offset)
+            for number in reversed(range(len(filters))):
+                if not piece.filter_mask >> number & 1:
+                    stored = _unpacked(stored, filters[number], size, dtype.itemsize)
+            target = whole[
+                tuple(slice(at, at + n) for at, n in zip(piece.chunk_offset, chunk, strict=True))
+            ]
+            target[...] = view(stored, dtype, chunk, 0)[tuple(slice(n) for n in target.shape)]
+        return whole
+
+
+def _unpacked(stored: np.ndarray, by: int, size: int, itemsize: int) -> np.ndarray:
+    """Undoes one filter of a chunk that is `size` bytes in the end."""
+    if by == _FLETCHER32:
+        return stored[:-4]  # its sum, which the hash of the whole file makes superfluous
+    if by == _SHUFFLE:
+        return np.ascontiguousarray(stored.reshape(itemsize, -1).T).reshape(-1)
+    return np.frombuffer(zlib.decompressobj().decompress(stored.data, size + 4), np.uint8)
+
+
+def _refuse_elsewhere(h5: Any, dataset: Any) -> None:
+    """Raises UnreadableError where another file has the numbers, before the shape is asked."""
+    properties = dataset.id.get_create_plist()
+    if properties.get_layout() == h5.h5d.VIRTUAL or properties.get_external_count():
+        raise UnreadableError(f"has its numbers of {dataset.name!r} in another file")
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    return [
+        (0, int(part)) if part.isdecimal() else (1, part)
+        for part in re.findall(r"[0-9]+|[^0-9]+", name)
+    ]

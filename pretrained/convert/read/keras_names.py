@@ -1,0 +1,139 @@
+"""What Keras calls the variables of its layers, by one name in all of its formats.
+
+The names are those of Keras 2: kernel, bias, gamma, beta, moving_mean, moving_variance,
+depthwise_kernel, pointwise_kernel. Keras 3 saves variables by number, and calls a depthwise
+layer's kernel just kernel; Keras 1 had W and b.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pretrained.convert.read.files import UnreadableError
+
+# In the order in which Keras 3 numbers them; a kind's name is its class's, in snake case.
+_VARIABLES = {
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "sync_batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+    "layer_normalization": ("gamma", "beta"),
+    "group_normalization": ("gamma", "beta"),
+    "dense": ("kernel", "bias"),
+    "conv1d": ("kernel", "bias"),
+    "conv2d": ("kernel", "bias"),
+    "conv3d": ("kernel", "bias"),
+    "conv1d_transpose": ("kernel", "bias"),
+    "conv2d_transpose": ("kernel", "bias"),
+    "conv3d_transpose": ("kernel", "bias"),
+    "depthwise_conv1d": ("depthwise_kernel", "bias"),
+    "depthwise_conv2d": ("depthwise_kernel", "bias"),
+    "separable_conv1d": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
+    "normalization": ("mean", "variance", "count"),
+    "embedding": ("embeddings",),
+    "p_re_lu": ("alpha",),
+}
+_SWITCHES = {
+    "gamma": "scale",
+    "beta": "center",
+    "bias": "use_bias",
+}  # settings without which a variable is not there
+_OLD = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
+_KNOWN = {name for names in _VARIABLES.values() for name in names} | _OLD.keys()
+
+
+class Layer(NamedTuple):
+    """A layer in a model's configuration.
+
+    Args:
+      name: its own, such as "conv1_bn".
+      kind: its class in snake case, such as "batch_normalization".
+      config: its settings, of a nested model with its "layers"; None where a file has none.
+    """
+
+    name: str
+    kind: str
+    config: Mapping[str, Any] | None
+
+
+def layers(config: Mapping[str, Any] | None) -> Iterator[Layer]:
+    """The layers of a model's configuration, nested models as one."""
+    for entry in (config or {}).get("layers", ()):
+        settings = entry.get("config", {})
+        name = settings.get("name") or entry.get("name")
+        if isinstance(name, str) and isinstance(settings, Mapping):
+            yield Layer(name, _snake(str(entry["class_name"])), settings)
+
+
+def kinds(config: Mapping[str, Any] | None, path: str = "") -> dict[str, str]:
+    """The kinds of all layers by path, those of nested models among them."""
+    found = {}
+    for layer in layers(config):
+        found[f"{path}{layer.name}"] = layer.kind
+        found |= kinds(layer.config, f"{path}{layer.name}/")
+    return found
+
+
+def numbered(
+    kind: str, variables: Sequence[np.ndarray], config: Mapping[str, Any] | None
+) -> list[str]:
+    """Names of the variables that Keras 3 saved as 0, 1, 2….
+
+    Args:
+      kind: the layer's class in snake case, or what else the file calls it by.
+      variables: in order, at least one.
+      config: the layer's settings; None where the file does not tell. A batch norm of three
+        variables is then one without gamma, as in Inception.
+    """
+    names = list(_VARIABLES.get(kind) or _guessed(variables))
+    if config is not None:
+        names = [name for name in names if config.get(_SWITCHES.get(name, ""), True)]
+    elif "moving_mean" in names:
+        names = names[-len(variables) :]
+    if "moving_mean" in names and len(names) > len(variables):
+        raise UnreadableError(f"has a batch norm of {len(variables)} variables, not {names}")
+    if len(names) < len(variables):
+        names += [str(number) for number in range(len(names), len(variables))]
+    return names[: len(variables)]
+
+
+def spelled(variable: str, layer: str) -> str:
+    """A stored name, such as "kernel_1:0" or "block1_conv1_W_1:0", as today's."""
+    name = variable.partition(":")[0].removeprefix(f"{layer}_")
+    if name not in _KNOWN and name.rpartition("_")[0] in _KNOWN:
+        name = name.rpartition("_")[0]  # numbered because another model was there before
+    return _OLD.get(name, name)
+
+
+def is_depthwise(kind: str, kernel: np.ndarray, bias: np.ndarray | None) -> bool:
+    """Whether what a file calls a kernel is a depthwise layer's.
+
+    By its class; and where the file does not tell it, by its shape (height, width, in, multiplier).
+    """
+    if kind in _VARIABLES:
+        return kind.startswith("depthwise")
+    if kernel.ndim != 4 or kernel.shape[0] * kernel.shape[1] == 1:
+        return False
+    channels, multiplier = kernel.shape[2:]
+    if bias is not None:
+        return bias.shape == (channels * multiplier,) != (multiplier,)
+    return multiplier == 1 != channels
+
+
+def _guessed(variables: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """Names by shapes alone."""
+    ranks = [variable.ndim for variable in variables]
+    if ranks == [1] * 4 and len({variable.shape for variable in variables}) == 1:
+        return _VARIABLES["batch_normalization"]
+    if ranks[1:] in ([], [1]) and ranks[0] > 1:
+        bias = variables[1] if len(variables) > 1 else None
+        first = "depthwise_kernel" if is_depthwise("", variables[0], bias) else "kernel"
+        return first, "bias"
+    return ()
+
+
+def _snake(name: str) -> str:
+    """A class's name as Keras makes a group's of it: "Conv2D" → "conv2d"."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

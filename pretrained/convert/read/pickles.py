@@ -1,0 +1,349 @@
+"""Pickles of state dicts, read without Python's unpickler: nothing in a file is ever run.
+
+The pickle machine is played over `pickletools.genops`, with lists, dicts, tuples and scalars on its
+stack. A global that it names becomes a `Known`, which is data; calling one picks a function from
+the table below, which only puts data together. There are no classes to instantiate, no attributes
+to set (BUILD's state is dropped) and no extension registry; a global that the tables lack is
+refused with its name. What checkpoints commonly hold beside tensors becomes `OPAQUE`.
+"""
+
+import pickletools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+import ml_dtypes
+import numpy as np
+
+from pretrained.convert.read.files import UnreadableError
+
+# Some forty operations make a tensor, so these are for 12 000 of them; a second or two.
+OPERATIONS = 500_000
+
+STORAGES = {
+    "DoubleStorage": np.dtype("<f8"),
+    "FloatStorage": np.dtype("<f4"),
+    "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("i1"),
+    "ByteStorage": np.dtype("u1"),
+    "BoolStorage": np.dtype("?"),
+    "UntypedStorage": np.dtype("u1"),
+}
+# dtypes that have no storage of their own, or that an untyped one is read as.
+DTYPES = {
+    "float64": np.dtype("<f8"),
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+    "int64": np.dtype("<i8"),
+    "int32": np.dtype("<i4"),
+    "int16": np.dtype("<i2"),
+    "int8": np.dtype("i1"),
+    "uint64": np.dtype("<u8"),
+    "uint32": np.dtype("<u4"),
+    "uint16": np.dtype("<u2"),
+    "uint8": np.dtype("u1"),
+    "bool": np.dtype("?"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A global that the tables have, by its full name; `dtype` is a storage's or a dtype's."""
+
+    name: str
+    dtype: np.dtype | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """Something that is no tensor, and of which nothing is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where tensors lie: `entries` of `dtype`, from the entry `first` of what `key` names."""
+
+    key: str
+    dtype: np.dtype
+    entries: int
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A view of a storage, in entries, that nobody has checked yet."""
+
+    storage: Storage
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+OPAQUE: Final = Opaque()
+
+
+def load(stream: IO[bytes], persistent: Callable[[Any], Storage] | None = None) -> Any:
+    """Reads one pickle, and leaves the stream behind it.
+
+    Args:
+      stream: the bytes.
+      persistent: makes a storage of a persistent id; None where there may be none.
+
+    Raises:
+      UnreadableError: the pickle names what is in no table, or does what no state dict needs.
+      Exception: of many kinds, where it is damaged.
+    """
+    machine = _Machine(persistent)
+    for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
+        if count == OPERATIONS:
+            raise UnreadableError(f"holds a pickle of more than {OPERATIONS} operations")
+        machine.step(operation.name, argument)
+    return machine.stack.pop()
+
+
+# Numbers and texts, whose opcodes' own names say how they are written.
+_SCALAR = (
+    r"(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|((SHORT_)?BIN)?(STRING|UNICODE8?|BYTES8?)|BYTEARRAY8"
+)
+_PUSH_ARGUMENT = frozenset(
+    operation.name for operation in pickletools.opcodes if re.fullmatch(_SCALAR, operation.name)
+)
+_PUSH_NEW: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_DICT": dict,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_SET": lambda: OPAQUE,
+}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_NOTHING = frozenset(("PROTO", "FRAME", "STOP"))
+
+
+class _Machine:
+    """The stack and memo of a pickle that is being read."""
+
+    def __init__(self, persistent: Callable[[Any], Storage] | None) -> None:
+        self.stack: list[Any] = []
+        self._marked: list[list[Any]] = []
+        self._memo: dict[int, Any] = {}
+        self._persistent = persistent
+
+    def step(self, name: str, argument: Any) -> None:
+        """One operation; those that push are looked up, the others are methods here."""
+        if name in _PUSH_ARGUMENT:
+            self.stack.append(argument)
+        elif name in _PUSH_NEW:
+            self.stack.append(_PUSH_NEW[name]())
+        elif name in _TUPLES:
+            self.stack[-_TUPLES[name] :] = [tuple(self._popped(_TUPLES[name]))]
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self._memo[argument] = self.stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            self.stack.append(self._memo[argument])
+        elif name not in _NOTHING:
+            method = getattr(self, f"_{name.lower()}", None)
+            if method is None:
+                raise UnreadableError(f"holds a pickle with {name}, which could run code")
+            method(argument)
+
+    def _popped(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise UnreadableError("holds a damaged pickle: its stack is short")
+        return self.stack[len(self.stack) - count :]
+
+    def _since_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self._marked.pop()
+        return items
+
+    def _mark(self, _: Any) -> None:
+        self._marked.append(self.stack)
+        self.stack = []
+
+    def _memoize(self, _: Any) -> None:
+        self._memo[len(self._memo)] = self.stack[-1]
+
+    def _pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._since_mark()
+
+    def _pop_mark(self, _: Any) -> None:
+        self._since_mark()
+
+    def _dup(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    def _tuple(self, _: Any) -> None:
+        items = tuple(self._since_mark())
+        self.stack.append(items)
+
+    def _list(self, _: Any) -> None:
+        items = self._since_mark()
+        self.stack.append(items)
+
+    def _dict(self, _: Any) -> None:
+        items = self._since_mark()
+        self.stack.append({})
+        self._fill(items)
+
+    def _frozenset(self, _: Any) -> None:
+        self._since_mark()
+        self.stack.append(OPAQUE)
+
+    def _append(self, _: Any) -> None:
+        self._extend([self.stack.pop()])
+
+    def _appends(self, _: Any) -> None:
+        items = self._since_mark()
+        self._extend(items)
+
+    def _additems(self, _: Any) -> None:
+        items = self._since_mark()
+        self._extend(items)
+
+    def _extend(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], list):
+            self.stack[-1].extend(items)
+        elif self.stack[-1] is not OPAQUE:
+            raise UnreadableError("holds a damaged pickle: it appends to what is no list")
+
+    def _setitem(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._fill([key, value])
+
+    def _setitems(self, _: Any) -> None:
+        items = self._since_mark()
+        self._fill(items)
+
+    def _fill(self, items: list[Any]) -> None:
+        if isinstance(self.stack[-1], dict):
+            self.stack[-1].update(_pairs(zip(items[::2], items[1::2], strict=True)))
+        elif self.stack[-1] is not OPAQUE:
+            raise UnreadableError("holds a damaged pickle: it sets an item of what is no dict")
+
+    def _global(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        self.stack.append(_known(module, name))
+
+    def _stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.stack.append(_known(module, name))
+
+    def _reduce(self, _: Any) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.stack.append(call(function, arguments))
+
+    _newobj = _reduce
+
+    def _build(self, _: Any) -> None:
+        self.stack.pop()  # attributes, of which a state dict needs none
+
+    def _binpersid(self, _: Any) -> None:
+        if self._persistent is None:
+            raise UnreadableError("holds a pickle that refers to a storage where none can be")
+        self.stack.append(self._persistent(self.stack.pop()))
+
+
+def _known(module: Any, name: Any) -> Known:
+    full = f"{module}.{name}"
+    if full in _CALLS or full in _INERT:
+        return Known(full)
+    scope, _, last = full.rpartition(".")
+    if scope == "torch" and last in STORAGES | DTYPES:
+        return Known(full, (STORAGES | DTYPES)[last])
+    if full == "torch.storage.UntypedStorage":
+        return Known(full, STORAGES["UntypedStorage"])
+    raise UnreadableError(
+        f"names {full}, which could run code; only tensors in plain containers are read, "
+        "so save a state dict"
+    )
+
+
+def call(function: Any, arguments: Any) -> Any:
+    """What a global makes of its arguments."""
+    if not isinstance(function, Known) or not isinstance(arguments, tuple):
+        raise UnreadableError("holds a pickle that calls what is no function")
+    if function.name in _INERT:
+        return OPAQUE
+    if function.name not in _CALLS:
+        raise UnreadableError(f"holds a pickle that calls {function.name}")
+    return _CALLS[function.name](*arguments)
+
+
+def _pairs(pairs: Any) -> dict[Any, Any]:
+    """A dict of keys that cost nothing to hash: tuples of tuples can take for ever."""
+    found = {}
+    for key, value in pairs:
+        if not isinstance(key, str | int | float | bytes | None):
+            raise UnreadableError(f"holds a dict with a {type(key).__name__} for a key")
+        found[key] = value
+    return found
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
+    """`_rebuild_tensor` and `_v2`; the rest is whether it takes gradients, hooks and metadata."""
+    if not isinstance(storage, Storage):
+        raise UnreadableError("has a tensor without a storage")
+    return _checked(storage, storage.dtype, offset, shape, strides)
+
+
+def _tensor_v3(
+    storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *rest: Any
+) -> Tensor:
+    """A tensor in an untyped storage."""
+    if not isinstance(storage, Storage) or not isinstance(dtype, Known) or dtype.dtype is None:
+        raise UnreadableError("has a tensor without a storage or a dtype")
+    return _checked(storage, dtype.dtype, offset, shape, strides)
+
+
+def _checked(storage: Storage, dtype: np.dtype, offset: Any, shape: Any, strides: Any) -> Tensor:
+    numbers = [offset, *shape, *strides]
+    if len(shape) != len(strides) or not all(type(number) is int for number in numbers):
+        raise UnreadableError("has a tensor whose offset, shape or strides are no integers")
+    return Tensor(storage, dtype, offset, tuple(shape), tuple(strides))
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": lambda pairs=(): _pairs(pairs),
+    "torch.Size": tuple,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_parameter": lambda data, *rest: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *rest: data,
+    "torch._tensor._rebuild_from_type_v2": lambda make, kind, arguments, *_: call(make, arguments),
+}
+# What stands beside the tensors of a checkpoint: the arguments of a run, counts, devices.
+_INERT = frozenset(
+    (
+        "torch.Tensor",
+        "torch.nn.parameter.Parameter",
+        "torch.device",
+        "argparse.Namespace",
+        "collections.Counter",
+        "collections.defaultdict",
+        "pathlib.Path",
+        "pathlib.PosixPath",
+        "pathlib.PurePosixPath",
+        "pathlib.WindowsPath",
+        "_codecs.encode",
+        "builtins.set",
+        "builtins.dict",
+        "builtins.list",
+        "__builtin__.set",
+        "__builtin__.dict",
+        "__builtin__.list",
+    )
+)

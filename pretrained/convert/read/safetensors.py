@@ -1,0 +1,83 @@
+"""safetensors: a JSON header of names, dtypes, shapes and byte ranges, and the arrays behind it."""
+
+import json
+import math
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from pretrained.convert.read.files import UnreadableError, view
+
+HEADER_LIMIT = 16 << 20
+
+_DTYPES = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+
+
+def is_safetensors(data: np.ndarray) -> bool:
+    """Whether the bytes begin with a length and a JSON object."""
+    return bytes(data[8:9]) == b"{"
+
+
+def from_bytes(data: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays, as views of the file, in the header's order.
+
+    Raises:
+      UnreadableError: the header is too long or damaged, or its ranges do not cover what follows it
+        exactly, each byte once.
+    """
+    length = int.from_bytes(bytes(data[:8]), "little")
+    if length > min(HEADER_LIMIT, len(data) - 8):
+        raise UnreadableError(f"declares a safetensors header of {length} bytes")
+    header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_unique)
+    header.pop("__metadata__", None)
+    body = data[8 + length :]
+    entries = {name: _entry(name, entry) for name, entry in header.items()}
+    end = 0
+    for name, (_, _, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if start != end:
+            raise UnreadableError(f"has bytes that overlap or belong to nothing before {name!r}")
+        end = stop
+    if end != len(body):
+        raise UnreadableError(f"has {len(body)} bytes of arrays where its header tells of {end}")
+    return {
+        name: view(body, dtype, shape, start) for name, (dtype, shape, start, _) in entries.items()
+    }
+
+
+def _entry(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
+    """A header's entry: dtype, shape, and the bytes from which to which."""
+    dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in _DTYPES:
+        raise UnreadableError(
+            f"has {name!r} of dtype {dtype!r}; these are read: {', '.join(_DTYPES)}"
+        )
+    numbers = (*shape, start, stop)
+    if len(shape) > 32 or any(type(number) is not int or number < 0 for number in numbers):
+        raise UnreadableError(f"has {name!r} of an impossible shape or place")
+    if stop - start != math.prod(shape) * _DTYPES[dtype].itemsize:
+        raise UnreadableError(f"has {stop - start} bytes for {name!r}, {dtype} of shape {shape}")
+    return _DTYPES[dtype], shape, start, stop
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise UnreadableError("has a safetensors header with one name twice")
+    return found

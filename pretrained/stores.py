@@ -1,0 +1,259 @@
+"""Stores: a folder or an address that holds checkpoints for a group.
+
+A store has an `index.json`, and one tar archive a checkpoint:
+
+    {"format": 1, "checkpoints": {MODEL: {WEIGHTS: {"archive": "MODEL-WEIGHTS.tar",
+     "sha256": …, "size": …, "unpacked": …}}}}
+
+`size` and `unpacked` are in bytes. Its address is a folder, or begins with https://, gs://, s3://
+or hf:// (hf://USER/REPO for a model repository of the Hugging Face hub).
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pretrained import archive, cache, fetch, remote
+from pretrained.fetch.files import digests
+from pretrained.store import CheckpointError, restore
+
+FORMAT = 1
+INDEX = "index.json"
+MOST_INDEX_BYTES = 16 << 20
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+class StoreError(Exception):
+    """A store that cannot be used, or what cannot be put there; names the store."""
+
+
+class Item(NamedTuple):
+    """A checkpoint in a store.
+
+    Args:
+      base: the store's address.
+      archive: the file's name there.
+      sha256: of the archive.
+      size, unpacked: in bytes, of the archive and of the checkpoint's files; None if not known.
+    """
+
+    base: str
+    archive: str
+    sha256: str
+    size: int | None = None
+    unpacked: int | None = None
+
+    @property
+    def address(self) -> str:
+        """Of the archive."""
+        return f"{self.base.rstrip('/')}/{self.archive}"
+
+
+def bases() -> list[str]:
+    """The stores that `$ZOO_STORES` lists, with commas between them."""
+    return [base.strip() for base in os.environ.get("ZOO_STORES", "").split(",") if base.strip()]
+
+
+def contents(base: str) -> dict[str, dict[str, Item]]:
+    """What a store has: model → weights → item.
+
+    Raises:
+      StoreError: its index is none.
+      FetchError: it cannot be reached.
+    """
+    text = _read(base, INDEX)
+    if text is None:
+        raise StoreError(f"{remote.shown(base)} is no store: it has no {INDEX}")
+    try:
+        index = json.loads(text)
+        if index["format"] != FORMAT:
+            raise ValueError(f"format {index['format']!r}; this version reads {FORMAT}")
+        return {
+            _checked(model): {
+                _checked(weights): _item(base, entry) for weights, entry in several.items()
+            }
+            for model, several in index["checkpoints"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise StoreError(f"the {INDEX} of {remote.shown(base)} cannot be used: {cause}") from error
+
+
+def locate(url: str) -> Item:
+    """The archive at an address: in a store, or with its sum behind it, as in …#sha256=HEX.
+
+    Raises:
+      StoreError: nothing tells the archive's sum.
+    """
+    address, _, fragment = url.partition("#")
+    base, _, name = address.rpartition("/")
+    if fragment:
+        match = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
+        if not match or not _NAME.fullmatch(name):
+            raise StoreError(
+                f"an address ends in the archive's name and #sha256= with 64 digits, "
+                f"got {remote.shown(url)!r}"
+            )
+        return Item(base, name, match[1])
+    for several in contents(base).values():
+        for item in several.values():
+            if item.archive == name:
+                return item
+    raise StoreError(
+        f"{remote.shown(base)} has no archive {name!r} in its {INDEX}, so nothing verifies it; "
+        f"an address outside a store ends in #sha256=…"
+    )
+
+
+def get(item: Item, target: Path) -> None:
+    """Fetches an archive, verifies it, and unpacks it to a folder, which appears whole.
+
+    Raises:
+      FetchError: it cannot be had, or is not what the index says.
+      ArchiveError: it is not safe to unpack.
+    """
+    local = _folder(item.base)
+    packed = local / item.archive if local else cache.download(f"{item.sha256[:16]}-{item.archive}")
+    digest = fetch.Digest("sha256", item.sha256)
+    if local:
+        if not packed.is_file():
+            raise StoreError(f"the store {local} lists {item.archive!r}, which is not there")
+        fetch.verify(packed, digest)
+    else:
+        with fetch.bar(item.archive) as progress:
+            _fetch(item, packed, digest, progress)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        archive.unpack(packed, workshop / "made", item.unpacked or archive.MOST_BYTES)
+        (workshop / "made").rename(target)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    if not local:
+        packed.unlink()
+
+
+def publish(
+    checkpoints: Iterable[str | os.PathLike[str]], base: str, *, overwrite: bool = False
+) -> list[Item]:
+    """Puts checkpoints into a store, which is made if it is not there.
+
+    Args:
+      checkpoints: their folders. The metadata's "model" and "weights" say what they are called;
+        weights without a name are called as the folder.
+      base: the store's address: a folder, gs://, s3:// or hf://.
+      overwrite: replaces a checkpoint of the same names.
+
+    Raises:
+      CheckpointError: a folder is no checkpoint, is damaged, or does not say its model.
+      StoreError: one of those names is there already, or the store cannot be written to.
+    """
+    if remote.is_web(base):
+        raise StoreError(
+            f"{remote.shown(base)} cannot be written to; publish to a folder, serve it"
+        )
+    known = contents(base) if _read(base, INDEX) is not None else {}
+    made = []
+    with tempfile.TemporaryDirectory() as workshop:
+        for number, path in enumerate(map(Path, checkpoints)):
+            metadata = restore(path).metadata
+            model = metadata.get("model")
+            weights = metadata.get("weights") or path.absolute().name
+            if not model:
+                raise CheckpointError(f"the metadata of {path} has no 'model'")
+            name = f"{_checked(model)}-{_checked(weights)}.tar"
+            if weights in known.get(model, {}) and not overwrite:
+                raise StoreError(f"{remote.shown(base)} has {model} {weights} already")
+            packed = Path(workshop) / str(number)
+            unpacked = archive.pack(path, packed)
+            sha256 = digests(packed, "sha256")[0]
+            item = Item(base, name, sha256, packed.stat().st_size, unpacked)
+            _put(base, name, packed)
+            known.setdefault(model, {})[weights] = item
+            made.append(item)
+        # The index last: it never lists what is not there.
+        listed = {
+            model: {weights: item._asdict() for weights, item in several.items()}
+            for model, several in known.items()
+        }
+        for several in listed.values():
+            for entry in several.values():
+                del entry["base"]
+        index = Path(workshop) / INDEX
+        index.write_text(json.dumps({"format": FORMAT, "checkpoints": listed}, indent=1) + "\n")
+        _put(base, INDEX, index)
+    return made
+
+
+def _item(base: str, entry: dict[str, Any]) -> Item:
+    item = Item(base, _checked(entry["archive"]), entry["sha256"], entry["size"], entry["unpacked"])
+    if not re.fullmatch("[0-9a-f]{64}", item.sha256):
+        raise ValueError(f"{item.archive} has no sha256")
+    for number in (item.size, item.unpacked):
+        if not isinstance(number, int) or not 0 < number <= archive.MOST_BYTES:
+            raise ValueError(f"{item.archive} has a size of {number!r}")
+    return item
+
+
+def _checked(name: str) -> str:
+    """A name that is one part of a path and nothing else."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name: letters, digits, and any of . _ + -")
+    return name
+
+
+def _folder(base: str) -> Path | None:
+    """The store's folder, if it is one."""
+    scheme = urlsplit(base).scheme
+    if scheme == "file":
+        return Path(urlsplit(base).path)
+    return None if "://" in base else Path(base).expanduser()
+
+
+def _read(base: str, name: str) -> bytes | None:
+    """A small file of a store; None if it is not there."""
+    local = _folder(base)
+    address = f"{base.rstrip('/')}/{name}"
+    if local:
+        file = local / name
+        return file.read_bytes() if file.is_file() else None
+    if remote.is_web(base):
+        return remote.read(address, MOST_INDEX_BYTES)
+    with remote.opened(address) as (files, path):
+        return files.cat_file(path, 0, MOST_INDEX_BYTES) if files.exists(path) else None
+
+
+def _fetch(item: Item, target: Path, digest: Any, progress: Any) -> None:
+    if remote.is_web(item.base):
+        fetch.fetch(item.address, target, digest=digest, size=item.size, progress=progress)
+        return
+    with remote.opened(item.address) as (files, path), fetch.locked(target):
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.part")
+            files.get_file(path, str(part))
+            fetch.verify(part, digest)
+            part.rename(target)
+
+
+def _put(base: str, name: str, file: Path) -> None:
+    """Puts a file into a store, whole or not at all."""
+    local = _folder(base)
+    if local:
+        local.mkdir(parents=True, exist_ok=True)
+        beside = local / f".{name}.{os.getpid()}"
+        try:
+            shutil.copyfile(file, beside)
+            beside.replace(local / name)
+        finally:
+            beside.unlink(missing_ok=True)
+        return
+    with remote.opened(f"{base.rstrip('/')}/{name}") as (files, path):
+        files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        files.put_file(str(file), path)

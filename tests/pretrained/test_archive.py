@@ -1,0 +1,126 @@
+"""Archives: the same each time, and nothing of a hostile one outside its folder."""
+
+import io
+import random
+import tarfile
+
+import numpy as np
+import pytest
+
+from pretrained import archive, store
+from pretrained.archive import ArchiveError
+
+
+@pytest.fixture
+def packed(tmp_path):
+    variables = {"params": {"conv": {"kernel": np.arange(36.0).reshape(3, 3, 1, 4)}}}
+    store.save(tmp_path / "saved", variables, {"model": "ResNet18"})
+    total = archive.pack(tmp_path / "saved", tmp_path / "packed.tar")
+    files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    assert total == sum(path.stat().st_size for path in files)
+    return tmp_path / "packed.tar"
+
+
+def test_there_and_back(packed, tmp_path):
+    archive.unpack(packed, tmp_path / "out")
+    kernel = store.restore(tmp_path / "out").variables["params"]["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel.ravel(), np.arange(36.0))
+    archive.pack(tmp_path / "out", tmp_path / "again.tar")
+    assert (tmp_path / "again.tar").read_bytes() == packed.read_bytes()
+
+
+def made(path, *members):
+    """An archive of (name or TarInfo, content)."""
+    with tarfile.open(path, "w") as opened:
+        for member, content in members:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+            info.size = len(content)
+            opened.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name, kind, to=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, to
+    return info
+
+
+HOSTILE = {
+    "up": [("../evil", b"x")],
+    "up inside": [("a/../../evil", b"x")],
+    "absolute": [("/tmp/evil-of-the-zoo", b"x")],
+    "not its own name": [("a//b", b"x")],
+    "dot": [("./a", b"x")],
+    "backslash": [("..\\evil", b"x")],
+    "symlink": [(special("a", tarfile.SYMTYPE, "/etc/passwd"), b"")],
+    "through a symlink": [(special("a", tarfile.SYMTYPE, ".."), b""), ("a/evil", b"x")],
+    "hard link": [(special("a", tarfile.LNKTYPE, "../secret"), b"")],
+    "device": [(special("a", tarfile.CHRTYPE), b"")],
+    "pipe": [(special("a", tarfile.FIFOTYPE), b"")],
+    "folder": [(special("a", tarfile.DIRTYPE), b"")],
+    "twice": [("a", b"x"), ("a", b"y")],
+    "a file as a folder": [("a", b"x"), ("a/b", b"y")],
+    "a folder as a file": [("a/b", b"x"), ("a", b"y")],
+    "too much": [("a", b"x" * 600), ("b", b"x" * 600)],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archives_are_refused(name, tmp_path):
+    file = made(tmp_path / "hostile.tar", *HOSTILE[name])
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ArchiveError, match=r"hostile\.tar is (not safe to unpack|no archive)"):
+        archive.unpack(file, tmp_path / "in" / "out", 1000)
+    assert {path.name for path in tmp_path.iterdir()} == {"hostile.tar", "secret", "in"}
+    links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
+    assert not links
+
+
+def test_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_FILES", 3)
+    file = made(tmp_path / "many.tar", *((str(i), b"") for i in range(4)))
+    with pytest.raises(ArchiveError, match="more than 3 files"):
+        archive.unpack(file, tmp_path / "out")
+
+
+def test_what_is_no_archive(tmp_path):
+    file = tmp_path / "no.tar"
+    file.write_bytes(b"PK" * 400)
+    with pytest.raises(ArchiveError, match=r"no\.tar is no archive of a checkpoint"):
+        archive.unpack(file, tmp_path / "out")
+
+
+def test_a_compressed_bomb_is_not_even_opened(tmp_path):
+    with tarfile.open(tmp_path / "bomb.tar", "w:gz") as opened:
+        info = tarfile.TarInfo("zeros")
+        info.size = 10 << 20
+        opened.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(ArchiveError, match="no archive"):
+        archive.unpack(tmp_path / "bomb.tar", tmp_path / "out")
+
+
+def test_a_hundred_damaged_archives(packed, tmp_path):
+    """Cut off or with flipped bits: refused, or unpacked to what its sums tell is damaged."""
+    whole, rng = packed.read_bytes(), random.Random(0)
+    refused = 0
+    for number in range(100):
+        damaged = bytearray(whole)
+        if number % 2:
+            del damaged[rng.randrange(len(whole) - 1024) :]
+        else:
+            # Bits of a header, or of what it holds.
+            place = rng.randrange(len(whole) // 512) * 512 + rng.randrange(160)
+            damaged[place] ^= 1 << rng.randrange(8)
+        packed.write_bytes(damaged)
+        out = tmp_path / f"out{number}"
+        try:
+            archive.unpack(packed, out, len(whole))
+            store.restore(out)
+        except (ArchiveError, store.CheckpointError):
+            refused += 1
+        else:  # the end's padding, or a field that nothing reads
+            whole_again = store.restore(out).variables["params"]["conv"]["kernel"]
+            np.testing.assert_array_equal(whole_again.ravel(), np.arange(36.0))
+    assert refused >= 50

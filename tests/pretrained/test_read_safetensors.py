@@ -1,0 +1,111 @@
+"""safetensors, sound and hostile."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from pretrained.convert import read
+from tests.pretrained.hostile import damaged, refuses, survives
+
+
+def written(path, header, body=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + body)
+    return path
+
+
+def entry(start, stop, shape, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def test_round_trip_with_the_package(tmp_path):
+    numpy = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(0)
+    arrays = {
+        "b.weight": rng.normal(size=(4, 3, 2, 2)).astype(np.float32),
+        "a.scale": np.array(2.5, np.float16),
+        "a.count": np.arange(3),
+        "a.none": np.zeros((0, 3), np.float32),
+        "flag": np.array([True, False]),
+        "half": rng.normal(size=5).astype(ml_dtypes.bfloat16),
+    }
+    numpy.save_file(arrays, tmp_path / "x", metadata={"format": "pt"})
+    found = read.arrays(tmp_path / "x")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+    assert read.source(tmp_path / "x") == "safetensors"
+    assert list(read.arrays(tmp_path / "x", inside="b")) == ["weight"]
+
+
+def test_arrays_are_views_of_the_file_in_the_headers_order(tmp_path):
+    header = {"z": entry(4, 8, [1]), "__metadata__": {"a": "b"}, "a": entry(0, 4, [1])}
+    found = read.arrays(written(tmp_path / "x", header, np.float32([1, 2]).tobytes()))
+    assert list(found) == ["z", "a"]
+    assert found["z"] == 2
+    array = found["z"]
+    with pytest.raises(ValueError, match="read-only"):
+        array[...] = 0
+    while not isinstance(array, np.memmap):
+        array = array.base
+
+
+def test_hostile_headers(tmp_path):
+    good = entry(0, 4, [1])
+    headers = [
+        {"a": good, "b": good},
+        {"a": good, "b": entry(2, 6, [1])},
+        {"a": good, "b": entry(6, 8, [1], "F16")},
+        {"a": entry(4, 8, [1])},
+        {"a": good},
+        {"a": entry(0, 12, [3])},
+        {"a": entry(8, 0, [2])},
+        {"a": entry(-8, 0, [2])},
+        {"a": entry(0, 8, [3])},
+        {"a": entry(0, 8, [2], "F64")},
+        {"a": entry(0, 8, [2], "F4")},
+        {"a": entry(0, 8, [2], ["F32"])},
+        {"a": entry(0, 8, [-2])},
+        {"a": entry(0, 8, [-1, -2])},
+        {"a": entry(0, 8, [2.0])},
+        {"a": entry(0, 8, ["2"])},
+        {"a": entry(0, 8, [True, 2])},
+        {"a": entry(0, 8, 2)},
+        {"a": entry(0, 8, None)},
+        {"a": entry(0, 8, [1 << 62, 1 << 62])},
+        {"a": entry(0, 1 << 62, [1 << 60])},
+        {"a": entry(0, 8, [1] * 100 + [2])},
+        {"a": entry(0, 8, [9] * 100_000)},
+        {"a": {"dtype": "F32", "shape": [2]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0]}},
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": "08"}},
+        {"a": [0, 8]},
+        {"a": None},
+        {},
+        {"__metadata__": {}},
+        b'{"a": %b, "a": %b}' % ((json.dumps(entry(0, 8, [2])).encode(),) * 2),
+        b'{"a": {"dtype": "F32", "dtype": "I32", "shape": [2], "data_offsets": [0, 8]}}',
+        b"{",
+        b"{" * 1_000_000,
+        b'{"a":' * 200_000,
+        b'{"a": [' + b"[" * 500_000,
+        b'{"a": NaN}',
+        b'{"a": 1' + b"0" * 1_000_000 + b"}",
+        b'{"\xff": 1}',
+        b"{}[]",
+    ]
+    for number, header in enumerate(headers):
+        refuses(written(tmp_path / f"{number}", header, bytes(8)))
+    for length in (0, 1, 1 << 20, 1 << 40, (1 << 64) - 1):
+        refuses(written(tmp_path / f"length{length}", {"a": good}, bytes(4), length))
+
+
+def test_damage_is_refused_or_leads_to_arrays(tmp_path):
+    header = {f"layer{n}.weight": entry(64 * n, 64 * n + 64, [4, 4]) for n in range(8)}
+    content = written(tmp_path / "x", header, bytes(512)).read_bytes()
+    for number, copy in enumerate(damaged(content, seed=1)):
+        (tmp_path / f"{number}").write_bytes(copy)
+        survives(tmp_path / f"{number}")

@@ -1,0 +1,129 @@
+"""The families' tables, where no library that could be compared is at hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from pretrained.convert import convert, count_classes, rules
+from pretrained.convert.matching import matches
+from pretrained.store import leaves, nested
+from tests.zoo.small_models import random_variables
+from zoo.models.resnet import ResNet
+from zoo.models.vgg import VGG
+
+
+def test_tables_and_sources_by_name():
+    assert rules("resnet", "timm") == rules("resnet", "torchvision")
+    with pytest.raises(ValueError, match=r"no family is named 'vit'; .*resnet, squeezenet, vgg"):
+        rules("vit", "timm")
+    with pytest.raises(ValueError, match=r"maps squeezenet from 'keras'; from: torchvision$"):
+        rules("squeezenet", "keras")
+
+
+# What the files that Keras offers, older than its code, call some layers.
+OLDER = {
+    "densenet": {"conv1/conv": "stem/", "conv1/bn": "stem/", "fc1000": "head"},
+    "resnet": {"probs": "head"},
+    "mobilenet_v2": {"Logits": "head"},
+    "mobilenet_v3": {
+        "Conv": "stem/",
+        "Conv/BatchNorm": "stem/",
+        "expanded_conv/project/BatchNorm": "#/project/",
+        "expanded_conv_10/expand": "#/expand/",
+        "expanded_conv/squeeze_excite/Conv": "#/squeeze_excite/reduce",
+        "expanded_conv_3/squeeze_excite/Conv_1": "#/squeeze_excite/expand",
+        "Conv_1/BatchNorm": "conv_head/",
+        "Conv_2": "fc",
+        "Logits": "head",
+    },
+    "xception": {
+        "convolution2d_2": "stem/conv2/",
+        "batchnormalization_3": "stage1/block1/shortcut/",
+        "separableconvolution2d_1/depthwise": "stage1/block1/separable1/depthwise",
+        "batchnormalization_5": "stage1/block1/separable2/pointwise/",
+        "convolution2d_5": "stage3/block1/shortcut/",
+        "separableconvolution2d_15/pointwise": "stage3/block4/separable3/pointwise/",
+        "batchnormalization_35": "stage3/block9/separable3/pointwise/",
+        "convolution2d_6": "stage4/block1/shortcut/",
+        "separableconvolution2d_31/depthwise": "stage4/block1/separable1/depthwise",
+        "separableconvolution2d_34/pointwise": "separable2/pointwise/",
+        "batchnormalization_40": "separable2/pointwise/",
+        "dense_2": "head",
+    },
+}
+
+
+@pytest.mark.parametrize("family", OLDER)
+def test_names_in_the_files_that_keras_offers(family):
+    found = matches(OLDER[family], rules(family, "keras"))
+    assert {module: target.path for module, target in found.items()} == OLDER[family]
+
+
+def chain(*layers):
+    """What Flux has of layers in a row."""
+    return {"layers": {str(number): layer for number, layer in enumerate(layers, start=1)}}
+
+
+def flux(node, fc=None):
+    """A layer of ours as Flux has it, in HDF5's order of axes: [conv, norm], or [dense].
+
+    Rows of the dense layer `fc` are what was flattened, 512 channels of 7x7.
+    """
+    if "kernel" in node and node["kernel"].ndim == 2:
+        kernel = node["kernel"]
+        if fc:
+            kernel = kernel.reshape(7, 7, 512, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+        return [{"weight": kernel, "bias": node["bias"], "σ": np.zeros(())}]
+    conv = {"weight": node["conv"]["kernel"].transpose(3, 2, 0, 1)[:, :, ::-1, ::-1]}
+    conv |= {"bias": node["conv"].get("bias", np.array(False)), "stride": np.ones(2)}
+    norm = node.get("norm")
+    if norm is None:
+        return [conv]
+    names = {"γ": "scale", "β": "bias", "μ": "mean", "σ²": "var"}
+    return [conv, {theirs: norm[ours] for theirs, ours in names.items()} | {"chs": np.array(4)}]
+
+
+def metalhead(model, variables):
+    """Variables by the names that Metalhead's models, as its source has them, would give them."""
+    merged = {path.partition("/")[2]: np.asarray(array) for path, array in leaves(variables)}
+    tree = nested(merged)
+    if isinstance(model, VGG):
+        layers = []
+        for number, depth in enumerate(model.depths, start=1):
+            for i in range(1, depth + 1):
+                layers += flux(tree[f"stage{number}"][f"conv{i}"])
+            layers.append({})  # a pool
+        fc6, fc7, head = (flux(tree[name], name == "fc6")[0] for name in ("fc6", "fc7", "head"))
+        made = chain(chain(*layers), chain({}, fc6, {}, fc7, {}, head))
+    else:
+        stages = []
+        for number, depth in enumerate(model.depths, start=1):
+            blocks = []
+            for i in range(1, depth + 1):
+                block = tree[f"stage{number}"][f"block{i}"]
+                shortcut = chain(*flux(block["shortcut"])) if "shortcut" in block else {}
+                first, *others, last = [flux(block[c]) for c in sorted(block) if "conv" in c]
+                inner = [layer for conv in (first, *others) for layer in conv]
+                blocks.append(chain(shortcut, chain(*inner, {}, *last)))
+            stages.append(chain(*blocks))
+        stem = chain(*flux(tree["stem"]), {})
+        made = chain(chain(stem, *stages), chain({}, {}, *flux(tree["head"])))
+    return {path.replace("/", "."): array for path, array in leaves({"layers": made})}
+
+
+@pytest.mark.parametrize(
+    ("family", "model"),
+    [
+        ("resnet", ResNet(num_classes=5, depths=(1, 2, 1, 1), base_width=8)),
+        ("resnet", ResNet(num_classes=5, depths=(1, 1, 2, 1), bottleneck=False)),
+        ("vgg", VGG(num_classes=5, depths=(1, 2, 1, 1, 1), norm=True, hidden=8)),
+        ("vgg", VGG(num_classes=5, depths=(1, 1, 1, 1, 2), hidden=8)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "model_state."])
+def test_flux_and_metalhead(family, model, prefix):
+    variables = random_variables(model)
+    source = {prefix + name: array for name, array in metalhead(model, variables).items()}
+    made = jax.tree.map(np.asarray, convert(source, rules(family, "flux"), variables, "flux"))
+    jax.tree.map(np.testing.assert_array_equal, made, jax.device_get(variables))
+    assert count_classes(source, rules(family, "flux"), "flux") == 5

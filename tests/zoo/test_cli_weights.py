@@ -1,0 +1,199 @@
+"""`zoo convert`, `export`, `publish`, `fetch`, `cache`, as a shell sees them."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from pretrained import store
+from tests.zoo import upstream
+from zoo import cli
+
+MODEL = upstream.MODEL
+
+
+@pytest.fixture
+def shell(monkeypatch, capfd, tmp_path):
+    """Runs the command line in this process; → exit code, standard output, standard error."""
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Weights for seven classes, as PyTorch would name them."""
+    (tmp_path / "squeeze.safetensors").write_bytes(upstream.body(num_classes=7))
+    return tmp_path / "squeeze.safetensors"
+
+
+def test_convert_export_and_back_is_bit_exact(shell, file, tmp_path):
+    mine = tmp_path / "mine"
+    (tmp_path / "names").write_text("a\nb\nc\nd\ne\nf\ng\n")
+    words = ("--out", mine, "--labels", tmp_path / "names")
+    code, out, err = shell("convert", file, "--model", MODEL, *words)
+    assert (code, err) == (0, "")
+    assert out == f"{mine}: SqueezeNet1_1(num_classes=7)\n"
+    variables, metadata = store.restore(mine)
+    assert metadata["source"] == {"from": "torchvision", "file": "squeeze.safetensors"}
+    assert (metadata["labels"], metadata["model"]) == (list("abcdefg"), MODEL)
+    kernel = upstream.state(num_classes=7)["features.0.weight"]
+    np.testing.assert_array_equal(
+        variables["params"]["stem"]["kernel"], kernel.transpose(2, 3, 1, 0)
+    )
+
+    # Every dtype comes through: half the arrays become bfloat16.
+    halved = jax.tree.map(lambda a: a.astype("bfloat16") if a.ndim == 1 else a, variables)
+    store.save(mine, halved, metadata, overwrite=True)
+    assert shell("export", mine, "--out", tmp_path / "x.safetensors")[0] == 0
+    again = tmp_path / "again"
+    assert shell("convert", tmp_path / "x.safetensors", "--model", MODEL, "--out", again)[0] == 0
+    for one, other in ((store.restore(mine), store.restore(again)),):
+        assert one.metadata == other.metadata
+        jax.tree.map(lambda a, b: (a.dtype, a.tobytes()) == (b.dtype, b.tobytes()) or 1 / 0,
+                     one.variables, other.variables)  # fmt: skip
+    code, _, err = shell("export", mine, "--out", tmp_path / "x.safetensors")
+    assert (code, err) == (1, f"zoo: {tmp_path / 'x.safetensors'} is there already\n")
+    code, _, err = shell(
+        "convert", tmp_path / "x.safetensors", "--model", "VGG11", "--out", tmp_path / "no"
+    )
+    assert (code, err) == (1, "zoo: the file holds a SqueezeNet1_1, not a VGG11\n")
+
+
+def test_what_does_not_fit_is_listed_whole(shell, tmp_path):
+    state = upstream.state(num_classes=7)
+    del state["features.3.squeeze.bias"]
+    state["surplus.weight"] = np.zeros((3, 3), np.float32)
+    state["features.0.weight"] = state["features.0.weight"][:, :1].copy()
+    save_file(state, tmp_path / "odd")
+    code, out, err = shell("convert", tmp_path / "odd", "--model", MODEL, "--out", tmp_path / "no")
+    assert (code, out) == (1, "")
+    assert [line.strip() for line in err.splitlines()] == [
+        "zoo: the weights do not fit the model:",
+        "features.0.weight: params/stem/kernel has shape (3, 3, 3, 64), not (3, 3, 1, 64)",
+        "surplus.weight: no rule maps it",
+        "params/stage1/block1/squeeze/bias: nothing fills it",
+        "params/stem/kernel: nothing fills it",
+    ]
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
+    state = {
+        name: array for name, array in upstream.state().items() if not name.startswith("classifier")
+    }
+    outer = {f"encoder.body.{name}": array for name, array in state.items()}
+    save_file({**outer, "decoder.weight": np.zeros((2, 2), np.float32)}, tmp_path / "seg")
+    to = ("--model", MODEL, "--out", tmp_path / "mine")
+    assert "encoder.body.features.0.weight: no rule" in shell("convert", tmp_path / "seg", *to)[2]
+    code, _, err = shell("convert", tmp_path / "seg", *to, "--inside", "body")
+    assert (code, "params/head/kernel: nothing fills it" in err) == (1, True)
+    code, _, err = shell("convert", tmp_path / "seg", *to, "--inside", "spine", "--no-head")
+    assert code == 1
+    assert "decoder, encoder" in err
+    words = ("--inside", "encoder.body", "--no-head")
+    assert shell("convert", tmp_path / "seg", *to, *words)[0] == 0
+    variables, metadata = store.restore(tmp_path / "mine")
+    assert "head" not in variables["params"]
+    assert metadata["head"] is False
+    code, _, err = shell("convert", tmp_path / "seg", *to, *words)
+    assert (code, err) == (
+        1, f"zoo: {tmp_path / 'mine'} is there already; pass overwrite=True to replace it\n"
+    )  # fmt: skip
+    assert shell("convert", tmp_path / "seg", *to, *words, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--source", "theano"), 2, "'theano' is none of torchvision, timm, keras, flux"),
+        (("--source", "timm"), 1, "no table maps squeezenet from 'timm'"),
+        (("--argument", "dropout_rate"), 2, "is not NAME=JSON"),
+        (("--argument", "dropout_rate=much"), 2, "is not NAME=JSON"),
+        (("--argument", "depth=3"), 1, "SqueezeNet1_1 does not take these arguments"),
+        (("--num-classes", "0"), 2, "--num-classes"),
+        (("--num-classes", "5"), 1, "has shape (1, 1, 512, 5), not (1, 1, 512, 7)"),
+        (("--labels", "/none"), 2, "/none"),
+        (("--model", "Squeeze"), 1, "no model is named 'Squeeze'"),
+    ],
+)
+def test_bad_words(words, code, message, shell, file, tmp_path):
+    found, out, err = shell("convert", file, "--model", MODEL, "--out", tmp_path / "no", *words)
+    assert (found, out) == (code, "")
+    assert message in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "no").exists()
+
+
+def test_bad_files(shell, tmp_path):
+    (tmp_path / "page.pth").write_text("<!doctype html>")
+    for name, message in (("page.pth", "page.pth"), ("gone.pth", "gone.pth")):
+        code, out, err = shell(
+            "convert", tmp_path / name, "--model", MODEL, "--out", tmp_path / "no"
+        )
+        assert (code, out) == (1, "")
+        assert err.startswith("zoo: ")
+        assert message in err
+        assert err.count("\n") == 1
+
+
+def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
+    assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "ours")[0] == 0
+    code, out, err = shell("publish", tmp_path / "ours", "--to", tmp_path / "store")
+    assert (code, err) == (0, "")
+    assert out.startswith("SqueezeNet1_1-ours.tar  4.9 MB  ") or "SqueezeNet1_1-ours.tar" in out
+    code, _, err = shell("publish", tmp_path / "ours", "--to", tmp_path / "store")
+    assert (code, err) == (
+        1, f"zoo: {tmp_path / 'store'} has SqueezeNet1_1 ours already\n"
+    )  # fmt: skip
+    assert shell("publish", tmp_path / "gone", "--to", tmp_path / "store")[0] == 1
+
+    monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+
+    def where():
+        rows = map(json.loads, shell("list", MODEL, "--trained", "--json")[1].splitlines())
+        return {row["weights"]: row["where"] for row in rows}
+
+    assert where() == {"IMAGENET1K_V1": "upstream", "ours": "store"}
+    code, out, err = shell("fetch", f"{MODEL}:ours")
+    assert (code, out, err) == (0, f"{MODEL} ours\n", "")
+    assert where()["ours"] == "cache"
+    code, out, err = shell("fetch", f"{MODEL}:ours", MODEL)
+    assert (code, out) == (1, f"{MODEL} ours\n")
+    assert err.startswith("zoo: ZOO_OFFLINE is set: https://download.pytorch.org/models/squeeze")
+    code, _, err = shell("fetch", f"{MODEL}:theirs")
+    assert (code, err) == (
+        1, f"zoo: {MODEL} has no weights 'theirs'; it has: IMAGENET1K_V1, ours\n"
+    )  # fmt: skip
+
+    code, out, _ = shell("cache")
+    assert code == 0
+    assert f"{tmp_path / 'cache'}: holds" in out
+    assert f"{MODEL}-ours  checkpoint" in out
+    assert "removed 0.0 MB" in shell("cache", "--prune")[1]
+    assert f"{MODEL}-ours" in shell("cache", "squeeze*", "--prune")[1]
+    assert "holds 0.0 MB" in shell("cache")[1]
+
+
+def test_classify_with_ones_own(shell, file, tmp_path, examples, monkeypatch):
+    monkeypatch.setattr("zoo.cli.classify._cache_compilations", lambda: None)
+    assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "ours")[0] == 0
+    words = ("--model", MODEL, "--weights", tmp_path / "ours", "--top", "1")
+    code, out, err = shell("classify", examples / "cat.jpg", *words)
+    assert (code, err) == (0, "")
+    assert "class " in out

@@ -1,0 +1,347 @@
+"""Trained weights from wherever they are: upstream, cache, stores, folders, addresses."""
+
+import hashlib
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+import zoo
+from pretrained import archive, cache, catalogue, fetch, registry, store, stores
+from pretrained.store import CheckpointError, DamagedError
+from tests.pretrained.server import serving
+from tests.zoo import upstream
+from tests.zoo.upstream import MODEL, WEIGHTS
+
+
+@pytest.fixture
+def server():
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def published():
+    return upstream.body()
+
+
+@pytest.fixture
+def place(server, published, monkeypatch, tmp_path):
+    """The cache's folder; the catalogue has one model, whose weights the server has."""
+    url = server.add("/models/squeeze.safetensors", published)
+    entries = {MODEL: {WEIGHTS: upstream.entry(url, published)}}
+    monkeypatch.setattr(catalogue, "entries", lambda: entries)
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "BACKOFF", 0.01)
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(published, tmp_path_factory):
+    """The same weights, converted once."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "file").write_bytes(published)
+    zoo.convert(folder / "file", MODEL, folder / "mine")
+    return folder / "mine"
+
+
+def same(trained, checkpoint):
+    want = store.restore(checkpoint).variables
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, want)
+
+
+class TestUpstream:
+    def test_fetched_converted_and_cached(self, server, place, checkpoint, monkeypatch):
+        assert zoo.list_models(trained=True) == [MODEL]
+        trained = zoo.trained(MODEL)
+        same(trained, checkpoint)
+        assert trained.info.weights == WEIGHTS
+        assert trained.info.source == f"{server.address}/models/squeeze.safetensors"
+        assert (trained.info.licence, trained.info.top1) == ("BSD-3-Clause", 58.2)
+        assert trained.preprocess(np.zeros((300, 400, 3), np.uint8)).shape == (1, 224, 224, 3)
+        files = [path.name for path in (place / "downloads").iterdir() if path.suffix != ".lock"]
+        assert files == []
+        kept = store.restore(place / "checkpoints" / f"{MODEL}-{WEIGHTS}").metadata
+        assert len(kept["source"]["sha256"]) == 64
+        assert kept["kernel_convention"] == "cross-correlation"
+        monkeypatch.setenv("ZOO_OFFLINE", "1")
+        same(zoo.trained(zoo.SqueezeNet1_1, weights=WEIGHTS), checkpoint)
+        assert len(server.requests) == 1
+
+    def test_offline_says_what_would_be_fetched(self, server, place, monkeypatch):
+        monkeypatch.setenv("ZOO_OFFLINE", "1")
+        url = f"{server.address}/models/squeeze.safetensors"
+        words = rf"ZOO_OFFLINE is set: {url} is not fetched.* SqueezeNet1_1 TEST takes about 4.9 MB"
+        with pytest.raises(fetch.OfflineError, match=words):
+            zoo.trained(MODEL)
+        assert not server.requests
+
+    def test_what_is_not_what_was_published(self, server, place, published):
+        other = bytearray(published)
+        other[-1] ^= 1
+        server.add("/models/squeeze.safetensors", bytes(other))
+        found = hashlib.sha256(other).hexdigest()
+        want = hashlib.sha256(published).hexdigest()[:8]
+        with pytest.raises(fetch.DigestError, match=f"{found}, expected {want}"):
+            zoo.trained(MODEL)
+        kept = place / "downloads" / f"squeeze.safetensors.bad-{found[:8]}"
+        assert kept.read_bytes() == other
+        assert not list((place / "checkpoints").glob("[!.]*"))
+        assert [item.kind for item in cache.items()] == ["download"]
+
+    def test_what_cannot_be_converted_is_not_lost(self, server, place, monkeypatch):
+        body = upstream.body(num_classes=3)[:-5000]
+        url = server.add("/models/cut.safetensors", body)
+        monkeypatch.setattr(
+            catalogue, "entries", lambda: {MODEL: {WEIGHTS: upstream.entry(url, body)}}
+        )
+        with pytest.raises(ValueError, match=r"cut\.safetensors"):
+            zoo.trained(MODEL)
+        assert (place / "downloads" / "cut.safetensors").read_bytes() == body
+
+    def test_damage_in_the_cache_is_kept_aside_and_mended(self, server, place, checkpoint):
+        zoo.trained(MODEL)
+        path = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+        file = path / "variables" / "params.stem.kernel" / "0.0.0.0"
+        content = bytearray(file.read_bytes())
+        content[5] ^= 4
+        file.write_bytes(content)
+        with pytest.raises(DamagedError, match=r"0\.0\.0\.0' was changed.*kept at .*damaged-1"):
+            zoo.trained(MODEL)
+        assert not path.exists()
+        assert (path.with_name(f"{path.name}.damaged-1") / file.relative_to(path)).read_bytes()
+        assert {item.kind for item in cache.items()} == {"damaged"}
+        same(zoo.trained(MODEL), checkpoint)
+        assert len(server.requests) == 2
+
+    def test_several_at_once_fetch_once(self, server, place, checkpoint):
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(zoo.trained(MODEL))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 4
+        for trained in found:
+            same(trained, checkpoint)
+        assert len(server.requests) == 1
+
+    def test_a_cache_that_is_no_folder(self, place):
+        place.write_text("")
+        with pytest.raises(fetch.FetchError, match=f"{place}.*ZOO_CACHE"):
+            zoo.trained(MODEL)
+
+
+def published_to(base, checkpoint, tmp_path, weights="ours"):
+    """Publishes the checkpoint under a name of a group's own."""
+    variables, metadata = store.restore(checkpoint)
+    store.save(tmp_path / weights, variables, {**metadata, "weights": weights}, overwrite=True)
+    return stores.publish([tmp_path / weights], base, overwrite=True)
+
+
+class TestStores:
+    def test_a_folder(self, place, checkpoint, tmp_path, monkeypatch):
+        (item,) = published_to(str(tmp_path / "store"), checkpoint, tmp_path)
+        assert item.archive == f"{MODEL}-ours.tar"
+        monkeypatch.setenv("ZOO_STORES", f"{tmp_path / 'none'}, {tmp_path / 'store'}")
+        monkeypatch.setenv("ZOO_OFFLINE", "1")  # a folder needs no network
+        with pytest.warns(UserWarning, match="none is passed over: .*has no index.json"):
+            same(zoo.trained(MODEL, weights="ours"), checkpoint)
+        monkeypatch.delenv("ZOO_STORES")
+        same(zoo.trained(MODEL, weights="ours"), checkpoint)  # cached
+
+    def test_a_web_server_before_upstream(self, server, place, checkpoint, tmp_path, monkeypatch):
+        published_to(str(tmp_path / "store"), checkpoint, tmp_path, WEIGHTS)
+        for file in (tmp_path / "store").iterdir():
+            server.add(f"/store/{file.name}", file.read_bytes())
+        monkeypatch.setenv("ZOO_STORES", f"{server.address}/store/")
+        origin = registry.origins()[MODEL][WEIGHTS]
+        assert (origin.kind, origin.place) == (
+            "store",
+            f"{server.address}/store/{MODEL}-{WEIGHTS}.tar",
+        )
+        same(zoo.trained(MODEL), checkpoint)
+        assert {request.path for request in server.requests} == {
+            "/store/index.json",
+            f"/store/{MODEL}-{WEIGHTS}.tar",
+        }
+        assert registry.origins()[MODEL][WEIGHTS].kind == "cache"
+
+    def test_any_file_system_that_fsspec_knows(self, place, checkpoint, tmp_path, monkeypatch):
+        published_to("memory://bucket/store", checkpoint, tmp_path)
+        published_to("memory://bucket/store", checkpoint, tmp_path, "more")
+        monkeypatch.setenv("ZOO_STORES", "memory://bucket/store")
+        assert set(registry.origins()[MODEL]) == {WEIGHTS, "ours", "more"}
+        same(zoo.trained(MODEL, weights="more"), checkpoint)
+
+    def test_one_that_is_down_is_passed_over_in_words(self, server, place, checkpoint, monkeypatch):
+        monkeypatch.setenv("ZOO_STORES", f"http://me:secret@{server.host}/gone?key=secret")
+        with pytest.warns(UserWarning, match=r"/gone is passed over: .* answered 404") as warned:
+            same(zoo.trained(MODEL), checkpoint)
+        assert "secret" not in str(warned[0].message)
+
+    @pytest.mark.parametrize("web", [True, False])
+    def test_an_archive_that_is_not_what_the_index_says(
+        self, web, server, place, checkpoint, tmp_path, monkeypatch
+    ):
+        published_to(str(tmp_path / "store"), checkpoint, tmp_path)
+        packed = tmp_path / "store" / f"{MODEL}-ours.tar"
+        content = bytearray(packed.read_bytes())
+        content[-2000] ^= 1
+        packed.write_bytes(content)
+        for file in (tmp_path / "store").iterdir():
+            server.add(f"/store/{file.name}", file.read_bytes())
+        base = f"{server.address}/store" if web else str(tmp_path / "store")
+        monkeypatch.setenv("ZOO_STORES", base)
+        with pytest.raises(fetch.DigestError, match=f"{MODEL}-ours.tar has the sha256"):
+            zoo.trained(MODEL, weights="ours")
+        assert not list((place / "checkpoints").glob("[!.]*"))
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"archive": "../../outside.tar"},
+            {"archive": "/etc/passwd"},
+            {"sha256": "no sum"},
+            {"size": -1},
+            {"size": "large"},
+            {"unpacked": 1 << 50},
+            {"archive": None},
+        ],
+    )
+    def test_an_index_that_lies(self, change, place, checkpoint, tmp_path):
+        published_to(str(tmp_path / "store"), checkpoint, tmp_path)
+        file = tmp_path / "store" / "index.json"
+        index = json.loads(file.read_text())
+        index["checkpoints"][MODEL]["ours"] |= change
+        file.write_text(json.dumps(index))
+        with pytest.raises(stores.StoreError, match=f"index.json of {tmp_path / 'store'} cannot"):
+            stores.contents(str(tmp_path / "store"))
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}', '{"format": 1}', "\xff"])
+    def test_what_is_no_index(self, text, tmp_path):
+        (tmp_path / "index.json").write_text(text, encoding="latin-1")
+        with pytest.raises(stores.StoreError, match=r"index\.json of .* cannot be used"):
+            stores.contents(str(tmp_path))
+
+    def test_names_that_lead_elsewhere_are_refused(self, checkpoint, tmp_path):
+        variables, metadata = store.restore(checkpoint)
+        store.save(tmp_path / "bad", variables, {**metadata, "weights": "../up"})
+        with pytest.raises(ValueError, match=r"'\.\./up' is no name"):
+            stores.publish([tmp_path / "bad"], str(tmp_path / "store"))
+
+    def test_publishing_twice_needs_a_word(self, checkpoint, tmp_path):
+        base = str(tmp_path / "store")
+        stores.publish([checkpoint], base)
+        with pytest.raises(stores.StoreError, match=f"has {MODEL} mine already"):
+            stores.publish([checkpoint], base)
+        stores.publish([checkpoint], base, overwrite=True)
+        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
+            f"{MODEL}-mine.tar",
+            "index.json",
+        ]
+
+    def test_a_web_server_cannot_be_published_to(self, checkpoint):
+        with pytest.raises(stores.StoreError, match=r"https://host/base cannot be written to"):
+            stores.publish([checkpoint], "https://me:secret@host/base?key=secret")
+
+
+class TestPlaces:
+    def test_a_folder(self, checkpoint):
+        same(zoo.trained(MODEL, weights=checkpoint), checkpoint)
+        same(zoo.trained(MODEL, weights=str(checkpoint)), checkpoint)
+
+    def test_an_archive(self, checkpoint, tmp_path):
+        archive.pack(checkpoint, tmp_path / "mine.tar")
+        same(zoo.trained(MODEL, weights=tmp_path / "mine.tar"), checkpoint)
+
+    def test_an_address_with_its_sum(self, server, place, checkpoint, tmp_path):
+        archive.pack(checkpoint, tmp_path / "mine.tar")
+        content = (tmp_path / "mine.tar").read_bytes()
+        url = server.add("/mine.tar", content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        for _ in range(2):
+            same(zoo.trained(MODEL, weights=f"{url}#sha256={sha256}"), checkpoint)
+        assert len(server.requests) == 1
+        with pytest.raises(fetch.DigestError):
+            zoo.trained(MODEL, weights=f"{url}#sha256={'0' * 64}")
+        with pytest.raises(stores.StoreError, match="#sha256= with 64 digits"):
+            zoo.trained(MODEL, weights=f"{url}#sha256=0123")
+
+    def test_an_address_in_a_store(self, server, place, checkpoint, tmp_path):
+        stores.publish([checkpoint], str(tmp_path / "store"))
+        for file in (tmp_path / "store").iterdir():
+            server.add(f"/store/{file.name}", file.read_bytes())
+        same(zoo.trained(MODEL, weights=f"{server.address}/store/{MODEL}-mine.tar"), checkpoint)
+        with pytest.raises(stores.StoreError, match=r"no archive 'x\.tar'.*nothing verifies it"):
+            zoo.trained(MODEL, weights=f"{server.address}/store/x.tar")
+
+    def test_another_models(self, checkpoint):
+        with pytest.raises(CheckpointError, match=f"{checkpoint} holds a {MODEL}, not a ResNet18"):
+            zoo.trained("ResNet18", weights=checkpoint)
+
+    def test_what_does_not_fit(self, checkpoint, tmp_path):
+        variables, metadata = store.restore(checkpoint)
+        del variables["params"]["stem"]
+        store.save(tmp_path / "mine", variables, metadata)
+        words = r"mine does not fit SqueezeNet1_1: params/stem/bias has shape None"
+        with pytest.raises(CheckpointError, match=words):
+            zoo.trained(MODEL, weights=tmp_path / "mine")
+        store.save(tmp_path / "odd", variables, {"arguments": {"depth": 3}})
+        with pytest.raises(CheckpointError, match="arguments that SqueezeNet1_1 does not take"):
+            zoo.trained(MODEL, weights=tmp_path / "odd")
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(CheckpointError, match=f"no checkpoint at {tmp_path}/none"):
+            zoo.trained(MODEL, weights=tmp_path / "none")
+
+    def test_ones_own_with_no_metadata(self, tmp_path):
+        """The classes are counted, and the rest is what is usual."""
+        (tmp_path / "file").write_bytes(upstream.body(num_classes=7))
+        zoo.convert(tmp_path / "file", MODEL, tmp_path / "whole")
+        store.save(tmp_path / "mine", store.restore(tmp_path / "whole").variables, {})
+        trained = zoo.trained(MODEL, weights=tmp_path / "mine")
+        assert trained.model.num_classes == 7
+        assert trained.info.labels[6] == ("", "class 6")
+        assert trained.info.preprocessing.size == 224
+        store.save(tmp_path / "named", trained.variables, {"labels": list("abcdefg")})
+        assert zoo.trained(MODEL, weights=tmp_path / "named").info.labels[6].name == "g"
+
+    def test_images_of_other_channels(self, checkpoint, tmp_path):
+        _, variables = zoo.adapt(zoo.trained(MODEL, weights=checkpoint), channels=1)
+        store.save(tmp_path / "grey", variables, {})
+        grey = zoo.trained(MODEL, weights=tmp_path / "grey")
+        assert grey(np.zeros((1, 64, 64, 1), np.float32)).shape == (1, 1000)
+
+
+class TestCache:
+    def test_what_is_there_and_pruning(self, place, monkeypatch):
+        zoo.trained(MODEL)
+        (place / "downloads" / "cut.pth.part").write_bytes(b"half")
+        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abc"
+        leftover.mkdir()
+        kinds = {item.name: item.kind for item in cache.items()}
+        assert kinds == {
+            f"{MODEL}-{WEIGHTS}": "checkpoint",
+            leftover.name: "damaged",
+            "cut.pth.part": "download",
+        }
+        (item,) = cache.items([f"{MODEL.lower()}*"])
+        assert item.size == sum(f.stat().st_size for f in item.path.rglob("*") if f.is_file())
+        assert {item.name for item in cache.prune()} == {leftover.name, "cut.pth.part"}
+        assert [item.name for item in cache.items()] == [f"{MODEL}-{WEIGHTS}"]
+        assert [item.name for item in cache.prune(["resnet*"])] == []
+        with fetch.locked(item.path):
+            assert cache.prune(["squeeze*"]) == []  # somebody is at it
+        assert [item.name for item in cache.prune(["squeeze*"])] == [f"{MODEL}-{WEIGHTS}"]
+        assert cache.items() == []
+
+    def test_what_a_killed_process_left_goes_with_the_next(self, place):
+        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abc" / "made"
+        leftover.mkdir(parents=True)
+        zoo.trained(MODEL)
+        assert not leftover.parent.exists()

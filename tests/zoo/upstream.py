@@ -1,0 +1,64 @@
+"""A small model's weights as torchvision would publish them, without PyTorch."""
+
+import hashlib
+
+import numpy as np
+from safetensors.numpy import save
+
+import zoo
+from pretrained.store import leaves
+from zoo.convert import template
+
+MODEL, WEIGHTS = "SqueezeNet1_1", "TEST"
+
+
+def state(num_classes=1000, seed=0):
+    """A state dict of SqueezeNet 1.1 with random weights; PyTorch's names and layouts."""
+    rng = np.random.default_rng(seed)
+    shapes = dict(leaves(template(zoo.SqueezeNet1_1(num_classes=num_classes))["params"]))
+    # torchvision counts the layers in one list, in which pools count too.
+    blocks = sorted({path.rsplit("/", 2)[0] for path in shapes if "block" in path})
+    numbers = dict(zip(blocks, (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
+    made = {}
+    for path, leaf in shapes.items():
+        *module, name = path.split("/")
+        theirs = {"stem": "features.0", "head": "classifier.1"}.get("/".join(module))
+        if theirs is None:
+            theirs = f"features.{numbers['/'.join(module[:-1])]}.{module[-1]}"
+        array = rng.normal(size=leaf.shape).astype(np.float32) * leaf.size**-0.25
+        if name == "kernel":
+            made[f"{theirs}.weight"] = np.ascontiguousarray(array.transpose(3, 2, 0, 1))
+        else:
+            made[f"{theirs}.bias"] = array
+    return made
+
+
+def entry(url, body, **source):
+    """What the catalogue says of a published file."""
+    return {
+        "arguments": {},
+        "source": {
+            "from": "torchvision",
+            "url": url,
+            "sha256": hashlib.sha256(body).hexdigest()[:8],
+            "size": len(body),
+            **source,
+        },
+        "preprocessing": {
+            "size": 224,
+            "resize": 256,
+            "interpolation": "bilinear",
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "channels": "RGB",
+        },
+        "labels": "imagenet1k",
+        "licence": "BSD-3-Clause",
+        "accuracy": {"top1": 58.2},
+        "parameters": 1235496,
+    }
+
+
+def body(**options):
+    """The published file."""
+    return save(state(**options))
