@@ -36,7 +36,7 @@ Variables = dict[str, Any]
 # Files from this size on, in bytes, are mapped into memory; smaller ones are quicker to read.
 _MAPPED = 1 << 14
 _THREADS = min(8, os.cpu_count() or 1)
-_METADATA, _TREE, _OCDBT = "metadata/metadata", "variables/_METADATA", "variables/manifest.ocdbt"
+_METADATA, _TREE = "metadata/metadata", "variables/_METADATA"
 
 
 class Checkpoint(NamedTuple):
@@ -132,15 +132,14 @@ def restore(
     files = _verified(folder)
     try:
         metadata = json.loads(bytes(files.pop(_METADATA)))
-        arrays = _from_orbax(folder) if _OCDBT in files else _arrays(files)
         turned = metadata.get("kernel_convention", CONVENTIONS[0]) != kernel_convention
         if turned:
             _check_convention(metadata["kernel_convention"])
         found = {
             path: array[::-1, ::-1] if turned and array.ndim == 4 else array
-            for path, array in arrays
+            for path, array in _arrays(files)
         }
-    except Exception as error:  # of JSON, Orbax and its stores, which have no common base
+    except Exception as error:  # a malformed header fails in many ways
         cause = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {cause}") from error
     if metadata.get("format") != FORMAT:
@@ -314,14 +313,6 @@ def _arrays(files: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
             raise ValueError(f"{'/'.join(keys)} is not in one uncompressed piece")
         content = files.pop(_chunk(keys, len(shape)))
         yield "/".join(keys), content.view(np.dtype(header["dtype"])).reshape(shape)
-
-
-def _from_orbax(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of a checkpoint whose variables are in Orbax's database format."""
-    import orbax.checkpoint as ocp
-
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
-        yield from leaves(checkpointer.restore(folder / "variables"))
 
 
 def _chunk(keys: list[str], ndim: int) -> str:

@@ -34,8 +34,6 @@ from pretrained.convert.matching import Rules, matches, targets
 from pretrained.lazy import Lazy
 from pretrained.store import Variables, leaves, nested
 
-CONVENTIONS = ("cross-correlation", "convolution")
-
 
 class ConversionError(ValueError):
     """Weights that do not fit; the message lists every entry that is amiss."""
@@ -140,38 +138,6 @@ def count_classes(
     ours = matches([entry.module for entry in listed], rules)
     heads = (e for e in listed if e.module in ours and ours[e.module].path == "head")
     return next((e.view.shape[-1] for e in heads if e.role == "kernel"), None)
-
-
-def with_convention(
-    variables: Mapping[str, Any], convention: str, target: str = "cross-correlation"
-) -> Variables:
-    """Variables whose convolution kernels are for `target`.
-
-    Args:
-      variables: nested dictionaries of arrays or `Lazy` ones; kernels are HWIO.
-      convention: what they are for: "cross-correlation" (JAX, PyTorch, TensorFlow), or
-        "convolution" (Flux, Theano), whose kernels are turned by 180 degrees.
-      target: what they are to be for; the models cross-correlate.
-
-    Raises:
-      ValueError: another convention.
-    """
-    for name in (convention, target):
-        if name not in CONVENTIONS:
-            raise ValueError(
-                f'a kernel convention is "{CONVENTIONS[0]}" or "{CONVENTIONS[1]}", got {name!r}'
-            )
-    turn = convention != target
-    return nested({p: _turned(a) if turn and a.ndim == 4 else a for p, a in leaves(variables)})
-
-
-as_cross_correlation = with_convention
-
-
-def _turned(kernel: Any) -> Any:
-    if isinstance(kernel, Lazy):  # whose view has height and width in front as well
-        return Lazy(kernel.view[::-1, ::-1], kernel.shape, kernel.dtype)
-    return kernel[::-1, ::-1]
 
 
 _COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}

@@ -9,11 +9,11 @@ import random
 import time
 from pathlib import Path
 
-from pretrained.fetch import http
+from pretrained.fetch import http, partial
 from pretrained.fetch.errors import DigestError, FetchError, OfflineError, place, readable
 from pretrained.fetch.files import Digest, digests, held, locked, settle, verify
 from pretrained.fetch.http import RetryError
-from pretrained.fetch.partial import Partial, receive
+from pretrained.fetch.partial import Partial, Source
 from pretrained.fetch.progress import Progress, bar
 
 __all__ = [
@@ -51,6 +51,7 @@ def fetch(
     digest: Digest,
     size: int | None = None,
     progress: Progress | None = None,
+    token: str | None = None,
 ) -> str:
     """Downloads a file, verifies it, and gives it its name; if it is there already, only that.
 
@@ -62,6 +63,7 @@ def fetch(
       digest: what it must have.
       size: its bytes, where known.
       progress: told the bytes so far and those of the whole.
+      token: what shows the server who asks, instead of user and password; no more told to others.
 
     Returns:
       Its SHA-256.
@@ -75,22 +77,21 @@ def fetch(
     # A cache that cannot be written to must do, so this needs no lock.
     if sha256 := held(target, digest):
         return sha256
-    _refuse_offline(url, target, size)
+    source = Source(url, size, partial.LIMIT, token)
+    _refuse_offline(source, target)
     with locked(target):
         if sha256 := held(target, digest):
             return sha256
         part = Partial(target)
-        doubtful = _complete(url, part, size, progress)
+        doubtful = _complete(source, part, progress)
         if doubtful and not digest.fits(digests(part.path, digest.algorithm)[1]):
             part.drop()
-            _complete(url, part, size, progress)
+            _complete(source, part, progress)
         try:
-            sha256 = settle(part.path, digest, target, http.redacted(url))
-        except DigestError:
-            part.drop()  # the note: the bytes are kept aside
-            raise
-        part.drop()
-        return sha256
+            return settle(part.path, digest, target, source.shown)
+        finally:
+            if not part.length():  # the bytes have their name, or are kept aside: now the note
+                part.drop()
 
 
 def fetch_unverified(url: str, target: Path, most: int) -> None:
@@ -108,29 +109,24 @@ def fetch_unverified(url: str, target: Path, most: int) -> None:
       FetchError: it cannot be had, or not be kept, or is larger.
     """
     http.split(url)
-    _refuse_offline(url, target, None)
+    source = Source(url, most=most)
+    _refuse_offline(source, target)
     with locked(target):
         part = Partial(target)
-        _complete(url, part, None, None, most=most, resumes=False)
+        _complete(source, part, resumes=False)
         with place(target.parent):
             part.path.replace(target)
         part.drop()
 
 
-def _refuse_offline(url: str, target: Path, size: int | None) -> None:
+def _refuse_offline(source: Source, target: Path) -> None:
     if offline():
-        amount = "" if size is None else f" ({readable(size)})"
-        shown = http.redacted(url)
-        raise OfflineError(f"ZOO_OFFLINE is set: {shown}{amount} is not fetched to {target}")
+        amount = "" if source.size is None else f" ({readable(source.size)})"
+        raise OfflineError(f"ZOO_OFFLINE is set: {source.shown}{amount} is not fetched to {target}")
 
 
 def _complete(
-    url: str,
-    part: Partial,
-    size: int | None,
-    progress: Progress | None,
-    most: int | None = None,
-    resumes: bool = True,
+    source: Source, part: Partial, progress: Progress | None = None, resumes: bool = True
 ) -> bool:
     """Tries until the partial file is whole; what `receive` returns."""
     tries, longest = 0, part.length()
@@ -138,19 +134,19 @@ def _complete(
         if not resumes:
             part.drop()
         try:
-            return receive(url, part, size, progress, most)
+            return partial.receive(source, part, progress)
         except RetryError as failure:
             tries += 1
             if resumes and (now := part.length()) >= longest + STRIDE:
                 tries, longest = 1, now
             if tries == TRIES:
                 raise FetchError(
-                    f"{http.redacted(url)} cannot be fetched: {failure} ({TRIES} tries)"
+                    f"{source.shown} cannot be fetched: {failure} ({TRIES} tries)"
                 ) from None
             pause(tries, failure.after)
 
 
-def pause(tries: int, wish: float | None = None) -> None:
+def pause(tries: int, wish: float = 0) -> None:
     """Waits before the next try: longer each time, and not as long as all others do.
 
     Args:
@@ -158,6 +154,4 @@ def pause(tries: int, wish: float | None = None) -> None:
       wish: the seconds that the server asked for.
     """
     seconds = min(BACKOFF * 2 ** (tries - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
-    if wish is not None:
-        seconds = max(min(wish, LONGEST_WISH), seconds)
-    time.sleep(seconds)
+    time.sleep(max(min(wish, LONGEST_WISH), seconds))

@@ -57,17 +57,19 @@ def _complaint(folder: Path, error: OSError, needed: int | None) -> str:
     match error.errno:
         case errno.ENOENT:
             return f"{error.filename or folder} does not exist"
-        case errno.ENOSPC | errno.EDQUOT:
-            full = "the disk is full" if error.errno == errno.ENOSPC else "the quota is used up"
-            return f"{folder} cannot be used: {full}; {_space(folder, needed)}"
+        case errno.ENOSPC:
+            reason = f"the disk is full; {_space(folder, needed)}"
+        case errno.EDQUOT:
+            reason = f"the quota is used up; {_space(folder, needed)}"
         case errno.EROFS:
-            return f"{folder} cannot be used: it is read-only"
+            reason = "it is read-only"
         case errno.EACCES | errno.EPERM:
-            return f"{folder} cannot be used: permission denied"
+            reason = "permission denied"
         case errno.ENOTDIR | errno.EEXIST:
-            return f"{folder} cannot be used: a part of this path is a file, not a folder"
+            reason = "a part of this path is a file, not a folder"
         case _:
-            return f"{folder} cannot be used: {error.strerror or type(error).__name__}"
+            reason = error.strerror or type(error).__name__
+    return f"{folder} cannot be used: {reason}"
 
 
 def _space(folder: Path, needed: int | None) -> str:

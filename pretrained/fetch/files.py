@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,19 +39,20 @@ class Digest:
     def __post_init__(self) -> None:
         if self.algorithm not in DIGITS:
             raise ValueError(f"algorithm must be one of {list(DIGITS)}, got {self.algorithm!r}")
-        digits = set("0123456789abcdefABCDEF")
-        if not (
-            FEWEST_DIGITS <= len(self.value) <= DIGITS[self.algorithm]
-            and digits.issuperset(self.value)
-        ):
+        most = DIGITS[self.algorithm]
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{FEWEST_DIGITS},{most}}}", self.value):
             raise ValueError(
-                f"value must be {FEWEST_DIGITS} to {DIGITS[self.algorithm]} hexadecimal digits "
-                f"for {self.algorithm}, got {self.value!r}"
+                f"value must be {FEWEST_DIGITS} to {most} hexadecimal digits for "
+                f"{self.algorithm}, got {self.value!r}"
             )
 
     def fits(self, found: str) -> bool:
         """Whether a whole digest, in small letters, is this one."""
         return found.startswith(self.value.lower())
+
+    def mismatch(self, found: str) -> str:
+        """What an error says of a file that has another."""
+        return f"has the {self.algorithm} {found}, expected {self.value}"
 
 
 def verify(path: Path, digest: Digest, name: str | None = None) -> str:
@@ -67,30 +69,23 @@ def verify(path: Path, digest: Digest, name: str | None = None) -> str:
     """
     sha256, found = digests(path, digest.algorithm)
     if not digest.fits(found):
-        raise DigestError(mismatch(name or str(path), digest, found))
+        raise DigestError(f"{name or path} {digest.mismatch(found)}")
     return sha256
 
 
 def digests(path: Path, algorithm: str) -> tuple[str, str]:
     """The SHA-256 of a file and its digest by another algorithm, in one reading."""
     with place(path.parent), path.open("rb") as stream:
-        sha256 = hashlib.sha256()
-        other = sha256
+        every = {"sha256": hashlib.sha256()}
         if algorithm == "md5":
-            other = hashlib.md5(usedforsecurity=False)
+            every["md5"] = hashlib.md5(usedforsecurity=False)
         elif algorithm == "git-sha1":
             size = os.fstat(stream.fileno()).st_size
-            other = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            every["git-sha1"] = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
         while piece := stream.read(PIECE):
-            sha256.update(piece)
-            if other is not sha256:
-                other.update(piece)
-    return sha256.hexdigest(), other.hexdigest()
-
-
-def mismatch(name: str, digest: Digest, found: str) -> str:
-    """The line for a file that is not what was published."""
-    return f"{name} has the {digest.algorithm} {found}, expected {digest.value}"
+            for each in every.values():
+                each.update(piece)
+    return every["sha256"].hexdigest(), every[algorithm].hexdigest()
 
 
 def held(path: Path, digest: Digest) -> str | None:
@@ -115,10 +110,13 @@ def settle(path: Path, digest: Digest, target: Path, name: str) -> str:
     sha256, found = digests(path, digest.algorithm)
     with place(target.parent):
         if not digest.fits(found):
-            looks = "; it looks like a web page" if _is_page(path) else ""
+            with path.open("rb") as stream:
+                start = stream.read(64).lstrip().lower()
+            page = start.startswith((b"<!doctype html", b"<html"))
+            looks = "; it looks like a web page" if page else ""
             bad = target.with_name(f"{target.name}.bad-{found[:FEWEST_DIGITS]}")
             path.replace(bad)
-            raise DigestError(f"{mismatch(name, digest, found)}{looks}; it was kept as {bad}")
+            raise DigestError(f"{name} {digest.mismatch(found)}{looks}; it was kept as {bad}")
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
         path.replace(target)
@@ -129,12 +127,6 @@ def settle(path: Path, digest: Digest, target: Path, name: str) -> str:
             finally:
                 os.close(folder)
     return sha256
-
-
-def _is_page(path: Path) -> bool:
-    with path.open("rb") as stream:
-        start = stream.read(64).lstrip().lower()
-    return start.startswith((b"<!doctype html", b"<html"))
 
 
 @contextmanager

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SCHEMES = ("https", "http")
 REDIRECTS = 10
+# Answers that another try may change, beside those from 500 on.
+BUSY = (408, 429)
 # Of a connection, in the seconds of `timeout`.
 FEWEST_BYTES = 16 << 10
 
@@ -37,7 +39,7 @@ class RetryError(Exception):
       after: the seconds that the server asks to wait.
     """
 
-    def __init__(self, reason: str, after: float | None = None) -> None:
+    def __init__(self, reason: str, after: float = 0) -> None:
         super().__init__(reason)
         self.after = after
 
@@ -82,15 +84,14 @@ def redirected(url: str, location: str) -> str:
       FetchError: it leads from https to http, or to what is neither.
     """
     try:
-        there = urlsplit(urljoin(url, location))
-    except ValueError:
-        raise FetchError(f"{redacted(url)} redirects to what is no URL") from None
-    here = urlsplit(url)
-    if there.scheme not in SCHEMES or (here.scheme, there.scheme) == ("https", "http"):
+        there = split(urljoin(url, location))
+    except (ValueError, FetchError):
         raise FetchError(
-            f"{redacted(url)} redirects from {here.scheme} to {there.scheme}, which is refused"
-        )
-    return split(there._replace(fragment="").geturl()).geturl()
+            f"{redacted(url)} redirects to what is no URL of https or http, which is refused"
+        ) from None
+    if (urlsplit(url).scheme, there.scheme) == ("https", "http"):
+        raise FetchError(f"{redacted(url)} redirects from https to http, which is refused")
+    return there.geturl()
 
 
 @contextmanager
@@ -101,10 +102,8 @@ def quiet(*libraries: str) -> Iterator[None]:
     def passes(_: logging.LogRecord) -> bool:
         return threading.get_ident() != me
 
-    names = [
-        name for name in list(logging.root.manager.loggerDict) if name.split(".")[0] in libraries
-    ]
-    loggers = [logging.getLogger(name) for name in names]
+    known = list(logging.root.manager.loggerDict)
+    loggers = [logging.getLogger(name) for name in known if name.split(".")[0] in libraries]
     for logger in loggers:
         logger.addFilter(passes)
     try:
@@ -137,12 +136,14 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self._let_go()
+        if self._socket:
+            self._socket.close()
 
     def over(self, connected: socket.socket) -> socket.socket:
         """Watches this connection from now on."""
         with self._lock:
-            self._let_go()
+            if self._socket:
+                self._socket.close()
             # A duplicate stays when TLS takes the socket over, and shuts the same connection.
             self._socket = connected.dup()
         self.saw(FEWEST_BYTES)
@@ -152,16 +153,16 @@ class Watch:
         """So many bytes have come."""
         self._arrived += count
 
-    def _let_go(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket = None
+    def error(self) -> RetryError:
+        """What to raise once it has `stalled`."""
+        return RetryError(f"it stalled: less than 16 KiB came in {self.seconds:g} s")
 
     def _look(self) -> None:
         before = self._arrived
         while not self._over.wait(self.seconds):
             with self._lock:
-                if self._socket is not None and self._arrived - before < FEWEST_BYTES:
+                # Before there is a connection, its own timeout counts.
+                if self._socket and self._arrived - before < FEWEST_BYTES:
                     self.stalled = True
                     with suppress(OSError):  # it is closed already
                         self._socket.shutdown(socket.SHUT_RDWR)
@@ -170,10 +171,17 @@ class Watch:
 
 
 @contextmanager
-def opened(url: str, headers: Mapping[str, str]) -> Iterator[tuple["BaseHTTPResponse", Watch]]:
+def opened(
+    url: str, headers: Mapping[str, str], token: str | None = None
+) -> Iterator[tuple["BaseHTTPResponse", Watch]]:
     """The answer to a GET, its body unread and undecoded, after at most 10 redirects.
 
-    What the URL says of a user goes to its host alone. Proxies are those of the environment.
+    Proxies are those of the environment.
+
+    Args:
+      url: its user and password go to its host alone, whatever that redirects to.
+      headers: sent wherever it leads.
+      token: a bearer's, instead of user and password.
 
     Raises:
       RetryError: no connection, or it broke off, or stalled, then or in the caller's reading.
@@ -183,7 +191,7 @@ def opened(url: str, headers: Mapping[str, str]) -> Iterator[tuple["BaseHTTPResp
     from urllib3.exceptions import HTTPError
 
     parts = split(url)
-    login = _login(parts)
+    login = {"Authorization": f"Bearer {token}"} if token else _login(parts)
     origin = (parts.scheme, parts.hostname, parts.port)
     seconds = timeout()
     with ExitStack() as stack:
@@ -192,20 +200,18 @@ def opened(url: str, headers: Mapping[str, str]) -> Iterator[tuple["BaseHTTPResp
         try:
             for _ in range(REDIRECTS + 1):
                 here = split(url)
-                sent = {
-                    "User-Agent": DISTRIBUTION,
-                    "Accept-Encoding": "identity",
-                    **headers,
-                    **(login if (here.scheme, here.hostname, here.port) == origin else {}),
-                }
-                manager = _manager(url)
-                stack.callback(manager.clear)
                 bare = here._replace(netloc=here.netloc.rpartition("@")[2], fragment="").geturl()
-                _watched(manager, bare, watch)
+                manager = _manager(bare, watch)
+                stack.callback(manager.clear)
                 response = manager.request(
                     "GET",
                     bare,
-                    headers=sent,
+                    headers={
+                        "User-Agent": DISTRIBUTION,
+                        "Accept-Encoding": "identity",
+                        **headers,
+                        **(login if (here.scheme, here.hostname, here.port) == origin else {}),
+                    },
                     timeout=urllib3.Timeout(connect=seconds, read=seconds),
                     redirect=False,
                     retries=False,
@@ -225,7 +231,7 @@ def opened(url: str, headers: Mapping[str, str]) -> Iterator[tuple["BaseHTTPResp
             # Their own texts hold addresses.
             raise _translated(error, url, watch) from None
         if watch.stalled:
-            raise _stalled(watch)
+            raise watch.error()
 
 
 def _login(parts: SplitResult) -> dict[str, str]:
@@ -235,26 +241,24 @@ def _login(parts: SplitResult) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
-def _manager(url: str) -> "PoolManager":
-    """What connects to a URL's host, or to the proxy for it."""
+def _manager(url: str, watch: Watch) -> "PoolManager":
+    """What connects to a URL's host, or to the proxy for it; the connections are watched."""
     import urllib3
     from urllib3.exceptions import HTTPError
 
     parts = split(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return urllib3.PoolManager()
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    try:
-        headers = {f"Proxy-{name}": value for name, value in _login(split(proxy)).items()}
-        return urllib3.ProxyManager(proxy, proxy_headers=headers)
-    except (FetchError, HTTPError):
-        raise FetchError(f"the proxy for {parts.scheme} must be a URL of http or https") from None
-
-
-def _watched(manager: "PoolManager", url: str, watch: Watch) -> None:
-    """Has the connections that a manager makes to a URL's host watched from their beginning."""
+    manager = urllib3.PoolManager()
+    if proxy and not proxy_bypass(parts.netloc):
+        proxy = proxy if "://" in proxy else f"http://{proxy}"
+        try:
+            headers = {f"Proxy-{name}": value for name, value in _login(split(proxy)).items()}
+            manager = urllib3.ProxyManager(proxy, proxy_headers=headers)
+        except (FetchError, HTTPError):
+            raise FetchError(
+                f"the proxy for {parts.scheme} must be a URL of http or https"
+            ) from None
     pool = manager.connection_from_url(url)
     kind: Any = pool.ConnectionCls
 
@@ -262,10 +266,7 @@ def _watched(manager: "PoolManager", url: str, watch: Watch) -> None:
         return watch.over(kind._new_conn(self))
 
     pool.ConnectionCls = type("Watched", (kind,), {"_new_conn": connect})
-
-
-def _stalled(watch: Watch) -> RetryError:
-    return RetryError(f"it stalled: less than 16 KiB came in {watch.seconds:g} s")
+    return manager
 
 
 def _translated(error: Exception, url: str, watch: Watch) -> Exception:
@@ -273,28 +274,26 @@ def _translated(error: Exception, url: str, watch: Watch) -> Exception:
     from urllib3 import exceptions
 
     if watch.stalled:
-        return _stalled(watch)
+        return watch.error()
     host = urlsplit(url).hostname
-    cause = error.args[-1] if error.args else None
-    certificate = isinstance(error, exceptions.SSLError)
-    if isinstance(error, exceptions.ProxyError):
-        inner = error.original_error
-        if not isinstance(inner, exceptions.SSLError):
-            return RetryError(f"the proxy for {host} refuses, or does not answer")
-        cause, certificate = inner.args[-1] if inner.args else None, True
-    if certificate and isinstance(cause, ssl.SSLCertVerificationError):
+    inner = error.original_error if isinstance(error, exceptions.ProxyError) else error
+    cause = inner.args[-1] if inner.args else None
+    if isinstance(cause, ssl.SSLCertVerificationError):
         return FetchError(f"{redacted(url)}: the certificate is not valid: {cause.verify_message}")
     match error:
         case exceptions.LocationValueError():
             return FetchError(f"{redacted(url)} is no address that can be fetched")
+        case exceptions.ProxyError():
+            reason = f"the proxy for {host} refuses, or does not answer"
         case exceptions.NameResolutionError():
-            return RetryError(f"the host {host} is not known")
+            reason = f"the host {host} is not known"
         case exceptions.NewConnectionError():
-            reason = getattr(error.__cause__, "strerror", None) or "no connection"
-            return RetryError(f"cannot connect to {host}: {reason}")
+            why = getattr(error.__cause__, "strerror", None) or "no connection"
+            reason = f"cannot connect to {host}: {why}"
         case exceptions.TimeoutError():
-            return RetryError(f"no answer in {watch.seconds:g} s")
+            reason = f"no answer in {watch.seconds:g} s"
         case exceptions.SSLError():
-            return RetryError(f"no secure connection to {host}")
+            reason = f"no secure connection to {host}"
         case _:
-            return RetryError("the connection broke off")
+            reason = "the connection broke off"
+    return RetryError(reason)

@@ -1,12 +1,9 @@
 """Files that are there in part, and what brings them to their end."""
 
-import email.utils
 import json
 import re
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from http import HTTPStatus
+from dataclasses import dataclass, field
+from http import HTTPStatus, client
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,37 +21,29 @@ LIMIT = 16 << 30
 
 
 @dataclass(frozen=True)
-class Version:
-    """Which file it is that is there in part: the JSON beside it.
+class Source:
+    """What is asked for.
 
     Args:
-      url: without its secrets.
-      etag: of the server.
-      modified: the Last-Modified of the server.
-      total: the whole file's bytes.
+      url: of the whole file.
+      size: its bytes, where known.
+      most: the bytes that it may have where `size` is not known.
+      token: see `http.opened`.
     """
 
-    url: str
-    etag: str | None = None
-    modified: str | None = None
-    total: int | None = None
+    url: str = field(repr=False)
+    size: int | None = None
+    most: int = LIMIT
+    token: str | None = field(default=None, repr=False)
 
     @property
-    def validator(self) -> str | None:
-        """What If-Range takes: a strong ETag, else a date."""
-        strong = self.etag if self.etag and not self.etag.startswith("W/") else None
-        return strong or self.modified
-
-    def agrees(self, other: "Version") -> bool:
-        """Whether two answers can be of the same file, as far as both say."""
-        pairs = [(self.etag, other.etag), (self.total, other.total)]
-        if not (self.etag and other.etag):
-            pairs.append((self.modified, other.modified))
-        return all(mine is None or its is None or mine == its for mine, its in pairs)
+    def shown(self) -> str:
+        """The URL without its secrets."""
+        return http.redacted(self.url)
 
 
 class Partial:
-    """The files "<target>.part", what has come so far, and "<target>.part.json", its version.
+    """The files "<target>.part", what has come so far, and "<target>.part.json", of which version.
 
     Args:
       target: the whole file to be.
@@ -64,57 +53,43 @@ class Partial:
         self.folder = target.parent
         self.path = target.with_name(f"{target.name}.part")
         self.note = target.with_name(f"{target.name}.part.json")
-        self._draft = target.with_name(f"{target.name}.part.json.new")
 
     def length(self) -> int:
         """The bytes that are there."""
         with place(self.folder):
-            try:
-                return self.path.stat().st_size
-            except FileNotFoundError:
-                return 0
+            return self.path.stat().st_size if self.path.exists() else 0
 
-    def version(self, url: str) -> Version:
-        """What the note says; what has none, or of another URL, is dropped."""
-        shown = http.redacted(url)
+    def found(self, source: Source) -> tuple[int, str | None]:
+        """The bytes that are there and their version's tag; what cannot be used is dropped."""
         try:
-            found = json.loads(self.note.read_text(encoding="utf-8"))
-            version = Version(**found)
-            texts = isinstance(version.etag, str | None) and isinstance(
-                version.modified, str | None
-            )
-            if version.url == shown and texts and isinstance(version.total, int | None):
-                return version
-        except (OSError, ValueError, TypeError):
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            if note["url"] == source.shown and self.length() <= (source.size or LIMIT):
+                return self.length(), note["tag"]
+        except (OSError, ValueError, TypeError, KeyError):
             pass
         self.drop()
-        return Version(shown)
+        return 0, None
 
-    def begin(self, version: Version) -> None:
+    def begin(self, source: Source, tag: str | None) -> None:
         """Makes the file empty, then notes its version: never one version's bytes as another's."""
-        with place(self.folder, version.total):
+        with place(self.folder):
             self.path.write_bytes(b"")
-            self._draft.write_text(json.dumps(asdict(version)), encoding="utf-8")
-            self._draft.replace(self.note)
+            self.note.write_text(json.dumps({"url": source.shown, "tag": tag}), encoding="utf-8")
 
     def drop(self) -> None:
         """Forgets what has come."""
         with place(self.folder):
-            for path in (self.path, self.note, self._draft):
-                path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+            self.note.unlink(missing_ok=True)
 
 
-def receive(
-    url: str, part: Partial, size: int | None, progress: Progress | None, most: int | None = None
-) -> bool:
+def receive(source: Source, part: Partial, progress: Progress | None) -> bool:
     """One attempt to bring a partial file to its end.
 
     Args:
-      url: of the whole file.
-      part: goes on where it is, if it is of the version that the server has.
-      size: the whole file's bytes, where known.
+      source: what is asked for.
+      part: goes on where it is, if the server still has that version.
       progress: told after each piece.
-      most: the bytes that it may have where `size` is not known; LIMIT by default.
 
     Returns:
       Whether it may be whole in name only: it was put together of two answers, or of one that
@@ -124,118 +99,76 @@ def receive(
       RetryError: another attempt may do better.
       FetchError: none would.
     """
-    known = part.version(url)
-    start = part.length()
-    whole = size if known.total is None else known.total
-    if (size is not None and whole != size) or (whole is not None and start > whole):
-        part.drop()
-        known, start, whole = Version(known.url), 0, size
-    if start and start == whole:
+    start, tag = part.found(source)
+    if start and start == source.size:
         return True
     headers = {}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if known.validator:
-            headers["If-Range"] = known.validator
-    with http.opened(url, headers) as (response, watch):
-        version, start = _judged(response, url, part, known, start)
-        total = version.total
-        if size is not None and total is not None and total != size:
-            part.drop()
-            raise FetchError(f"{version.url} has {total} bytes, expected {size}")
-        whole = size if total is None else total
-        limit = (LIMIT if most is None else most) if size is None else size
-        if whole is not None and whole > limit:
-            part.drop()
-            raise FetchError(f"{version.url} has {whole} bytes, more than {limit}")
-        if start and start == whole:
+        if tag and not tag.startswith("W/"):  # a weak one, which If-Range does not take
+            headers["If-Range"] = tag
+    with http.opened(source.url, headers, source.token) as (response, watch):
+        if (answer := _judged(response, source, part, start)) is None:
             return True
+        start, total, tag = answer
+        size = source.size
+        if total is not None and (total > source.most if size is None else total != size):
+            part.drop()
+            expected = f"at most {source.most}" if size is None else size
+            raise FetchError(f"{source.shown} has {total} bytes, expected {expected}")
+        whole = size if total is None else total
         if whole is not None:
             room(part.folder, whole - part.length())
         if not start:
-            part.begin(version)
-        done, limit = start, limit if whole is None else whole
+            part.begin(source, tag)
+        done, most = start, source.most if whole is None else whole
         needed = None if whole is None else whole - start
         with place(part.folder, needed), part.path.open("r+b") as stream:
             stream.seek(start)
-            while done <= limit and (piece := response.read1(PIECE, decode_content=False)):
+            while done <= most and (piece := response.read1(PIECE, decode_content=False)):
                 stream.write(piece)
                 done += len(piece)
                 watch.saw(len(piece))
                 if progress:
                     progress(done, whole)
-    if done > limit:
+    if done > most:
         part.drop()
-        raise FetchError(f"{version.url} sends more than {readable(limit)} ({limit} bytes)")
+        raise FetchError(f"{source.shown} sends more than {readable(most)} ({most} bytes)")
     if whole is not None and done < whole:
         raise RetryError(f"it ended after {done} of {whole} bytes")
     return start > 0 or total is None
 
 
 def _judged(
-    response: "BaseHTTPResponse", url: str, part: Partial, known: Version, start: int
-) -> tuple[Version, int]:
-    """The version that an answer is of, and the byte that it begins with."""
+    response: "BaseHTTPResponse", source: Source, part: Partial, start: int
+) -> tuple[int, int | None, str | None] | None:
+    """What a body is: the byte that it begins with, the whole file's bytes, its version's tag.
+
+    None where there is nothing behind the bytes that are there: their digest will tell.
+    """
     status, headers = response.status, response.headers
-    shown = http.redacted(url)
-    version = Version(shown, headers.get("ETag"), headers.get("Last-Modified"))
+    tag = headers.get("ETag") or headers.get("Last-Modified")
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT) and encoding not in ("", "identity"):
+        # Digests and ranges are of the file itself.
+        raise FetchError(f"{source.shown} was sent with the encoding {encoding!r}")
     if status == HTTPStatus.OK:
-        _identity(headers, shown)
         framed = "Transfer-Encoding" in headers  # which a length beside it does not count against
-        return _sized(version, None if framed else _number(headers.get("Content-Length"))), 0
-    if start and status == HTTPStatus.PARTIAL_CONTENT:
-        _identity(headers, shown)
-        form = r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)"
+        return 0, None if framed else _number(headers.get("Content-Length")), tag
+    if start and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and source.size is None:
+        return None
+    if start and status in (HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+        form = r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)"
         found = re.fullmatch(form, headers.get("Content-Range", "").strip())
         if found and int(found[1]) == start:
-            version = _sized(version, _number(found[3]))
-            if known.agrees(version):
-                return version, start
-            part.drop()
-            raise RetryError("the file has changed")
+            return start, _number(found[2]), tag
         part.drop()
         raise RetryError("it sent another range than asked for")
-    if start and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        there = headers.get("Content-Range", "").strip().removeprefix("bytes */")
-        version = _sized(version, _number(there))
-        if version.total == start and known.agrees(version):
-            return version, start
-        part.drop()
-        raise RetryError("it has no such range")
-    answer = f"{status} {_phrase(status)}".strip()
-    if status >= 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS):
-        raise RetryError(f"it answered {answer}", _after(headers))
-    raise FetchError(f"{shown} answered {answer}")
-
-
-def _identity(headers: Mapping[str, str], shown: str) -> None:
-    """Raises FetchError for a compressed answer: digests and ranges are of the file itself."""
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise FetchError(f"{shown} was sent with the encoding {encoding!r}, which is refused")
-
-
-def _sized(version: Version, total: int | None) -> Version:
-    return Version(version.url, version.etag, version.modified, total)
+    said = f"{status} {client.responses.get(status, '')}".strip()
+    if status >= 500 or status in http.BUSY:
+        raise RetryError(f"it answered {said}", _number(headers.get("Retry-After")) or 0)
+    raise FetchError(f"{source.shown} answered {said}")
 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text and re.fullmatch(r"[0-9]{1,19}", text.strip()) else None
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
-
-
-def _after(headers: Mapping[str, str]) -> float | None:
-    """Retry-After, of seconds or of a date."""
-    text = headers.get("Retry-After", "").strip()
-    if (seconds := _number(text)) is not None:
-        return float(seconds)
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-    except (TypeError, ValueError):
-        return None

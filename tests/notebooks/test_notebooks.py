@@ -51,6 +51,18 @@ def test_models():
     assert difference < 1e-3
 
 
+def test_weights():
+    text = outputs("weights.ipynb")
+    assert "bit for bit the same: True" in text
+    assert "blocks.0.0.attention.weight: no rule maps it" in text
+    assert "the same features: True (1, 3, 3, 256)" in text
+    assert "with a new classifier: (1, 4)" in text
+    assert text.count("image/png") == 1  # what is named with kernels either way round
+    assert "xray_v1 finding 3 cache" in text
+    assert "params.stem.conv.kernel/0.0.0.0' was changed" in text
+    assert "xray_v1 is back" in text
+
+
 def test_every_notebook_is_tested():
-    known = {"models.ipynb", "operators.ipynb", "quickstart.ipynb"}
+    known = {"models.ipynb", "operators.ipynb", "quickstart.ipynb", "weights.ipynb"}
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == known

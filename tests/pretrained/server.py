@@ -104,8 +104,16 @@ class Server:
         return [r.start for r in self.requests if r.path == path and r.method == "GET"]
 
     def add_hub(
-        self, repo: str, filename: str, body: bytes, *, large: bool, commit: str = "c" * 40, **how
-    ) -> None:
+        self,
+        repo: str,
+        filename: str,
+        body: bytes,
+        *,
+        large: bool,
+        xet: bool = False,
+        commit: str = "c" * 40,
+        **how,
+    ) -> str:
         """Serves a file as the hub does: a large one by a redirect to a store, signed.
 
         Args:
@@ -113,8 +121,12 @@ class Server:
           filename: in the repository.
           body: its bytes.
           large: kept in LFS, and named by its SHA-256; otherwise by git's SHA-1.
+          xet: says that its client of Xet could have it in pieces from elsewhere, too.
           commit: that the branch main is at.
           how: as in File, of what sends the body.
+
+        Returns:
+          The path that sends the body.
         """
         store = f"/store/{hashlib.sha256(body).hexdigest()}"
         etag = how.pop("digest", None) or (
@@ -123,6 +135,9 @@ class Server:
             else hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
         )
         told = {"X-Repo-Commit": commit}
+        if xet:
+            told["X-Xet-Hash"] = "e" * 64
+            told["Link"] = f'<{self.address}/api/models/{repo}/xet-read-token>; rel="xet-auth"'
         for revision in ("main", commit):
             path = f"/{repo}/resolve/{revision}/{filename}"
             if large:
@@ -134,6 +149,7 @@ class Server:
                 self.add(path, body, etag=f'"{etag}"', headers=told, **how)
         if large:
             self.add(store, body, **how)
+        return store if large else path
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,10 +6,8 @@ import pytest
 
 from pretrained.convert import (
     ConversionError,
-    as_cross_correlation,
     convert,
     count_classes,
-    with_convention,
 )
 from pretrained.lazy import Lazy
 from pretrained.store import leaves, nested
@@ -279,19 +277,3 @@ def test_keras_layouts(kernel):
 def test_an_unknown_source():
     with pytest.raises(ValueError, match=r"must be one of torch, .*flux, got 'caffe'"):
         convert(state(), RULES, TEMPLATE, "caffe")
-
-
-def test_kernels_for_convolution_are_turned():
-    kernel = np.arange(6.0).reshape(2, 3, 1, 1)
-    tree = {"params": {"conv": {"kernel": kernel}, "head": {"kernel": np.arange(6).reshape(2, 3)}}}
-    same = as_cross_correlation(tree, "cross-correlation")["params"]
-    turned = as_cross_correlation(tree, "convolution")["params"]
-    assert same["conv"]["kernel"].ravel().tolist() == [0, 1, 2, 3, 4, 5]
-    assert turned["conv"]["kernel"].ravel().tolist() == [5, 4, 3, 2, 1, 0]
-    assert turned["head"]["kernel"].ravel().tolist() == [0, 1, 2, 3, 4, 5]
-    lazy = jax.tree.map(Lazy, tree)
-    back = with_convention(with_convention(lazy, "cross-correlation", "convolution"), "convolution")
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.map(np.asarray, back), tree)
-    for names in (("flux",), ("convolution", "flux")):
-        with pytest.raises(ValueError, match="got 'flux'"):
-            with_convention(tree, *names)

@@ -5,14 +5,15 @@ import logging
 import random
 import shutil
 import socket
+import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
-import pretrained.fetch as package
 from pretrained.fetch import DigestError, FetchError, OfflineError
 from pretrained.hub import fetch_hub
-from tests.pretrained.server import serving
+from tests.pretrained.fetching import names
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -23,35 +24,20 @@ LOCK = ".weights.lock"
 TOKEN = "hf_t0kent0ken"
 
 
-@pytest.fixture(scope="module")
-def shared():
-    with serving() as running:
-        yield running
-
-
 @pytest.fixture
-def hub(shared, monkeypatch, tmp_path):
+def hub(server, monkeypatch, tmp_path):
     """The stand-in, and none of this machine's settings."""
     from huggingface_hub import utils
 
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "ZOO_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setenv("ZOO_TIMEOUT", "5")
-    monkeypatch.setenv("HF_ENDPOINT", shared.address)
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     home = tmp_path / "home"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
-    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / "agents.json"))
+    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / "a.json"), raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(package, "BACKOFF", 0.001)
-    # Between its own tries; everything there waits by this function.
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-    shared.files.clear()
-    shared.requests.clear()
-    yield shared
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", False)
+    yield server
     utils.close_session()
 
 
@@ -60,8 +46,9 @@ def target(tmp_path):
     return tmp_path / "cache" / "weights"
 
 
-def names(target):
-    return sorted(path.name for path in target.parent.iterdir())
+def who(hub):
+    """The first part of each path that was asked for, and what was told of who asks."""
+    return [(r.path.split("/")[1], r.headers.get("authorization")) for r in hub.requests]
 
 
 def bodies(hub):
@@ -96,18 +83,39 @@ def test_what_is_damaged_or_of_another_revision_is_replaced(hub, target):
 def test_the_token_stays_with_the_hub(hub, target):
     hub.add_hub(REPO, "model.bin", LARGE, large=True)
     fetch_hub(REPO, "model.bin", target)
-    sent = {
-        request.path.split("/")[1]: request.headers.get("authorization") for request in hub.requests
-    }
-    assert sent["zoo"] == f"Bearer {TOKEN}"
-    assert sent["store"] is None
+    assert sorted(who(hub)) == [("store", None), *[("zoo", f"Bearer {TOKEN}")] * 2]
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_the_token_of_a_login_unless_that_is_forbidden(hub, target, monkeypatch, large):
+    monkeypatch.delenv("HF_TOKEN")
+    path = hub.add_hub(REPO, "model.bin", LARGE, large=large)
+    Path(constants.HF_TOKEN_PATH).parent.mkdir()
+    Path(constants.HF_TOKEN_PATH).write_text("hf_l0gin\n")
+    fetch_hub(REPO, "model.bin", target)
+    assert ("zoo", "Bearer hf_l0gin") in who(hub)
+    hub.requests.clear()
+    target.unlink()
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+    fetch_hub(REPO, "model.bin", target)
+    assert {told for _, told in who(hub)} == {None}
+    assert hub.requests[-1].path == path
+
+
+def test_what_is_kept_in_xet_comes_over_plain_http(hub, target):
+    path = hub.add_hub(REPO, "model.bin", LARGE, large=True, xet=True)
+    assert fetch_hub(REPO, "model.bin", target) == hashlib.sha256(LARGE).hexdigest()
+    asked = [request.path for request in hub.requests]
+    commit = "c" * 40
+    resolve = f"/{REPO}/resolve"
+    assert asked == [f"{resolve}/main/model.bin", f"{resolve}/{commit}/model.bin", path]
 
 
 @pytest.mark.parametrize("large", [True, False])
 def test_other_bytes_than_the_hub_names_are_kept_aside(hub, target, large):
     digest = "a" * (64 if large else 40)
     hub.add_hub(REPO, "model.bin", LARGE, large=large, digest=digest)
-    with pytest.raises(DigestError, match=f"^{REPO}/model.bin at main has .* expected {digest}"):
+    with pytest.raises(DigestError, match=f"/{REPO}/resolve/c+/model.bin has .* expected {digest}"):
         fetch_hub(REPO, "model.bin", target)
     (bad,) = (name for name in names(target) if name != LOCK)
     assert bad.startswith("weights.bad-")
@@ -146,7 +154,7 @@ def test_what_the_hub_refuses(hub, target, status, code, words):
         fetch_hub(REPO, "model.bin", target)
     assert TOKEN not in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert names(target) == [LOCK]
+    assert not target.parent.exists()
 
 
 @pytest.mark.parametrize("where", ["head", "body"])
@@ -155,16 +163,33 @@ def test_a_hub_in_trouble_is_asked_again(hub, target, where):
     path = f"/{REPO}/resolve/main/model.bin"
     if where == "body":
         path = f"/store/{hashlib.sha256(LARGE).hexdigest()}"
-    hub.files[path].statuses = [503, 500]
+    hub.files[path].statuses = [503, 429]
     fetch_hub(REPO, "model.bin", target)
     assert target.read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("fault", ["truncate", "reset", "stall"])
-def test_a_download_goes_on_where_it_broke_off(hub, target, fault):
-    hub.add_hub(REPO, "model.bin", LARGE, large=True, **{fault: (2, 100_000)})
+@pytest.mark.parametrize("large", [True, False])
+def test_a_download_goes_on_where_it_broke_off(hub, target, monkeypatch, fault, large):
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.3")
+    path = hub.add_hub(REPO, "model.bin", LARGE, large=large, **{fault: (2, 100_000)})
+
+    def turn(file):
+        file.redirect += "1"
+
+    if large:  # each address is signed anew
+        hub.files[f"/{REPO}/resolve/{'c' * 40}/model.bin"].turn = turn
     fetch_hub(REPO, "model.bin", target)
     assert target.read_bytes() == LARGE
+    starts = hub.starts(path)
+    assert starts == [None, 100_000, 200_000] if fault != "reset" else len(starts) == 3
+
+
+def test_a_store_that_dribbles(hub, target, monkeypatch):
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.1")
+    hub.add_hub(REPO, "model.bin", LARGE, large=True, dribble=0.02)
+    with pytest.raises(FetchError, match=r"less than 16 KiB came in 0.1 s \(5 tries\)"):
+        fetch_hub(REPO, "model.bin", target)
 
 
 def test_a_hub_that_keeps_silent(hub, target, monkeypatch):
@@ -173,10 +198,8 @@ def test_a_hub_that_keeps_silent(hub, target, monkeypatch):
     with pytest.raises(FetchError, match=r"the hub gave no answer in 0.1 s"):
         fetch_hub(REPO, "config.json", target)
     hub.add_hub(REPO, "model.bin", LARGE, large=True, stall=(99, 0))
-    monkeypatch.setenv("ZOO_TIMEOUT", "5")
-    with pytest.raises(FetchError, match=r"the hub went silent|no connection to the hub"):
+    with pytest.raises(FetchError, match=r"no answer in 0.1 s|stalled"):
         fetch_hub(REPO, "model.bin", target)
-    assert names(target) == [LOCK]
 
 
 def test_nobody_there(hub, target, monkeypatch):
@@ -235,23 +258,39 @@ def test_no_room(hub, target, monkeypatch):
     assert names(target) == [LOCK]
 
 
-def test_an_interrupt_leaves_nothing(hub, target):
+def test_an_interrupt_keeps_what_has_come(hub, target):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
-    hub.add_hub(REPO, "model.bin", LARGE, large=True)
+    path = hub.add_hub(REPO, "model.bin", LARGE, large=True)
     with pytest.raises(KeyboardInterrupt):
         fetch_hub(REPO, "model.bin", target, progress=interrupt)
-    assert names(target) == [LOCK]
-
-
-def test_what_a_killed_download_left_is_swept(hub, target):
-    left = target.parent / ".weights.hub" / ".cache" / "huggingface" / "download"
-    left.mkdir(parents=True)
-    (left / "abc.incomplete").write_bytes(LARGE)
-    hub.add_hub(REPO, "model.bin", LARGE, large=True)
+    kept = target.with_name("weights.part").stat().st_size
     fetch_hub(REPO, "model.bin", target)
+    assert hub.starts(path) == [None, kept]
     assert names(target) == [LOCK, "weights"]
+
+
+def test_another_commit_is_begun_anew(hub, target):
+    path = hub.add_hub(REPO, "config.json", SMALL * 9, large=False, truncate=(99, 50))
+    with pytest.raises(FetchError, match="ended after 50 of 252 bytes"):
+        fetch_hub(REPO, "config.json", target)
+    path = hub.add_hub(REPO, "config.json", LARGE, large=False, commit="d" * 40)
+    fetch_hub(REPO, "config.json", target)
+    assert hub.starts(path) == [None]
+    assert target.read_bytes() == LARGE
+
+
+def test_what_comes_once_the_file_is_there(hub, target):
+    """Another process's download was waited for."""
+    hub.add_hub(REPO, "model.bin", LARGE, large=True, rate=600_000)
+    threads = [threading.Thread(target=fetch_hub, args=(REPO, "model.bin", target)) for _ in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bodies(hub) == [len(LARGE)]
+    assert target.read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("variable", ["ZOO_OFFLINE", "HF_HUB_OFFLINE"])
@@ -281,4 +320,6 @@ def test_offline_a_copy_of_its_own_cache_will_do(hub, target, monkeypatch, varia
     else:
         with pytest.raises(OfflineError, match=f"^{variable} is set: {REPO}/model.bin at main"):
             fetch_hub(REPO, "model.bin", target)
+        # It is no matter whether that place could be written to.
+        assert not target.parent.exists()
     assert hub.requests == []

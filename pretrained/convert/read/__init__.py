@@ -7,7 +7,7 @@ anything (`pickles`), nothing outside the file is opened, and a file that declar
 thousand times its size, or than 16 GiB, is refused.
 
 Arrays are read-only, and views of the memory-mapped file wherever it holds them as they are. Their
-byte order and strides are the file's.
+byte order and strides are the file's, which must stay as it is while they are in use.
 """
 
 import os

@@ -2,7 +2,8 @@
 
 The library is not asked for texts: where they can be of any length, damage makes it walk a heap
 for ever, or clear gigabytes of memory (2.0 among others). Attributes are read where they lie in an
-object's header, as they do up to eight of them. Section numbers are those of the HDF5 File Format
+object's header, as in what Keras writes; where a file in HDF5's later form has more than eight
+of one object, it is refused. Section numbers are those of the HDF5 File Format
 Specification, version 3.
 """
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from pretrained.convert.read.files import TEXT_LIMIT, UnreadableError
 
-_CONTINUATION, _ATTRIBUTE, _LAYOUT = 0x10, 0x0C, 0x08
+_CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO, _LAYOUT = 0x10, 0x0C, 0x15, 0x08
+_NOWHERE = b"\xff" * 8  # an address
 _FIXED, _VARIABLE = 3, 9  # classes of a datatype
 _ELEMENT = struct.Struct("<IQI")  # of a string of any length: bytes, its heap, its number there
 _PIECE = struct.Struct("<HHIQ")  # of a heap: number, references, reserved, bytes
@@ -40,6 +42,8 @@ class Headers:
         """
         found = {}
         for kind, flags, body in self._messages(address):
+            if kind == _ATTRIBUTE_INFO and body[4 if body[1] & 1 else 2 :][:8] != _NOWHERE:
+                raise UnreadableError("has an object of so many attributes that they lie elsewhere")
             if kind == _ATTRIBUTE and not flags & 2:  # 2 is a message that lies elsewhere
                 name, datatype, count, values = _attribute(body)
                 if datatype[0] & 15 == _FIXED:

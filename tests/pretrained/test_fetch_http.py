@@ -1,0 +1,253 @@
+"""Addresses, redirects, TLS, proxies, and who is told a secret."""
+
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+
+from pretrained.fetch import (
+    FetchError,
+    fetch,
+    http,
+)
+from tests.pretrained.fetching import BODY, DIGEST, LOCK, names
+from tests.pretrained.server import serving
+
+pytestmark = pytest.mark.usefixtures("plain")
+
+
+def test_nobody_there(target):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(FetchError, match=r"cannot connect to 127.0.0.1: Connection refused \(5"):
+        fetch(f"http://127.0.0.1:{port}/a", target, digest=DIGEST)
+
+
+def test_a_host_that_is_not_known(target, monkeypatch):
+    def fail(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(FetchError, match=r"the host weights\.invalid is not known"):
+        fetch("http://weights.invalid/a", target, digest=DIGEST)
+
+
+def test_what_speaks_no_http(target):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            for _ in range(5):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(1 << 16)
+                    connection.sendall(b"220 welcome\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = listening.getsockname()[1]
+        with pytest.raises(FetchError, match="the connection broke off"):
+            fetch(f"http://127.0.0.1:{port}/a", target, digest=DIGEST)
+        with pytest.raises(FetchError, match="no secure connection"):
+            in_the_clear(listening, thread, target)
+
+
+def in_the_clear(listening, thread, target):
+    """An answer in the clear where TLS is spoken."""
+    thread.join()
+
+    def answer():
+        for _ in range(5):
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1 << 16)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        fetch(f"https://127.0.0.1:{listening.getsockname()[1]}/a", target, digest=DIGEST)
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize("location", ["/there", "there", "{address}/there", "//{host}/there#part"])
+def test_redirects_are_followed(server, target, location):
+    url = server.add("/a", b"", redirect=location.format(address=server.address, host=server.host))
+    server.add("/there", BODY, truncate=(1, 60_000))
+    fetch(url, target, digest=DIGEST)
+    assert server.starts("/there") == [None, 60_000]
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp", "data"])
+def test_redirects_out_of_http_are_refused(server, target, scheme):
+    url = server.add("/a", b"", redirect=f"{scheme}:///etc/hostname")
+    with pytest.raises(FetchError, match=f"^{url} redirects to what is no URL of https or http"):
+        fetch(url, target, digest=DIGEST)
+    assert len(server.requests) == 1
+
+
+def test_redirects_out_of_https_are_refused():
+    with pytest.raises(FetchError, match=r"^https://a/b redirects from https to http, which"):
+        http.redirected("https://u:p@a/b?secret#x", "http://a/b")
+    assert http.redirected("http://a/b", "https://a/c?d") == "https://a/c?d"
+    for location in ("http://[", "http://a:port/"):
+        with pytest.raises(FetchError, match=r"^http://a/b redirects to what is no URL"):
+            http.redirected("http://a/b", location)
+
+
+@pytest.fixture
+def secure(tmp_path):
+    """A server of HTTPS, and the certificate that it shows."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out",
+         certificate],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(context) as running:
+        yield running, certificate
+
+
+def test_https(secure, server, target, monkeypatch):
+    secure, certificate = secure
+    url = secure.add("/a", BODY, truncate=(1, 60_000))
+    words = f"^{url}: the certificate is not valid: self.signed certificate$"
+    with pytest.raises(FetchError, match=words):
+        fetch(url, target, digest=DIGEST)
+    assert secure.requests == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    fetch(url, target, digest=DIGEST)
+    assert secure.starts("/a") == [None, 60_000]
+    # Out of it no redirect is followed, be the other end's bytes right.
+    target.unlink()
+    away = secure.add("/b", b"", redirect=server.add("/a", BODY))
+    with pytest.raises(FetchError, match=f"^{away} redirects from https to http, which is refused"):
+        fetch(away, target, digest=DIGEST)
+    assert server.requests == []
+    # The watch cuts connections under TLS too.
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
+    with pytest.raises(FetchError, match="stalled"):
+        fetch(secure.add("/c", BODY, dribble=0.02, framing="close"), target, digest=DIGEST)
+
+
+@pytest.mark.parametrize(("hops", "ends"), [(10, True), (11, False)])
+def test_redirects_come_to_an_end(server, target, hops, ends):
+    for hop in range(hops):
+        server.add(f"/{hop}", b"", redirect=f"/{hop + 1}")
+    server.add(f"/{hops}", BODY)
+    if ends:
+        fetch(f"{server.address}/0", target, digest=DIGEST)
+    else:
+        with pytest.raises(FetchError, match="redirects more than 10 times"):
+            fetch(f"{server.address}/0", target, digest=DIGEST)
+    assert len(server.requests) == 11
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://a/b", "weights.pth", "", "a:b"])
+def test_other_schemes(target, url):
+    with pytest.raises(FetchError, match="only https and http"):
+        fetch(url, target, digest=DIGEST)
+    assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///a", "http://a:b:c/", "http://[1/"])
+def test_urls_that_are_none(target, url):
+    with pytest.raises(FetchError, match="URL"):
+        fetch(url, target, digest=DIGEST)
+
+
+SECRETS = ("hunter2", "aHVudGVy", "t0ken")
+
+
+def test_secrets_are_told_to_their_host_alone(server, target, caplog):
+    """Not to another host, a log, an error or a file."""
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="urllib3")
+    login = "Basic dXNlcjpodW50ZXIyLw=="  # user:hunter2/
+    port = server.http.server_port
+    server.add("/a", b"", redirect="/same?sig=t0ken", login=login)
+    server.add("/same", b"", redirect=f"http://localhost:{port}/other?sig=t0ken", login=login)
+    server.add("/other", BODY, truncate=(9, 1000))
+    notes = []
+    url = f"http://user:hunter2%2F@{server.host}/a?key=t0ken#t0ken"
+    with pytest.raises(FetchError) as caught:
+        fetch(url, target, digest=DIGEST)
+    notes.append(target.with_name("model.bin.part.json").read_text())
+    assert f"{server.address}/a cannot be fetched" in str(caught.value)
+    assert {request.path for request in server.requests} == {"/a", "/same", "/other"}
+    for request in server.requests:
+        assert request.headers.get("authorization") == (None if request.path == "/other" else login)
+    server.files["/other"].statuses = [404]
+    for last in ("/other", "/same"):
+        server.files[last].statuses = [404]
+        with pytest.raises(FetchError) as other:
+            fetch(url, target, digest=DIGEST)
+        notes.append(str(other.value))
+    everything = " ".join([*notes, str(caught.value), caplog.text])
+    assert not [secret for secret in SECRETS if secret in everything]
+
+
+def test_a_token_is_told_to_its_origin_alone(server, target, caplog):
+    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="urllib3")
+    server.add("/a", b"", redirect="/same")
+    server.add("/same", b"", redirect=f"http://localhost:{server.http.server_port}/other")
+    server.add("/other", BODY, truncate=(9, 1000))
+    with pytest.raises(FetchError) as caught:
+        fetch(f"http://user:hunter2@{server.host}/a", target, digest=DIGEST, token="t0ken")
+    for request in server.requests:
+        told = None if request.path == "/other" else "Bearer t0ken"
+        assert request.headers.get("authorization") == told
+    note = target.with_name("model.bin.part.json").read_text()
+    assert not [secret for secret in SECRETS if secret in f"{caplog.text}{caught.value}{note}"]
+
+
+def test_logs_of_other_threads_are_left_alone(caplog):
+    log = logging.getLogger("urllib3.connectionpool")
+    with http.quiet("urllib3"):
+        log.warning("mine")
+        thread = threading.Thread(target=log.warning, args=("theirs",))
+        thread.start()
+        thread.join()
+    log.warning("later")
+    assert caplog.messages == ["theirs", "later"]
+
+
+@pytest.mark.parametrize("bypassed", [False, True])
+def test_proxies_of_the_environment(server, target, monkeypatch, bypassed):
+    server.add("/a", BODY)
+    monkeypatch.setenv("http_proxy", f"http://user:hunter2@{server.host}")
+    if bypassed:
+        monkeypatch.setenv("no_proxy", "localhost")
+        host = f"localhost:{server.http.server_port}"
+    else:
+        host = "weights.invalid"
+    fetch(f"http://{host}/a", target, digest=DIGEST)
+    (request,) = server.requests
+    assert request.headers["host"] == host
+    assert ("proxy-authorization" in request.headers) != bypassed
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:hunter2@a", "http://user:hunter2@[", "http://"])
+def test_proxies_that_are_none(target, monkeypatch, proxy):
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(FetchError, match=r"^the proxy for https must be a URL of http or https$"):
+        fetch("https://weights.invalid/a", target, digest=DIGEST)
+
+
+def test_compressed_answers_are_refused(server, target):
+    url = server.add("/a", BODY, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(FetchError, match="with the encoding 'gzip'"):
+        fetch(url, target, digest=DIGEST)
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+    assert names(target) == [LOCK]
