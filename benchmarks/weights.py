@@ -1,10 +1,10 @@
 """What weights cost: loading from the cache, and converting a large file of PyTorch's.
 
-    python -m benchmarks.weights [--rounds 15] [--convert VGG19] [--out FILE.json]
+    python -m benchmarks.weights [--rounds 15] [--no-convert] [--out FILE.json]
 
 Loading is timed beside reading the same bytes, in turn, with the operating system's page cache warm
 and cold; the weights are random. Peak memory is that of a fresh process, all of it: Python, jax and
-what is mapped. `--convert` makes its file with PyTorch (the extra `peers`); "" leaves it out.
+what is mapped. The file to convert is made with PyTorch (the extra `peers`).
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--convert", default="VGG19", help="a model of torchvision, or nothing")
+    parser.add_argument("--no-convert", action="store_true", help="leave out the conversion")
     parser.add_argument("--device", default="", help="what the result calls this machine")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -54,8 +54,8 @@ def main() -> None:
         os.environ["ZOO_CACHE"] = workshop
         found = {"device": options.device, "command": "python -m benchmarks.weights"}
         found |= loading(Path(workshop), options.rounds)
-        if options.convert:
-            found["convert"] = converting(Path(workshop), options.convert)
+        if not options.no_convert:
+            found["convert"] = converting(Path(workshop))
     print(json.dumps(found, indent=1))
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -107,23 +107,36 @@ def loading(workshop: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def converting(workshop: Path, name: str) -> dict[str, Any]:
-    """The peak memory and the time of converting a file as torchvision publishes them."""
+def converting(workshop: Path) -> dict[str, Any]:
+    """The peak memory and the time of converting VGG-19 as torchvision publishes it."""
     import torch
 
-    from tests.peers.originals import torchvision_models
-
-    file = workshop / f"{name}.pth"
-    torch.save(getattr(torchvision_models(), name.lower())().state_dict(), file)
+    file = workshop / "vgg19.pth"
+    torch.save({name: torch.rand(shape) for name, shape in _vgg19()}, file)
     start = time.perf_counter()
-    peak = _peak(CONVERTING, str(file), name, str(workshop / name))
+    peak = _peak(CONVERTING, str(file), "VGG19", str(workshop / "VGG19"))
+    size = file.stat().st_size
     return {
-        "model": name,
-        "file_bytes": file.stat().st_size,
+        "model": "VGG19",
+        "file_bytes": size,
         "seconds": time.perf_counter() - start,
         "peak_bytes": peak,
-        "peak_of_file": peak["all"] / file.stat().st_size,
+        "peak_over_file": peak["all"] / size,
     }
+
+
+def _vgg19() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of torchvision's VGG-19, whose list counts activations and pools too."""
+    number, inside = 0, 3
+    for depth, channels in ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)):
+        for _ in range(depth):
+            yield f"features.{number}.weight", (channels, inside, 3, 3)
+            yield f"features.{number}.bias", (channels,)
+            number, inside = number + 2, channels
+        number += 1
+    for layer, (rows, columns) in ((0, (25088, 4096)), (3, (4096, 4096)), (6, (4096, 1000))):
+        yield f"classifier.{layer}.weight", (columns, rows)
+        yield f"classifier.{layer}.bias", (columns,)
 
 
 def _timed(

@@ -12,7 +12,6 @@ from contextlib import suppress
 import pytest
 
 from pretrained.fetch import Digest, fetch
-from tests.pretrained.server import serving
 
 BODY = random.Random(3).randbytes(4_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -49,24 +48,28 @@ for _ in sys.stdin:
 """
 
 
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
+HUB_CHILD = """
+import sys
+from pathlib import Path
+from pretrained.hub import fetch_hub
+
+def going(done, total, told=[]):
+    if not told and done > 1_000_000:
+        told.append(print("going", flush=True))
+
+print(fetch_hub(sys.argv[1], "model.bin", Path(sys.argv[2]), progress=going), flush=True)
+"""
 
 
 @pytest.fixture(autouse=True)
-def plain(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "ZOO_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def patient(plain, monkeypatch):
     monkeypatch.setenv("ZOO_TIMEOUT", "20")
 
 
-def start(root, code, url, target):
+def start(root, code, url, target, **settings):
     return subprocess.Popen(
         [sys.executable, "-c", code, url, str(target), SHA256],
-        env=dict(os.environ, PYTHONPATH=str(root)),
+        env=dict(os.environ, PYTHONPATH=str(root), **settings),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,3 +124,27 @@ def test_processes_that_want_the_same_file(server, root, tmp_path):
         assert (child.returncode, out.strip()) == (0, SHA256), err
     assert [request.sent for request in server.requests] == [len(BODY)]
     assert target.read_bytes() == BODY
+
+
+def test_a_killed_download_from_the_hub_goes_on(server, root, tmp_path):
+    path = server.add_hub("zoo/toy", "model.bin", BODY, large=True, xet=True, rate=4_000_000)
+    target = tmp_path / "cache" / "model.bin"
+    settings = {
+        "HF_ENDPOINT": server.address,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": "hf_a",
+    }
+    child = start(root, HUB_CHILD, "zoo/toy", target, **settings)
+    assert child.stdout.readline() == "going\n"
+    child.kill()
+    child.communicate()
+    there = target.with_name("model.bin.part").stat().st_size
+    assert 1_000_000 < there < len(BODY)
+    assert not target.exists()
+    child = start(root, HUB_CHILD, "zoo/toy", target, **settings)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, out.split()) == (0, ["going", SHA256]), err
+    assert server.starts(path) == [None, there]
+    assert server.requests[-1].sent == len(BODY) - there
+    assert target.read_bytes() == BODY
+    assert sorted(file.name for file in target.parent.iterdir()) == [".model.bin.lock", "model.bin"]

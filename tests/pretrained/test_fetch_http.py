@@ -212,6 +212,14 @@ def test_a_token_is_told_to_its_origin_alone(server, target, caplog):
     assert not [secret for secret in SECRETS if secret in f"{caplog.text}{caught.value}{note}"]
 
 
+def test_another_port_is_another_origin(server, target):
+    with serving() as elsewhere:
+        url = server.add("/a", b"", redirect=elsewhere.add("/a", BODY))
+        fetch(url, target, digest=DIGEST, token="t0ken")
+        assert "authorization" in server.requests[0].headers
+        assert "authorization" not in elsewhere.requests[0].headers
+
+
 def test_logs_of_other_threads_are_left_alone(caplog):
     log = logging.getLogger("urllib3.connectionpool")
     with http.quiet("urllib3"):

@@ -51,6 +51,20 @@ def test_a_server_that_never_accepts(target, monkeypatch):
             fetch(url, target, digest=DIGEST)
 
 
+def test_a_slow_look_up_is_no_stalled_server(server, target, monkeypatch):
+    """It has a limit of its own, and the watch begins after it."""
+    look_up = socket.getaddrinfo
+
+    def slow(*how, **more):
+        time.sleep(0.5)
+        return look_up(*how, **more)
+
+    monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    fetch(server.add("/a", BODY), target, digest=DIGEST)
+    assert len(server.requests) == 1
+
+
 def test_a_slow_server_is_no_stalled_one(server, target, monkeypatch):
     """It takes several times the timeout, at several times the least rate."""
     monkeypatch.setenv("ZOO_TIMEOUT", "0.25")

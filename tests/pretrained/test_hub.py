@@ -13,7 +13,7 @@ import pytest
 
 from pretrained.fetch import DigestError, FetchError, OfflineError
 from pretrained.hub import fetch_hub
-from tests.pretrained.fetching import names
+from tests.pretrained.fetching import leave, names
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -271,9 +271,21 @@ def test_an_interrupt_keeps_what_has_come(hub, target):
     assert names(target) == [LOCK, "weights"]
 
 
+def test_the_hub_says_how_long_it_is(hub, target):
+    """So that what is whole is not asked for, and what is not is no whole file."""
+    path = hub.add_hub(REPO, "model.bin", LARGE, large=True)
+    leave(target, f"{hub.address}/{REPO}/resolve/{'c' * 40}/model.bin", LARGE)
+    fetch_hub(REPO, "model.bin", target)
+    assert hub.starts(path) == []
+    hub.files[path].body = LARGE[:1000]
+    target.unlink()
+    with pytest.raises(FetchError, match=r"has 1000 bytes, expected 300000$"):
+        fetch_hub(REPO, "model.bin", target)
+
+
 def test_another_commit_is_begun_anew(hub, target):
-    path = hub.add_hub(REPO, "config.json", SMALL * 9, large=False, truncate=(99, 50))
-    with pytest.raises(FetchError, match="ended after 50 of 252 bytes"):
+    hub.add_hub(REPO, "config.json", SMALL * 9, large=False, truncate=(99, 50))
+    with pytest.raises(FetchError, match="broke off"):
         fetch_hub(REPO, "config.json", target)
     path = hub.add_hub(REPO, "config.json", LARGE, large=False, commit="d" * 40)
     fetch_hub(REPO, "config.json", target)
@@ -281,8 +293,7 @@ def test_another_commit_is_begun_anew(hub, target):
     assert target.read_bytes() == LARGE
 
 
-def test_what_comes_once_the_file_is_there(hub, target):
-    """Another process's download was waited for."""
+def test_several_at_once_download_once(hub, target):
     hub.add_hub(REPO, "model.bin", LARGE, large=True, rate=600_000)
     threads = [threading.Thread(target=fetch_hub, args=(REPO, "model.bin", target)) for _ in "ab"]
     for thread in threads:
@@ -323,3 +334,23 @@ def test_offline_a_copy_of_its_own_cache_will_do(hub, target, monkeypatch, varia
         # It is no matter whether that place could be written to.
         assert not target.parent.exists()
     assert hub.requests == []
+
+
+def test_a_copy_that_breaks_off_is_no_part_of_a_download(hub, target, monkeypatch):
+    from huggingface_hub import hf_hub_download
+
+    def interrupt(source, copy):
+        Path(copy).write_bytes(SMALL)
+        raise KeyboardInterrupt
+
+    path = hub.add_hub(REPO, "model.bin", LARGE, large=True)
+    hf_hub_download(REPO, "model.bin", endpoint=hub.address)
+    leave(target, f"{hub.address}/{REPO}/resolve/{'c' * 40}/model.bin", LARGE[:1000])
+    monkeypatch.setattr(shutil, "copyfile", interrupt)
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(KeyboardInterrupt):
+        fetch_hub(REPO, "model.bin", target)
+    monkeypatch.delenv("ZOO_OFFLINE")
+    hub.requests.clear()
+    fetch_hub(REPO, "model.bin", target)
+    assert hub.starts(path) == [None]
