@@ -139,12 +139,15 @@ def _restored(path: Path) -> Checkpoint:
     """A checkpoint of the cache; a damaged one is kept aside."""
     try:
         return restore(path)
-    except DamagedError as error:
+    except DamagedError:
         with fetch.locked(path):
-            kept = cache.set_aside(path)
-        raise DamagedError(
-            f"{error}. It is kept at {kept}; the next call will fetch it anew"
-        ) from error
+            try:
+                return restore(path)  # another process has mended it meanwhile
+            except DamagedError as error:
+                kept = cache.set_aside(path)
+                raise DamagedError(
+                    f"{error}. It is kept at {kept}; the next call will fetch it anew"
+                ) from error
 
 
 @contextlib.contextmanager

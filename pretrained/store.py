@@ -17,6 +17,7 @@ import mmap
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ Variables = dict[str, Any]
 # Files from this size on, in bytes, are mapped into memory; smaller ones are quicker to read.
 _MAPPED = 1 << 14
 _THREADS = min(8, os.cpu_count() or 1)
+# Orbax's savers in two threads of a process disturb each other.
+_ONE_AT_A_TIME = threading.Lock()
 _METADATA, _TREE = "metadata/metadata", "variables/_METADATA"
 
 
@@ -119,7 +122,8 @@ def restore(
     Args:
       path: its folder.
       kernel_convention: "cross-correlation", as JAX and PyTorch have it, or "convolution", as
-        Flux. Kernels of the other one, by the metadata, are turned by 180 degrees.
+        Flux. Kernels of the other one, by the metadata, are turned by 180 degrees, and the metadata
+        that is returned says so.
 
     Raises:
       CheckpointError: there is none, or another version wrote it.
@@ -147,7 +151,7 @@ def restore(
             f"the checkpoint {folder} has format {metadata.get('format')!r}; "
             f"this version reads format {FORMAT}"
         )
-    return Checkpoint(nested(found), metadata)
+    return Checkpoint(nested(found), {**metadata, "kernel_convention": kernel_convention})
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -216,7 +220,8 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
         variables=ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False),
         metadata=ocp.JsonCheckpointHandler(),
     )
-    with _expected("Skipping merge of OCDBT"), ocp.Checkpointer(handler) as checkpointer:
+    quiet = _expected("Skipping merge of OCDBT")
+    with _ONE_AT_A_TIME, quiet, ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(
             folder,
             args=ocp.args.Composite(

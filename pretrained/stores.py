@@ -9,6 +9,7 @@ A store has an `index.json`, and one tar archive a checkpoint:
 or hf:// (hf://USER/REPO for a model repository of the Hugging Face hub).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -158,9 +159,9 @@ def publish(
         raise StoreError(
             f"{remote.shown(base)} cannot be written to; publish to a folder, serve it"
         )
-    known = contents(base) if _read(base, INDEX) is not None else {}
     made = []
-    with tempfile.TemporaryDirectory() as workshop:
+    with tempfile.TemporaryDirectory() as workshop, _alone(base):
+        known = contents(base) if _read(base, INDEX) is not None else {}
         for number, path in enumerate(map(Path, checkpoints)):
             metadata = restore(path).metadata
             model = metadata.get("model")
@@ -172,23 +173,32 @@ def publish(
                 raise StoreError(f"{remote.shown(base)} has {model} {weights} already")
             packed = Path(workshop) / str(number)
             unpacked = archive.pack(path, packed)
-            sha256 = digests(packed, "sha256")[0]
-            item = Item(base, name, sha256, packed.stat().st_size, unpacked)
+            item = Item(base, name, digests(packed, "sha256")[0], packed.stat().st_size, unpacked)
             _put(base, name, packed)
+            packed.unlink()
             known.setdefault(model, {})[weights] = item
             made.append(item)
         # The index last: it never lists what is not there.
-        listed = {
-            model: {weights: item._asdict() for weights, item in several.items()}
-            for model, several in known.items()
-        }
-        for several in listed.values():
-            for entry in several.values():
-                del entry["base"]
         index = Path(workshop) / INDEX
-        index.write_text(json.dumps({"format": FORMAT, "checkpoints": listed}, indent=1) + "\n")
+        index.write_text(_text(known), encoding="utf-8")
         _put(base, INDEX, index)
     return made
+
+
+def _text(known: dict[str, dict[str, Item]]) -> str:
+    """The index of what a store has."""
+    fields = ("archive", "sha256", "size", "unpacked")
+    listed = {
+        model: {weights: {f: getattr(item, f) for f in fields} for weights, item in several.items()}
+        for model, several in known.items()
+    }
+    return json.dumps({"format": FORMAT, "checkpoints": listed}, indent=1) + "\n"
+
+
+def _alone(base: str) -> contextlib.AbstractContextManager[None]:
+    """One process at a time changes a folder's index; other places know no locks."""
+    local = _folder(base)
+    return fetch.locked(local / INDEX) if local else contextlib.nullcontext()
 
 
 def _item(base: str, entry: dict[str, Any]) -> Item:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pretrained import catalogue, store
 from pretrained import convert as rules
@@ -134,7 +135,7 @@ def export(checkpoint: store.Checkpoint, out: str | os.PathLike[str]) -> None:
     if target.exists():
         raise FileExistsError(f"{target} is there already")
     beside = target.with_name(f".{target.name}.{os.getpid()}")
-    arrays = {path: jnp.asarray(array).__array__() for path, array in leaves(checkpoint.variables)}
+    arrays = {path: np.ascontiguousarray(array) for path, array in leaves(checkpoint.variables)}
     try:
         save_file(arrays, beside, {EXPORTED: json.dumps(checkpoint.metadata)})
         beside.rename(target)

@@ -1,6 +1,7 @@
 """Which checkpoint a name, a folder or an address stands for, and whether it is the model's."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from pretrained import catalogue, registry
@@ -24,7 +25,10 @@ def stored(entry: Entry, weights: str | os.PathLike[str] | None = None) -> Check
         return registry.load(entry.name, place, from_upstream)
     except LookupError:
         names = ", ".join(registry.origins().get(entry.name, {})) or "none"
-        raise NoWeightsError(f"{entry.name} has no weights {place!r}; it has: {names}") from None
+        hint = f"; the folder is ./{place}" if Path(place).is_dir() else ""
+        raise NoWeightsError(
+            f"{entry.name} has no weights {place!r}; it has: {names}{hint}"
+        ) from None
 
 
 def arguments(variables: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:

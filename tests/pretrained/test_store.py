@@ -258,7 +258,8 @@ def test_pieces_are_small_and_make_up_the_whole():
 @pytest.mark.parametrize("wanted", store.CONVENTIONS)
 def test_kernels_are_turned_where_the_conventions_differ(tmp_path, kept, wanted):
     store.save(tmp_path / "kept", variables(), {"kernel_convention": kept})
-    restored = store.restore(tmp_path / "kept", kernel_convention=wanted).variables
+    restored, metadata = store.restore(tmp_path / "kept", kernel_convention=wanted)
+    assert metadata["kernel_convention"] == wanted
     want = variables()
     if kept != wanted:
         kernel = want["params"]["stem"]["kernel"]

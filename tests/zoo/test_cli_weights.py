@@ -171,10 +171,10 @@ def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
 
     assert where() == {"IMAGENET1K_V1": "upstream", "ours": "store"}
     code, out, err = shell("fetch", f"{MODEL}:ours")
-    assert (code, out, err) == (0, f"{MODEL} ours\n", "")
+    assert (code, out, err) == (0, f"{MODEL}:ours\n", "")
     assert where()["ours"] == "cache"
     code, out, err = shell("fetch", f"{MODEL}:ours", MODEL)
-    assert (code, out) == (1, f"{MODEL} ours\n")
+    assert (code, out) == (1, f"{MODEL}:ours\n")
     assert err.startswith("zoo: ZOO_OFFLINE is set: https://download.pytorch.org/models/squeeze")
     code, _, err = shell("fetch", f"{MODEL}:theirs")
     assert (code, err) == (

@@ -156,7 +156,7 @@ class TestStores:
 
     def test_a_web_server_before_upstream(self, server, place, checkpoint, tmp_path, monkeypatch):
         published_to(str(tmp_path / "store"), checkpoint, tmp_path, WEIGHTS)
-        for file in (tmp_path / "store").iterdir():
+        for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         monkeypatch.setenv("ZOO_STORES", f"{server.address}/store/")
         origin = registry.origins()[MODEL][WEIGHTS]
@@ -193,7 +193,7 @@ class TestStores:
         content = bytearray(packed.read_bytes())
         content[-2000] ^= 1
         packed.write_bytes(content)
-        for file in (tmp_path / "store").iterdir():
+        for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         base = f"{server.address}/store" if web else str(tmp_path / "store")
         monkeypatch.setenv("ZOO_STORES", base)
@@ -240,10 +240,22 @@ class TestStores:
         with pytest.raises(stores.StoreError, match=f"has {MODEL} mine already"):
             stores.publish([checkpoint], base)
         stores.publish([checkpoint], base, overwrite=True)
-        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == [
+        assert {path.name for path in (tmp_path / "store").glob("[!.]*")} == {
             f"{MODEL}-mine.tar",
             "index.json",
+        }
+
+    def test_two_at_once_lose_nothing(self, checkpoint, tmp_path):
+        base, names = str(tmp_path / "store"), [f"w{number}" for number in range(4)]
+        threads = [
+            threading.Thread(target=published_to, args=(base, checkpoint, tmp_path, name))
+            for name in names
         ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert set(stores.contents(base)[MODEL]) == set(names)
 
     def test_a_web_server_cannot_be_published_to(self, checkpoint):
         with pytest.raises(stores.StoreError, match=r"https://host/base cannot be written to"):
@@ -274,7 +286,7 @@ class TestPlaces:
 
     def test_an_address_in_a_store(self, server, place, checkpoint, tmp_path):
         stores.publish([checkpoint], str(tmp_path / "store"))
-        for file in (tmp_path / "store").iterdir():
+        for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         same(zoo.trained(MODEL, weights=f"{server.address}/store/{MODEL}-mine.tar"), checkpoint)
         with pytest.raises(stores.StoreError, match=r"no archive 'x\.tar'.*nothing verifies it"):
@@ -294,6 +306,12 @@ class TestPlaces:
         store.save(tmp_path / "odd", variables, {"arguments": {"depth": 3}})
         with pytest.raises(CheckpointError, match="arguments that SqueezeNet1_1 does not take"):
             zoo.trained(MODEL, weights=tmp_path / "odd")
+
+    def test_a_folder_without_a_slash_is_a_name(self, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.chdir(checkpoint.parent)
+        with pytest.raises(zoo.NoWeightsError, match=r"IMAGENET1K_V1; the folder is \./mine"):
+            zoo.trained(MODEL, weights="mine")
+        same(zoo.trained(MODEL, weights="./mine"), checkpoint)
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(CheckpointError, match=f"no checkpoint at {tmp_path}/none"):

@@ -92,8 +92,8 @@ def fetch(
 ) -> None:
     """Fetch weights into the cache, so that they are there without a network."""
     for name in names:
-        metadata = stored(*_named(name)).metadata
-        print(f"{metadata['model']} {metadata['weights']}")
+        stored(*_named(name))
+        print(name)
 
 
 def cache(
