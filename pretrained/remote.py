@@ -31,6 +31,8 @@ def read(address: str, most: int) -> bytes:
       OfflineError: `ZOO_OFFLINE` is set.
       FetchError: it cannot be had, or is larger than `most` bytes.
     """
+    if fetch.offline():
+        raise fetch.OfflineError(f"ZOO_OFFLINE is set: {shown(address)} is not read")
     with tempfile.TemporaryDirectory() as workshop:
         file = Path(workshop) / "file"
         fetch.fetch_unverified(address, file, most)

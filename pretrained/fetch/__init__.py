@@ -63,7 +63,7 @@ def fetch(
       digest: what it must have.
       size: its bytes, where known.
       progress: told the bytes so far and those of the whole.
-      token: what shows the server who asks, instead of user and password; no more told to others.
+      token: a bearer's, instead of user and password. It goes to the URL's origin alone.
 
     Returns:
       Its SHA-256.

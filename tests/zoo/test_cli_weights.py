@@ -1,6 +1,7 @@
 """`zoo convert`, `export`, `publish`, `fetch`, `cache`, as a shell sees them."""
 
 import json
+import subprocess
 import sys
 
 import jax
@@ -188,6 +189,19 @@ def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
     assert "removed 0.0 MB" in shell("cache", "--prune")[1]
     assert f"{MODEL}-ours" in shell("cache", "squeeze*", "--prune")[1]
     assert "holds 0.0 MB" in shell("cache")[1]
+
+
+def test_a_store_that_is_gone_is_one_line(shell, tmp_path, monkeypatch):
+    """In a process of its own, where no test framework catches warnings."""
+    monkeypatch.setenv("ZOO_STORES", str(tmp_path / "none"))
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    command = [sys.executable, "-m", "zoo", "list", MODEL, "--trained"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    none = tmp_path / "none"
+    assert done.stderr == (
+        f"zoo: the store {none} is passed over: {none} is no store: it has no index.json\n"
+    )
 
 
 def test_classify_with_ones_own(shell, file, tmp_path, examples, monkeypatch):

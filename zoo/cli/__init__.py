@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -110,6 +111,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a file is called
+    warnings.showwarning = _warn
     try:
         app()
     except ERRORS as error:
@@ -120,6 +122,11 @@ def main() -> None:
         # The reader has seen enough. Nothing more may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    """A warning in a line, as errors are."""
+    print(printable(f"zoo: {message}"), file=sys.stderr)
 
 
 _HEADINGS = ("model", "weights", "top 1", "where", "size", "place", "licence")
