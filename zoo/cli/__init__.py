@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -111,9 +111,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever a file is called
-    warnings.showwarning = _warn
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app()
     except ERRORS as error:
         for line in f"zoo: {error}".splitlines():
             print(printable(line), file=sys.stderr)
@@ -124,7 +125,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """A warning in a line, as errors are."""
     print(printable(f"zoo: {message}"), file=sys.stderr)
 
