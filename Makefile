@@ -41,6 +41,7 @@ format: $(call installed,dev)
 bench: $(call installed,peers)
 	$(BIN)/python -m benchmarks.classify
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
+	$(BIN)/python -m benchmarks.weights
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

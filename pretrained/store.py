@@ -16,6 +16,7 @@ import logging
 import mmap
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -236,7 +237,8 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
             with (folder / _chunk(path.split("/"), array.ndim)).open("r+b") as file:
                 for piece in array.pieces():
                     file.write(piece.data if piece.dtype.kind in "fiub" else piece.tobytes())
-    sums = [f"{_sha256(folder / name)}  {name}\n" for name, _ in sorted(_sizes(str(folder)))]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / SUMS).write_text("".join(sums), encoding="utf-8")
 
 
@@ -264,11 +266,7 @@ def _verified(folder: Path) -> dict[str, np.ndarray]:
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in {_METADATA, _TREE} - sums.keys():
         raise DamagedError(f"the checkpoint {folder} is damaged: {SUMS} does not list {name!r}")
-    sizes = dict(_sizes(str(folder)))
-    del sizes[SUMS]
-    for name in sorted(sums.keys() ^ sizes.keys()):
-        amiss = "is missing" if name in sums else f"is not in {SUMS}"
-        raise DamagedError(f"the checkpoint {folder} is damaged: {name!r} {amiss}")
+    sizes = {name: _size(folder, name) for name in sums}
     files: dict[str, np.ndarray] = {}
     waiting = sorted(sizes, key=sizes.__getitem__)  # the largest last, which is taken first
 
@@ -325,14 +323,13 @@ def _chunk(keys: list[str], ndim: int) -> str:
     return f"variables/{'.'.join(keys)}/{'.'.join('0' * max(ndim, 1))}"
 
 
-def _sizes(folder: str, prefix: str = "") -> Iterator[tuple[str, int]]:
-    """Every file below a folder, with its size in bytes."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path, f"{prefix}{entry.name}/")
-            else:
-                yield f"{prefix}{entry.name}", entry.stat().st_size
+def _size(folder: Path, name: str) -> int:
+    """Of a file in bytes; DamagedError if there is none of that name in the folder."""
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(f"{folder}/{name}")  # noqa: PTH116, hundreds of files
+        if stat.S_ISREG(status.st_mode) and ".." not in name.split("/"):
+            return status.st_size
+    raise DamagedError(f"the checkpoint {folder} is damaged: {name!r} is missing")
 
 
 def _sha256(file: Path) -> str:
