@@ -17,18 +17,18 @@ class NoWeightsError(ValueError):
 def stored(entry: Entry, weights: str | os.PathLike[str] | None = None) -> Checkpoint:
     """The checkpoint of a model's weights; arguments and errors as for `zoo.trained`."""
     place = _default(entry.name) if weights is None else os.fspath(weights)
-    if "/" in place or os.sep in place or place.endswith(".tar"):
-        checkpoint = registry.load_from(place)
-        _check(checkpoint, entry, place)
-        return checkpoint
-    try:
-        return registry.load(entry.name, place, from_upstream)
-    except LookupError:
-        names = ", ".join(registry.origins().get(entry.name, {})) or "none"
-        hint = f"; the folder is ./{place}" if Path(place).is_dir() else ""
-        raise NoWeightsError(
-            f"{entry.name} has no weights {place!r}; it has: {names}{hint}"
-        ) from None
+    if not ("/" in place or os.sep in place or place.endswith(".tar")):
+        try:
+            return registry.load(entry.name, place, from_upstream)
+        except LookupError:
+            if not Path(place).is_dir():
+                names = ", ".join(registry.origins().get(entry.name, {})) or "none"
+                raise NoWeightsError(
+                    f"{entry.name} has no weights {place!r}; it has: {names}"
+                ) from None
+    checkpoint = registry.load_from(place)
+    _check(checkpoint, entry, place)
+    return checkpoint
 
 
 def arguments(variables: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:

@@ -307,11 +307,16 @@ class TestPlaces:
         with pytest.raises(CheckpointError, match="arguments that SqueezeNet1_1 does not take"):
             zoo.trained(MODEL, weights=tmp_path / "odd")
 
-    def test_a_folder_without_a_slash_is_a_name(self, checkpoint, tmp_path, monkeypatch):
-        monkeypatch.chdir(checkpoint.parent)
-        with pytest.raises(zoo.NoWeightsError, match=r"IMAGENET1K_V1; the folder is \./mine"):
-            zoo.trained(MODEL, weights="mine")
-        same(zoo.trained(MODEL, weights="./mine"), checkpoint)
+    def test_a_name_goes_before_a_folder(self, checkpoint, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        variables, metadata = store.restore(checkpoint)
+        for folder in ("mine", "IMAGENET1K_V1"):
+            store.save(tmp_path / folder, variables, {**metadata, "licence": "mine"})
+        assert zoo.trained(MODEL, weights="mine").info.licence == "mine"
+        monkeypatch.setenv("ZOO_OFFLINE", "1")
+        with pytest.raises(fetch.OfflineError):
+            zoo.trained(MODEL, weights="IMAGENET1K_V1")
+        assert zoo.trained(MODEL, weights="./IMAGENET1K_V1").info.licence == "mine"
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(CheckpointError, match=f"no checkpoint at {tmp_path}/none"):

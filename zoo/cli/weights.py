@@ -72,7 +72,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The .safetensors file, to be made.")],
 ) -> None:
     """Write a checkpoint as a safetensors file, which `zoo convert` reads back."""
-    folder = "/" in weights or Path(weights).is_dir()
+    folder = Path(weights).is_dir()
     export_(store.restore(weights) if folder else stored(*_named(weights)), out)
     print(f"{out}: {size(out.stat().st_size)}")
 
