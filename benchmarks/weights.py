@@ -69,7 +69,7 @@ def loading(workshop: Path, rounds: int) -> dict[str, Any]:
 
     import zoo
     from pretrained import store
-    from zoo.convert import template
+    from zoo.fit import template
 
     rng = np.random.default_rng(0)
     variables = jax.tree.map(

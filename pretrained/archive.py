@@ -1,6 +1,7 @@
 """Checkpoints as single files: tar archives, packed the same way each time, unpacked with care."""
 
 import contextlib
+import errno
 import os
 import tarfile
 import tempfile
@@ -62,6 +63,10 @@ def unpack(archive: Path, folder: Path, size: int = MOST_BYTES) -> None:
         raise ArchiveError(f"{archive} is not safe to unpack: {error.filename} twice") from error
     except (tarfile.TarError, EOFError, ValueError, RecursionError, NotADirectoryError) as error:
         raise ArchiveError(f"{archive} is no archive of a checkpoint: {error}") from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ArchiveError(f"{archive} is not safe to unpack: a name in it is too long") from error
     if not names:
         raise ArchiveError(f"{archive} is no archive of a checkpoint: it is empty")
 

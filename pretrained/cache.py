@@ -1,9 +1,11 @@
 """The user's cache: checkpoints that were fetched, and what is on its way there."""
 
+import contextlib
 import fnmatch
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +53,12 @@ def holds(path: Path) -> bool:
     return (path / SUMS).is_file()
 
 
+def fetched(name: str) -> list[Path]:
+    """Where a checkpoint that was loaded by its archive's address is: none, or one a version."""
+    place = folder() / "checkpoints"
+    return [p for p in place.glob("*-*") if re.fullmatch(re.escape(name) + "-[0-9a-f]{16}", p.name)]
+
+
 def set_aside(path: Path) -> Path:
     """Renames a damaged checkpoint, so that it is not used and not lost; returns where it is."""
     number = 1
@@ -91,8 +99,8 @@ def prune(patterns: Sequence[str] = ()) -> list[Item]:
 
 def sweep(path: Path) -> None:
     """Removes what killed processes left beside a checkpoint; its lock must be held."""
-    for left in path.parent.glob(f".{path.name}.*"):
-        if left.is_dir():
+    for left in path.parent.glob(".*"):
+        if _workshop_of(left.name) == path.name:
             _remove(left)
 
 
@@ -109,17 +117,26 @@ def _children(name: str) -> Iterator[Path]:
 
 
 def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.lstat().st_size
-    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
+    total = 0
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with contextlib.suppress(FileNotFoundError):  # another process is at work
+            if not file.is_dir():
+                total += file.lstat().st_size
+    return total
+
+
+def _workshop_of(name: str) -> str | None:
+    """Of the folder in which a checkpoint is made, as tempfile names it: the checkpoint's name."""
+    match = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", name)
+    return match[1] if match else None
 
 
 def _removed(path: Path) -> bool:
     """Removes something unless a process is at work on it."""
     from filelock import FileLock, Timeout
 
-    # A partial download has the lock of what it will be.
-    name = re.sub(r"\.part(\.json)?$", "", path.name)
+    # A partial download has the lock of what it will be, and so has an unfinished checkpoint.
+    name = _workshop_of(path.name) or re.sub(r"\.part(\.json)?$", "", path.name)
     try:
         with FileLock(path.with_name(f".{name}.lock"), timeout=0):
             _remove(path)
@@ -131,7 +148,8 @@ def _removed(path: Path) -> bool:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         # First out of sight: a folder that is half removed must not look like a checkpoint.
-        hidden = path.rename(path.with_name(f".{path.name}.removed")) if holds(path) else path
-        shutil.rmtree(hidden)
+        hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.lstrip('.')}."))
+        path.rename(hidden / "old")
+        shutil.rmtree(hidden, ignore_errors=True)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)

@@ -34,6 +34,13 @@ def checkpoint(entry: dict[str, Any]) -> Path:
 
 @functools.cache
 def labels(name: str) -> tuple[Label, ...]:
-    """A set of labels in the order of the logits; "imagenet1k" is ILSVRC 2012's."""
+    """A set of labels in the order of the logits; "imagenet1k" is ILSVRC 2012's.
+
+    Raises:
+      ValueError: there is no such set.
+    """
+    known = sorted(file.stem for file in (_HERE / "labels").glob("*.tsv"))
+    if name not in known:
+        raise ValueError(f"there are no labels {name!r}; there are: {', '.join(known)}")
     text = (_HERE / "labels" / f"{name}.tsv").read_text(encoding="utf-8")
     return tuple(Label(*line.split("\t")) for line in text.splitlines())

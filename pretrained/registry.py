@@ -5,14 +5,21 @@ be, and kept in the cache, by one process for all.
 """
 
 import contextlib
+import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pretrained import archive, cache, catalogue, fetch, hub, remote, stores
 from pretrained.fetch import errors
-from pretrained.store import Checkpoint, DamagedError, restore
+from pretrained.store import (
+    Checkpoint,
+    CheckpointError,
+    DamagedError,
+    read_metadata,
+    restore,
+)
 
 # Makes a checkpoint of an upstream file: (file, model, weights, source, target).
 Convert = Callable[[Path, str, str, dict[str, Any], Path], None]
@@ -41,21 +48,36 @@ def origins() -> dict[str, dict[str, Origin]]:
     for model, several in catalogue.entries().items():
         for weights, entry in several.items():
             found.setdefault(model, {})[weights] = _upstream(entry)
+    failures: dict[str, Exception] = {}
     for base in stores.bases():
-        with _passed_over(base):
-            for model, listed in stores.contents(base).items():
-                for weights, item in listed.items():
-                    known = found.setdefault(model, {}).get(weights)
-                    if known is None or known.kind == "upstream":
-                        origin = Origin("store", remote.shown(item.address), item.size)
-                        found[model][weights] = origin
-    cached = {item.name: item for item in cache.items() if item.kind == "checkpoint"}
-    for model, origins_ in found.items():
-        for weights, origin in origins_.items():
-            here = cached.get(f"{model}-{weights}")
-            if here and origin.kind != "embedded":
-                origins_[weights] = Origin("cache", str(here.path), here.size)
+        try:
+            contents = stores.contents(base)
+        except (fetch.FetchError, stores.StoreError) as error:
+            failures[base] = error
+            continue
+        for model, listed in contents.items():
+            for weights, item in listed.items():
+                known = found.setdefault(model, {}).get(weights)
+                if known is None or known.kind == "upstream":
+                    origin = Origin("store", remote.shown(item.address), item.size)
+                    found[model][weights] = origin
+    _pass_over(failures)
+    for here in cache.items():
+        if here.kind == "checkpoint":
+            for model, weights in _names(here, found):
+                found.setdefault(model, {})[weights] = Origin("cache", str(here.path), here.size)
     return found
+
+
+def _names(item: cache.Item, known: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The (model, weights) that a checkpoint of the cache is loaded by; none if by address."""
+    try:
+        model = str(read_metadata(item.path).get("model"))
+    except CheckpointError:
+        return []
+    weights = item.name.removeprefix(f"{model}-")
+    by_address = re.search("-[0-9a-f]{16}$", weights) and weights not in known.get(model, {})
+    return [] if weights == item.name or by_address else [(model, weights)]
 
 
 def load(model: str, weights: str, convert: Convert) -> Checkpoint:
@@ -76,10 +98,15 @@ def load(model: str, weights: str, convert: Convert) -> Checkpoint:
         return restore(catalogue.checkpoint(entry))
     path = cache.checkpoint(f"{model}-{weights}")
     if not cache.holds(path):
+        item = _in_stores(model, weights, bool(entry))
         with _alone(path):
-            if not cache.holds(path):  # another process has fetched it meanwhile
-                _obtain(model, weights, entry, path, convert)
-    return _restored(path)
+            if cache.holds(path):
+                pass  # another process has fetched it meanwhile
+            elif item:
+                _from_store(item, model, path)
+            else:
+                _from_upstream(model, weights, entry["source"], path, convert)
+    return _restored(path, lambda: load(model, weights, convert))
 
 
 def load_from(place: str) -> Checkpoint:
@@ -95,33 +122,71 @@ def load_from(place: str) -> Checkpoint:
             return restore(path)
         with archive.unpacked(path) as folder:
             return restore(folder)  # what it maps outlives the folder
-    item = stores.locate(place)
+    try:
+        item = stores.locate(place)
+    except fetch.OfflineError:  # its index would tell the sum, which a cached folder's name has too
+        known = cache.fetched(place.rpartition("/")[2].removesuffix(".tar"))
+        if len(known) != 1:
+            raise
+        return _restored(known[0], lambda: load_from(place))
     path = cache.checkpoint(f"{item.archive.removesuffix('.tar')}-{item.sha256[:16]}")
     if not cache.holds(path):
         with _alone(path):
             if not cache.holds(path):
                 stores.get(item, path)
-    return _restored(path)
+    return _restored(path, lambda: load_from(place))
 
 
-def _obtain(model: str, weights: str, entry: dict[str, Any], path: Path, convert: Convert) -> None:
-    """Puts a checkpoint into the cache, from the first store that has it or from upstream."""
+def _in_stores(model: str, weights: str, elsewhere: bool) -> stores.Item | None:
+    """The first store's item of those names; None if upstream has them.
+
+    Args:
+      model, weights: the names.
+      elsewhere: whether upstream has them.
+
+    Raises:
+      LookupError: nobody has them.
+      FetchError, StoreError: nobody has them, but a store could not be asked.
+    """
+    found, failures = None, dict[str, Exception]()
     for base in stores.bases():
-        with _passed_over(base):
-            item = stores.contents(base).get(model, {}).get(weights)
-            if item:
-                stores.get(item, path)
-                return
-    if not entry:
+        try:
+            found = stores.contents(base).get(model, {}).get(weights)
+        except (fetch.FetchError, stores.StoreError) as error:
+            failures[base] = error
+        if found:
+            break
+    if not found and not elsewhere:
+        for failure in failures.values():
+            raise failure
         raise LookupError(f"no store has {model} {weights}")
-    source = entry["source"]
+    _pass_over(failures)
+    return found
+
+
+def _from_store(item: stores.Item, model: str, path: Path) -> None:
+    """Puts a store's checkpoint into the cache, if it is the model's."""
+    stores.get(item, path)
+    held = read_metadata(path).get("model")
+    if held != model:
+        kept = cache.set_aside(path)
+        raise stores.StoreError(
+            f"{remote.shown(item.address)} holds a {held}, not a {model}; it is kept at {kept}"
+        )
+
+
+def _from_upstream(
+    model: str, weights: str, source: dict[str, Any], path: Path, convert: Convert
+) -> None:
+    """Converts a published file into the cache."""
     try:
         file, sha256 = _fetched(source, f"{model} {weights}")
     except fetch.OfflineError as error:
-        size = errors.readable(_upstream(entry).size or 0)
+        size = errors.readable(_upstream(catalogue.entries()[model][weights]).size or 0)
         raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
-    convert(file, model, weights, {**source, "sha256": sha256}, path)
-    file.unlink()
+    with fetch.locked(file):  # nobody removes it meanwhile
+        convert(file, model, weights, {**source, "sha256": sha256}, path)
+        file.unlink()
 
 
 def _fetched(source: dict[str, Any], name: str) -> tuple[Path, str]:
@@ -135,19 +200,42 @@ def _fetched(source: dict[str, Any], name: str) -> tuple[Path, str]:
         return file, fetch.fetch(source["url"], file, digest=digest, progress=progress)
 
 
-def _restored(path: Path) -> Checkpoint:
-    """A checkpoint of the cache; a damaged one is kept aside."""
+def _restored(path: Path, again: Callable[[], Checkpoint]) -> Checkpoint:
+    """A checkpoint of the cache; a damaged one is kept aside.
+
+    Args:
+      path: its folder.
+      again: what to do if another process has set it aside meanwhile.
+    """
     try:
         return restore(path)
+    except DamagedError as error:
+        damaged = error
+    except CheckpointError:
+        if path.exists():
+            raise
+        return again()
+    try:
+        with errors.place(path.parent), fetch.locked(path):
+            if not cache.holds(path):
+                pass
+            elif kept := _set_aside(path):
+                damaged = DamagedError(
+                    f"{damaged}. It is kept at {kept}; the next call will fetch it anew"
+                )
+                raise damaged
+    except fetch.FetchError:  # as in a cache that can only be read
+        raise damaged from None
+    return again()  # another process has mended it, or set it aside
+
+
+def _set_aside(path: Path) -> Path | None:
+    """Where a damaged checkpoint is now; None if it is whole after all."""
+    try:
+        restore(path)
     except DamagedError:
-        with fetch.locked(path):
-            try:
-                return restore(path)  # another process has mended it meanwhile
-            except DamagedError as error:
-                kept = cache.set_aside(path)
-                raise DamagedError(
-                    f"{error}. It is kept at {kept}; the next call will fetch it anew"
-                ) from error
+        return cache.set_aside(path)
+    return None
 
 
 @contextlib.contextmanager
@@ -155,21 +243,15 @@ def _alone(path: Path) -> Iterator[None]:
     """Only this process works at a place of the cache; what killed ones left there is gone."""
     with errors.place(path.parent), fetch.locked(path):
         cache.sweep(path)
+        if path.exists() and not cache.holds(path):
+            cache.set_aside(path)
         yield
 
 
-@contextlib.contextmanager
-def _passed_over(base: str) -> Iterator[None]:
-    """A store that cannot be used is no reason to fail, but one to say so.
-
-    What it has and is not what it says is: that is never passed over.
-    """
-    try:
-        yield
-    except fetch.DigestError:
-        raise
-    except (fetch.FetchError, stores.StoreError) as error:
-        warnings.warn(f"the store {remote.shown(base)} is passed over: {error}", stacklevel=3)
+def _pass_over(failures: Mapping[str, Exception]) -> None:
+    """A store that cannot be asked is no reason to fail, but one to say so."""
+    for base, error in failures.items():
+        warnings.warn(f"the store {remote.shown(base)} is passed over: {error}", stacklevel=4)
 
 
 def _upstream(entry: dict[str, Any]) -> Origin:

@@ -2,7 +2,7 @@
 
 A store has an `index.json`, and one tar archive a checkpoint:
 
-    {"format": 1, "checkpoints": {MODEL: {WEIGHTS: {"archive": "MODEL-WEIGHTS.tar",
+    {"format": 1, "checkpoints": {MODEL: {WEIGHTS: {"archive": "MODEL-WEIGHTS-1f2e3d4c.tar",
      "sha256": …, "size": …, "unpacked": …}}}}
 
 `size` and `unpacked` are in bytes. Its address is a folder, or begins with https://, gs://, s3://
@@ -15,13 +15,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pretrained import archive, cache, fetch, remote
-from pretrained.fetch.files import digests
+from pretrained.fetch.errors import place, room
+from pretrained.fetch.files import digests, held, settle
 from pretrained.store import CheckpointError, restore
 
 FORMAT = 1
@@ -81,7 +83,7 @@ def contents(base: str) -> dict[str, dict[str, Item]]:
             }
             for model, several in index["checkpoints"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise StoreError(f"the {INDEX} of {remote.shown(base)} cannot be used: {cause}") from error
 
@@ -126,9 +128,17 @@ def get(item: Item, target: Path) -> None:
         if not packed.is_file():
             raise StoreError(f"the store {local} lists {item.archive!r}, which is not there")
         fetch.verify(packed, digest)
-    else:
+        _unpack(item, packed, target)
+        return
+    # Two checkpoints may come of one archive, which must stay until both are there.
+    with fetch.locked(packed.with_name(f"{packed.name}.use")):
         with fetch.bar(item.archive) as progress:
             _fetch(item, packed, digest, progress)
+        _unpack(item, packed, target)
+        packed.unlink(missing_ok=True)
+
+
+def _unpack(item: Item, packed: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     workshop = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -136,8 +146,6 @@ def get(item: Item, target: Path) -> None:
         (workshop / "made").rename(target)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-    if not local:
-        packed.unlink()
 
 
 def publish(
@@ -159,7 +167,9 @@ def publish(
         raise StoreError(
             f"{remote.shown(base)} cannot be written to; publish to a folder, serve it"
         )
-    made = []
+    if not base:
+        raise StoreError("a store is a folder or an address, got ''")
+    made, replaced = [], []
     with tempfile.TemporaryDirectory() as workshop, _alone(base):
         known = contents(base) if _read(base, INDEX) is not None else {}
         for number, path in enumerate(map(Path, checkpoints)):
@@ -168,20 +178,29 @@ def publish(
             weights = metadata.get("weights") or path.absolute().name
             if not model:
                 raise CheckpointError(f"the metadata of {path} has no 'model'")
-            name = f"{_checked(model)}-{_checked(weights)}.tar"
-            if weights in known.get(model, {}) and not overwrite:
+            try:
+                name = f"{_checked(model)}-{_checked(weights)}"
+            except ValueError as error:
+                raise StoreError(f"the metadata of {path}: {error}") from error
+            before = known.setdefault(model, {}).get(weights)
+            if before and not overwrite:
                 raise StoreError(f"{remote.shown(base)} has {model} {weights} already")
             packed = Path(workshop) / str(number)
             unpacked = archive.pack(path, packed)
-            item = Item(base, name, digests(packed, "sha256")[0], packed.stat().st_size, unpacked)
-            _put(base, name, packed)
+            sha256 = digests(packed, "sha256")[0]
+            # A name of its own for each version: readers of the old index find what it lists.
+            item = Item(base, f"{name}-{sha256[:8]}.tar", sha256, packed.stat().st_size, unpacked)
+            _put(base, item.archive, packed)
             packed.unlink()
-            known.setdefault(model, {})[weights] = item
+            known[model][weights] = item
             made.append(item)
-        # The index last: it never lists what is not there.
+            if before and before.archive != item.archive:
+                replaced.append(before.archive)
         index = Path(workshop) / INDEX
         index.write_text(_text(known), encoding="utf-8")
         _put(base, INDEX, index)
+        for name in replaced:
+            _drop(base, name)
     return made
 
 
@@ -195,10 +214,21 @@ def _text(known: dict[str, dict[str, Item]]) -> str:
     return json.dumps({"format": FORMAT, "checkpoints": listed}, indent=1) + "\n"
 
 
-def _alone(base: str) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _alone(base: str) -> Iterator[None]:
     """One process at a time changes a folder's index; other places know no locks."""
+    from filelock import FileLock
+
     local = _folder(base)
-    return fetch.locked(local / INDEX) if local else contextlib.nullcontext()
+    try:
+        if not local:
+            yield
+            return
+        local.mkdir(parents=True, exist_ok=True)
+        with FileLock(local / f".{INDEX}.lock"):
+            yield
+    except OSError as error:
+        raise StoreError(f"{remote.shown(base)} cannot be written to: {error.strerror}") from error
 
 
 def _item(base: str, entry: dict[str, Any]) -> Item:
@@ -222,7 +252,7 @@ def _folder(base: str) -> Path | None:
     """The store's folder, if it is one."""
     scheme = urlsplit(base).scheme
     if scheme == "file":
-        return Path(urlsplit(base).path)
+        return Path(url2pathname(urlsplit(base).path))
     return None if "://" in base else Path(base).expanduser()
 
 
@@ -239,17 +269,41 @@ def _read(base: str, name: str) -> bytes | None:
         return files.cat_file(path, 0, MOST_INDEX_BYTES) if files.exists(path) else None
 
 
-def _fetch(item: Item, target: Path, digest: Any, progress: Any) -> None:
+def _fetch(item: Item, target: Path, digest: fetch.Digest, progress: fetch.Progress) -> None:
+    """Downloads an archive; what fsspec reads begins anew if it breaks off."""
     if remote.is_web(item.base):
         fetch.fetch(item.address, target, digest=digest, size=item.size, progress=progress)
         return
-    with remote.opened(item.address) as (files, path), fetch.locked(target):
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{target.name}.part")
-            files.get_file(path, str(part))
-            fetch.verify(part, digest)
-            part.rename(target)
+    part, folder = target.with_name(f"{target.name}.part"), target.parent
+    most = item.size or archive.MOST_BYTES
+    with fetch.locked(target):
+        if held(target, digest):
+            return
+        if item.size:
+            room(folder, item.size)
+        with remote.opened(item.address) as (files, path), files.open(path, "rb") as source:
+            with place(folder):
+                sink = part.open("wb", buffering=0)
+            with sink:
+                while block := source.read(1 << 20):
+                    with place(folder, item.size):
+                        sink.write(block)
+                    progress(sink.tell(), item.size)
+                    if sink.tell() > most:
+                        raise fetch.FetchError(
+                            f"{remote.shown(item.address)} has more than {most} bytes"
+                        )
+        settle(part, digest, target, remote.shown(item.address))
+
+
+def _drop(base: str, name: str) -> None:
+    """Removes a file of a store."""
+    local = _folder(base)
+    if local:
+        (local / name).unlink(missing_ok=True)
+        return
+    with remote.opened(f"{base.rstrip('/')}/{name}") as (files, path):
+        files.rm_file(path)
 
 
 def _put(base: str, name: str, file: Path) -> None:

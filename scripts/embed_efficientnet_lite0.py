@@ -12,7 +12,7 @@ import zoo
 from pretrained import catalogue, store
 from pretrained.convert import convert, efficientnet_lite, read
 from pretrained.fetch import Digest, verify
-from zoo.convert import template
+from zoo.fit import template
 
 MODEL, WEIGHTS = "EfficientNetLite0", "IMAGENET1K"
 

@@ -26,6 +26,8 @@ NAMES = {
     "mobilenet_v2": "MobileNetV2",
     "mobilenetv3_large": "MobileNetV3_Large",
     "mobilenetv3_small": "MobileNetV3_Small",
+    "mobilenet_v3_large": "MobileNetV3_Large",
+    "mobilenet_v3_small": "MobileNetV3_Small",
     "wide_resnet50_2": "WideResNet50_2",
     "wide_resnet101_2": "WideResNet101_2",
     "legacy_xception": "Xception",
@@ -68,11 +70,13 @@ def _entries(row: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     found = _model(row, source)
     address = _address(row, source)
     if found is None or address is None:
+        why = "nothing verifies it" if found else "no model of ours, or the same as torchvision's"
+        print(f"left out, {why}: {source}'s {row['model']} {row['weights_name']}")
         return []
-    model, arguments, prefix = found
+    model, habits, arguments, prefix = found
     family = MODELS[model].family
-    arguments = {**defaults.arguments(family, source), **arguments}
-    entry: dict[str, Any] = {"arguments": arguments, "source": {"from": source, **address}}
+    arguments = {**defaults.arguments(family, habits), **arguments}
+    entry: dict[str, Any] = {"arguments": arguments, "source": {"from": habits, **address}}
     if row["mean"] is None or source == "keras" or family == "googlenet":
         entry["preprocessing"] = defaults.preprocessing(family, source, row["input_size"])
     else:
@@ -99,28 +103,28 @@ def _entries(row: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(model, weights, entry)]
 
 
-def _model(row: dict[str, Any], source: str) -> tuple[str, dict[str, Any], str] | None:
-    """(constructor, arguments, what its weights' names begin with); None if it is not ours."""
+def _model(row: dict[str, Any], source: str) -> tuple[str, str, dict[str, Any], str] | None:
+    """(constructor, whose habits, arguments, how its weights' names begin); None if it is not ours.
+
+    The habits are what `zoo.convert` calls a source.
+    """
     name, tag = row["model"], row["weights_name"]
     if source == "timm" and (row["num_classes"] != 1000 or tag.startswith(("tv_", "tv2_"))):
         return None  # torchvision's own files have a published hash
     arguments: dict[str, Any] = {}
-    prefix = ""
-    if source == "timm":
-        if name.startswith("tf_"):
-            name, prefix = name.removeprefix("tf_"), "tf_"
-            arguments = {"padding": "SAME", "norm_eps": 1e-3}
-        elif name.startswith("mobilenetv3") or name == "efficientnet_lite0":
-            arguments = {"norm_eps": 1e-5}
-            if name == "efficientnet_lite0":
-                arguments["padding"] = "symmetric"
-    if width := re.fullmatch(r"(mobilenetv\d(?:_large|_small)?)_(\d\d\d)", name):
-        name = width[1]
-        if width[2] != "100":
-            arguments["width"] = int(width[2]) / 100
+    prefix, habits = "", source
+    if source == "timm" and name.startswith("tf_"):
+        name, prefix, habits = name.removeprefix("tf_"), "tf_", "timm_tf"
+    # timm's mobilenetv2_140, Keras's mobilenet_v3_large_10
+    if width := re.fullmatch(r"(mobilenet_?v\d(?:_large|_small)?)_(\d\d\d?)", name):
+        name, percent = width[1], int(width[2].ljust(3, "0"))
+        if percent != 100:
+            if "v3" in name:  # of which theirs keep the layer before the classifier as wide
+                return None
+            arguments["width"] = percent / 100
             prefix += f"width{width[2]}_"
     model = NAMES.get(name.lower())
-    return None if model is None else (model, arguments, prefix)
+    return None if model is None else (model, habits, arguments, prefix)
 
 
 def _address(row: dict[str, Any], source: str) -> dict[str, Any] | None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pretrained import catalogue, store
@@ -15,6 +13,7 @@ from pretrained import convert as rules
 from pretrained.convert import ConversionError, defaults, read
 from pretrained.convert.matching import Rules
 from pretrained.store import leaves, nested
+from zoo.fit import check, template
 from zoo.models.base import CLASSIFIER, Entry, Model, find
 
 # What each kind of file may come from, the likeliest first.
@@ -39,6 +38,7 @@ def convert(
     inside: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    kernel_convention: str = "cross-correlation",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Makes a checkpoint of a file of weights.
@@ -47,14 +47,17 @@ def convert(
       file: `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.keras` or `.jld2`; its content tells.
       model: a constructor such as `zoo.ResNet50`, or its name.
       out: the folder to make.
-      source: whose layer names and habits the weights have: "torchvision", "timm", "keras" or
-        "flux". By default what the file's kind suggests. What `export` wrote needs none.
+      source: whose layer names and habits the weights have: "torchvision", "timm", "timm_tf" (those
+        of timm's models that begin with "tf_"), "keras" or "flux". By default what the file's kind
+        and names tell; they do not tell "timm" from "timm_tf". What `export` wrote needs none.
       num_classes: by default as many as the file's classifier has.
       head: False leaves the classifier out, whether the file has one or not.
       inside: the name of a model inside the file's model, such as a backbone that was fine-tuned;
         only its weights count.
       arguments: further ones of the constructor, beyond those that its source implies.
       metadata: further entries of the checkpoint's metadata, such as "labels".
+      kernel_convention: "convolution" for a file whose kernels are for that, as those of Theano and
+        Lasagne; the checkpoint says so, and loading turns them. Those of Flux are known to be.
       overwrite: replaces a checkpoint that is there.
 
     Returns:
@@ -70,7 +73,16 @@ def convert(
     arrays = read.arrays(file, inside)
     exported = _exported(file)
     if exported is not None:
-        return _import(arrays, exported, entry, out, metadata, overwrite)
+        if num_classes is not None or not head or inside is not None or arguments:
+            raise ConversionError(
+                f"{file} is a checkpoint that zoo.export wrote; num_classes, head, inside and "
+                f"arguments are what it says"
+            )
+        variables = nested(arrays)
+        check(variables, exported, entry, str(file))
+        record = {**exported, **(metadata or {})}
+        store.save(out, variables, record, overwrite=overwrite)
+        return record
     tables = _tables(entry, SOURCES[read.source(file)] if source is None else (source,))
     failures = []
     for one, table in tables.items():
@@ -81,13 +93,18 @@ def convert(
         except ConversionError as error:
             failures.append(error)
             continue
+        if source is None and entry.family in defaults.ARGUMENTS.get(f"{one}_tf", {}):
+            raise ConversionError(
+                f"the names are {one}'s, which has two kinds of {entry.name}: for those that begin "
+                f'with "tf_" the source is "{one}_tf", for others "{one}"; say which'
+            )
         record = {
             "model": entry.name,
             "weights": Path(out).name,
             "arguments": made,
             "head": head,
             "source": {"from": one, "file": Path(file).name},
-            "kernel_convention": "cross-correlation",
+            "kernel_convention": kernel_convention,
             "preprocessing": defaults.preprocessing(entry.family, one, entry.input_size),
             "labels": "imagenet1k" if made["num_classes"] == 1000 else None,
             **(metadata or {}),
@@ -128,14 +145,17 @@ def export(checkpoint: store.Checkpoint, out: str | os.PathLike[str]) -> None:
 
     Raises:
       FileExistsError: the file is there already.
+      FileNotFoundError: its folder is not.
     """
     from safetensors.numpy import save_file
 
     target = Path(out)
     if target.exists():
         raise FileExistsError(f"{target} is there already")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}")
     beside = target.with_name(f".{target.name}.{os.getpid()}")
-    arrays = {path: np.ascontiguousarray(array) for path, array in leaves(checkpoint.variables)}
+    arrays = {path: np.require(a, requirements="C") for path, a in leaves(checkpoint.variables)}
     try:
         save_file(arrays, beside, {EXPORTED: json.dumps(checkpoint.metadata)})
         beside.rename(target)
@@ -169,18 +189,11 @@ def _variables(
     classes = num_classes or rules.count_classes(arrays, table, source) or 1000
     made = {**defaults.arguments(entry.family, source), **arguments, "num_classes": classes}
     try:
-        model = entry.constructor(**made)
-    except TypeError as error:
+        shapes = template(entry.constructor(**made))
+    except (TypeError, ValueError) as error:
         raise ConversionError(f"{entry.name} does not take these arguments: {error}") from error
     optional = () if head else CLASSIFIER
-    return rules.convert(arrays, table, template(model), source, optional=optional), made
-
-
-def template(model: Model) -> Any:
-    """The shapes of a model's variables."""
-    side = model.least_size
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)
+    return rules.convert(arrays, table, shapes, source, optional=optional), made
 
 
 def _exported(file: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -193,19 +206,3 @@ def _exported(file: str | os.PathLike[str]) -> dict[str, Any] | None:
         text = (opened.metadata() or {}).get(EXPORTED)
     found: dict[str, Any] | None = None if text is None else json.loads(text)
     return found
-
-
-def _import(
-    arrays: dict[str, Any],
-    exported: dict[str, Any],
-    entry: Entry,
-    out: str | os.PathLike[str],
-    metadata: Mapping[str, Any] | None,
-    overwrite: bool,
-) -> dict[str, Any]:
-    """Makes a checkpoint of what `export` wrote."""
-    if exported.get("model", entry.name) != entry.name:
-        raise ConversionError(f"the file holds a {exported['model']}, not a {entry.name}")
-    record = {**exported, **(metadata or {})}
-    store.save(out, nested(arrays), record, overwrite=overwrite)
-    return record

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.convert import template
+from zoo.fit import template
 from zoo.models.base import CLASSIFIER, Model
 
 

@@ -16,10 +16,12 @@ import kernels
 from pretrained import catalogue
 from pretrained.catalogue import Label
 from pretrained.convert import defaults
+from pretrained.store import CheckpointError
+from zoo.fit import arguments
 from zoo.fuse import fuse
 from zoo.images import Preprocessing, Source, is_single
 from zoo.models.base import MODELS, Entry, Model, find
-from zoo.weights import arguments, stored
+from zoo.weights import stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,11 +157,15 @@ def trained(
     entry = find(model)
     variables, metadata = stored(entry, weights)
     built = entry.constructor(**arguments(variables, metadata))
-    info = _info(entry, built, metadata)
+    try:
+        info = _info(entry, built, metadata, "head" in variables["params"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # it may be anybody's
+        cause = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"the metadata of these weights cannot be used: {cause}") from error
     return Trained(built, jax.device_put(variables), info)
 
 
-def _info(entry: Entry, model: Model, metadata: dict[str, Any]) -> Info:
+def _info(entry: Entry, model: Model, metadata: dict[str, Any], head: bool) -> Info:
     """What the metadata tells, with defaults for what it does not."""
     preprocessing = metadata.get("preprocessing")
     if preprocessing is None:
@@ -176,7 +182,7 @@ def _info(entry: Entry, model: Model, metadata: dict[str, Any]) -> Info:
         preprocessing=Preprocessing.from_metadata(preprocessing),
         labels=_labels(metadata.get("labels"), model.num_classes),
         top1=(metadata.get("accuracy") or {}).get("top1"),
-        head=metadata.get("head", True),
+        head=head,
     )
 
 

@@ -44,7 +44,7 @@ def rules(family: str, source: str) -> Rules:
 
     Args:
       family: the name of its file in `pretrained/convert/` and `zoo/models/`, such as "resnet".
-      source: "torchvision", "timm", "keras" or "flux".
+      source: one of `defaults.SOURCES`.
 
     Raises:
       ValueError: there is none; the message lists what there is.
@@ -54,9 +54,9 @@ def rules(family: str, source: str) -> Rules:
         raise ValueError(f"no family is named {family!r}; there are: {', '.join(families)}")
     module = importlib.import_module(f"{__name__}.{family}")
     tables = {name.lower(): table for name, table in vars(module).items() if name.isupper()}
-    if source not in tables:
+    table: Rules | None = tables.get(source.removesuffix("_tf"))
+    if table is None:
         raise ValueError(f"no table maps {family} from {source!r}; from: {', '.join(tables)}")
-    table: Rules = tables[source]
     return table
 
 

@@ -6,12 +6,18 @@ other epsilons; each of its families keeps the images' scale of the framework it
 
 from typing import Any
 
-SOURCES = ("torchvision", "timm", "keras", "flux")
+# timm's models that begin with "tf_" are TensorFlow's: the files are alike, the networks are not.
+SOURCES = ("torchvision", "timm", "timm_tf", "keras", "flux")
 
 _TENSORFLOW = {"padding": "SAME", "norm_eps": 1e-3}
 
 # source → family → arguments of our constructors.
 ARGUMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "timm": {
+        "mobilenet_v3": {"norm_eps": 1e-5},
+        "efficientnet_lite": {"padding": "symmetric", "norm_eps": 1e-5},
+    },
+    "timm_tf": dict.fromkeys(("mobilenet_v3", "efficientnet_lite"), _TENSORFLOW),
     "keras": {
         "resnet": {"stride_in_1x1": True, "norm_eps": 1.001e-5},
         "densenet": {"norm_eps": 1.001e-5},
@@ -34,7 +40,8 @@ _CAFFE = {
 # source → family → the scale of its images; ImageNet's mean and deviation where none is named.
 SCALES: dict[str, dict[str, dict[str, Any]]] = {
     "torchvision": {"googlenet": _FROM_MINUS_ONE},
-    "timm": dict.fromkeys(("mobilenet_v1", "xception", "efficientnet_lite"), _FROM_MINUS_ONE),
+    "timm": dict.fromkeys(("mobilenet_v1", "xception"), _FROM_MINUS_ONE),
+    "timm_tf": dict.fromkeys(("mobilenet_v3", "efficientnet_lite"), _FROM_MINUS_ONE),
     "keras": {
         "vgg": _CAFFE,
         "resnet": _CAFFE,

@@ -10,8 +10,15 @@ import pytest
 from pretrained import catalogue
 from pretrained.convert import convert
 from pretrained.store import leaves
-from tests.peers.originals import TORCHVISION, built, family_rules, hollow, state_shapes
-from zoo.convert import template
+from tests.peers.originals import (
+    TORCHVISION,
+    built,
+    family_rules,
+    hollow,
+    state_shapes,
+    torchvision_models,
+)
+from zoo.fit import template
 from zoo.models.base import CLASSIFIER, MODELS
 
 pytestmark = pytest.mark.peer
@@ -21,16 +28,18 @@ def architecture(model, source):
     """The name in its library of what an entry's weights are of."""
     if "hub" in source:
         return source["hub"].removeprefix("timm/").partition(".")[0]
-    if source["from"] == "timm":
+    if source["from"] == "timm":  # a file of its own
         return {"Xception": "legacy_xception"}[model]
-    return model if source["from"] == "keras" else TORCHVISION.get(model, model.lower())
+    if source["from"] == "keras":
+        return model.replace("_", "")
+    return TORCHVISION.get(model, model.lower())
 
 
 ORIGINALS = sorted(
     {
         (
             model,
-            entry["source"]["from"],
+            entry["source"]["from"].removesuffix("_tf"),
             architecture(model, entry["source"]),
             json.dumps(entry["arguments"]),
             entry["parameters"],
@@ -63,6 +72,38 @@ def test_names_shapes_and_habits(model, source, theirs, arguments, parameters):
     epsilons, same = habits(source, theirs)
     assert epsilons <= {made.norm_eps}
     assert same == (made.padding == "SAME") or "keras" in source
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_torchvisions_entries_are_all_there_and_as_it_says(name):
+    """Addresses, figures and preprocessing, by torchvision's own tables."""
+    models = torchvision_models()
+    theirs = TORCHVISION.get(name, name.lower())
+    entries = {
+        weights: entry
+        for weights, entry in catalogue.entries().get(name, {}).items()
+        if entry["source"].get("from") == "torchvision"
+    }
+    if theirs not in models.list_models():
+        assert not entries
+        return
+    enum = models.get_model_weights(theirs)
+    assert set(entries) == {weights.name for weights in enum}
+    for weights in enum:
+        entry = entries[weights.name]
+        assert entry["source"]["url"] == weights.url
+        assert f"-{entry['source']['sha256']}.pth" in weights.url
+        assert entry["parameters"] == weights.meta["num_params"]
+        metrics = weights.meta["_metrics"]["ImageNet-1K"]
+        if entry.get("head", True):
+            assert entry["accuracy"]["top1"] == metrics["acc@1"]
+            assert entry["accuracy"]["top5"] == metrics["acc@5"]
+        wanted, given = weights.transforms(), entry["preprocessing"]
+        assert [given["size"]] == wanted.crop_size
+        assert [given["resize"]] == wanted.resize_size
+        assert given["interpolation"] == wanted.interpolation.value
+        if name != "GoogLeNet":  # which scales its images again itself
+            assert (given["mean"], given["std"]) == (wanted.mean, wanted.std)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.convert import convert, count_classes, read
+from pretrained.convert import ConversionError, convert, count_classes, read
 from pretrained.store import leaves
 from tests.peers.originals import (
     built,
@@ -93,6 +93,32 @@ def test_without_a_classifier(architecture, name, arguments):
     assert not headless & variables["params"].keys()
     x = np.float32(np.random.default_rng(0).normal(size=(1, *size, 3)))
     agree(jax.jit(zoo.backbone(model).apply)(variables, x)[32], theirs(x))
+
+
+@pytest.mark.parametrize(
+    ("source", "architecture", "name"),
+    [
+        ("torchvision", "mobilenet_v3_small", "MobileNetV3_Small"),
+        ("timm", "mobilenetv3_small_100", "MobileNetV3_Small"),
+        ("timm_tf", "tf_mobilenetv3_small_100", "MobileNetV3_Small"),
+        ("timm", "efficientnet_lite0", "EfficientNetLite0"),
+        ("timm_tf", "tf_efficientnet_lite0", "EfficientNetLite0"),
+    ],
+)
+def test_from_file_to_logits(source, architecture, name, tmp_path):
+    """By nothing but the source's name; and where names do not tell it, it must be told."""
+    import torch
+
+    model = randomised(built(source.removesuffix("_tf"), architecture))
+    torch.save(model.state_dict(), tmp_path / "file.pth")
+    if "timm" in source:
+        with pytest.raises(ConversionError, match='the source is "timm_tf", for others "timm"'):
+            zoo.convert(tmp_path / "file.pth", name, tmp_path / "mine")
+    zoo.convert(
+        tmp_path / "file.pth", name, tmp_path / "mine", source=source if "timm" in source else None
+    )
+    x = np.float32(np.random.default_rng(0).normal(size=(1, 97, 75, 3)))
+    agree(zoo.trained(name, weights=tmp_path / "mine")(x), torch_logits(model, x))
 
 
 SHAPES = [

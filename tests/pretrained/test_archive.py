@@ -62,6 +62,7 @@ HOSTILE = {
     "a file as a folder": [("a", b"x"), ("a/b", b"y")],
     "a folder as a file": [("a/b", b"x"), ("a", b"y")],
     "too much": [("a", b"x" * 600), ("b", b"x" * 600)],
+    "a name that is too long": [("a" * 300, b"x")],
     "nothing": [],
 }
 

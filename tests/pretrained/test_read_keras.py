@@ -317,3 +317,17 @@ def test_chunks_byte_orders_and_dtypes(tmp_path):
     assert found["none/kernel"].shape == (0, 3)
     assert "text/kernel" not in found
     assert not any(array.flags.writeable for array in found.values())
+
+
+@pytest.mark.parametrize(("backend", "turned"), [("theano", True), ("tensorflow", False)])
+@pytest.mark.parametrize("group", ["/", "model_weights"])
+def test_kernels_of_theano_are_turned(tmp_path, backend, turned, group):
+    """Keras on Theano computes convolution; its dense layers are as anybody's."""
+    dense = np.arange(12, dtype=np.float32).reshape(3, 4)
+    layers = {"conv": {"conv/kernel:0": KERNEL, "conv/bias:0": BIAS}, "fc": {"fc/kernel:0": dense}}
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        legacy(file, layers, group=group)
+        file[group].attrs["backend"] = backend.encode()
+    found = read.arrays(tmp_path / "old.h5")
+    np.testing.assert_array_equal(found["conv/kernel"], KERNEL[::-1, ::-1] if turned else KERNEL)
+    np.testing.assert_array_equal(found["fc/kernel"], dense)

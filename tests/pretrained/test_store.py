@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -51,7 +52,7 @@ def test_a_checkpoint_can_be_moved_and_names_no_place(saved, tmp_path):
 
 
 def test_what_is_there_is_kept(saved):
-    with pytest.raises(FileExistsError, match="overwrite=True"):
+    with pytest.raises(FileExistsError, match="overwriting must be asked for"):
         store.save(saved, {}, {})
     assert store.restore(saved).metadata["model"] == "Toy"
 
@@ -69,8 +70,12 @@ def test_overwrite_replaces_all_of_it(saved, tmp_path):
 def test_a_save_that_fails_leaves_nothing_and_spoils_nothing(
     saved, tmp_path, monkeypatch, overwrite, step
 ):
-    """As on a full disk: after Orbax has written, or when the new folder takes its place."""
+    """As on a full disk: after Orbax has written, or when the new folder takes its place.
+
+    In that place two folders are exchanged by one call, or, where there is none, renamed by two.
+    """
     real = Path.rename
+    monkeypatch.setattr(store, "_exchange", lambda one, other: False)
 
     def fail(path, target=None):
         if step == "rename" and path.name != "made":
@@ -295,6 +300,37 @@ def test_arrays_are_in_the_files_memory_and_safe_to_write_to(saved, tmp_path):
     np.testing.assert_array_equal(second, large)
     shutil.rmtree(tmp_path / "large")
     np.testing.assert_array_equal(second, large)
+
+
+def test_two_folders_change_places(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not store._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this system knows no such call")
+    assert (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "b" / "a").exists()
+    assert not store._exchange(tmp_path / "a", tmp_path / "none")
+
+
+def test_a_full_disk_is_an_oserror(tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def save(*args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing file: No space left on device")
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        store.save(tmp_path / "mine", variables(), {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_savers_in_several_threads(tmp_path):
+    names = [f"saved{number}" for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: store.save(tmp_path / name, variables(), {}), names))
+    for name in names:
+        store.restore(tmp_path / name)
 
 
 def test_nothing_there(tmp_path):

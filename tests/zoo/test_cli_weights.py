@@ -1,5 +1,6 @@
 """`zoo convert`, `export`, `publish`, `fetch`, `cache`, as a shell sees them."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import zoo
 from pretrained import store
+from pretrained.convert import read
 from tests.zoo import upstream
 from zoo import cli
 
@@ -73,7 +76,46 @@ def test_convert_export_and_back_is_bit_exact(shell, file, tmp_path):
     code, _, err = shell(
         "convert", tmp_path / "x.safetensors", "--model", "VGG11", "--out", tmp_path / "no"
     )
-    assert (code, err) == (1, "zoo: the file holds a SqueezeNet1_1, not a VGG11\n")
+    words = f"zoo: {tmp_path / 'x.safetensors'} holds a SqueezeNet1_1, not a VGG11\n"
+    assert (code, err) == (1, words)
+
+
+def test_a_checkpoint_with_little_metadata_and_numbers_comes_back_too(shell, file, tmp_path):
+    assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "mine")[0] == 0
+    variables = store.restore(tmp_path / "mine").variables
+    store.save(tmp_path / "bare", variables, {"model": MODEL})
+    exported, again = tmp_path / "x.safetensors", tmp_path / "again"
+    assert shell("export", tmp_path / "bare", "--out", exported)[0] == 0
+    code, _, err = shell("convert", exported, "--model", MODEL, "--out", again, "--no-head")
+    assert (code, "what it says" in err) == (1, True)
+    code, out, _ = shell("convert", exported, "--model", MODEL, "--out", again)
+    assert (code, out) == (0, f"{again}: SqueezeNet1_1()\n")
+    jax.tree.map(np.testing.assert_array_equal, store.restore(again).variables, variables)
+    # A number keeps its shape, but is none of this model's.
+    store.save(tmp_path / "odd", {"params": {"step": np.float64(3.5)}}, {})
+    zoo.export(store.restore(tmp_path / "odd"), tmp_path / "odd.safetensors")
+    assert read.arrays(tmp_path / "odd.safetensors")["params/step"].shape == ()
+    code, _, err = shell("convert", tmp_path / "odd.safetensors", "--model", MODEL, "--out", "no")
+    assert (code, "does not fit SqueezeNet1_1" in err) == (1, True)
+    code, _, err = shell("export", tmp_path / "bare", "--out", tmp_path / "none" / "x")
+    assert (code, err) == (1, f"zoo: there is no folder {tmp_path / 'none'}\n")
+
+
+def test_kernels_for_convolution(shell, tmp_path):
+    """As Theano's: the checkpoint says so, and loading turns them."""
+    state = upstream.state()
+    turned = {
+        name: np.ascontiguousarray(a[..., ::-1, ::-1]) if a.ndim == 4 else a
+        for name, a in state.items()
+    }
+    save_file(state, tmp_path / "plain")
+    save_file(turned, tmp_path / "turned")
+    to = ("--model", MODEL, "--out")
+    assert shell("convert", tmp_path / "plain", *to, tmp_path / "a")[0] == 0
+    words = ("--kernel-convention", "convolution")
+    assert shell("convert", tmp_path / "turned", *to, tmp_path / "b", *words)[0] == 0
+    one, other = (store.restore(tmp_path / name).variables for name in "ab")
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_what_does_not_fit_is_listed_whole(shell, tmp_path):
@@ -114,7 +156,7 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
     assert metadata["head"] is False
     code, _, err = shell("convert", tmp_path / "seg", *to, *words)
     assert (code, err) == (
-        1, f"zoo: {tmp_path / 'mine'} is there already; pass overwrite=True to replace it\n"
+        1, f"zoo: {tmp_path / 'mine'} is there already; overwriting must be asked for\n"
     )  # fmt: skip
     assert shell("convert", tmp_path / "seg", *to, *words, "--overwrite")[0] == 0
 
@@ -122,7 +164,7 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--source", "theano"), 2, "'theano' is none of torchvision, timm, keras, flux"),
+        (("--source", "theano"), 2, "'theano' is none of torchvision, timm, timm_tf, keras, flux"),
         (("--source", "timm"), 1, "no table maps squeezenet from 'timm'"),
         (("--argument", "dropout_rate"), 2, "is not NAME=JSON"),
         (("--argument", "dropout_rate=much"), 2, "is not NAME=JSON"),
@@ -130,6 +172,8 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
         (("--num-classes", "0"), 2, "--num-classes"),
         (("--num-classes", "5"), 1, "has shape (1, 1, 512, 5), not (1, 1, 512, 7)"),
         (("--labels", "/none"), 2, "/none"),
+        (("--argument", 'padding="odd"'), 1, 'padding must be "symmetric" or "SAME"'),
+        (("--kernel-convention", "both"), 2, "--kernel-convention"),
         (("--model", "Squeeze"), 1, "no model is named 'Squeeze'"),
     ],
 )
@@ -156,7 +200,11 @@ def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
     assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "ours")[0] == 0
     code, out, err = shell("publish", tmp_path / "ours", "--to", tmp_path / "store")
     assert (code, err) == (0, "")
-    assert out.startswith("SqueezeNet1_1-ours.tar  4.9 MB  ") or "SqueezeNet1_1-ours.tar" in out
+    archive, number, unit, sha256 = out.split()
+    file_ = tmp_path / "store" / archive
+    assert archive == f"SqueezeNet1_1-ours-{sha256[:8]}.tar"
+    assert f"{number} {unit}" == f"{file_.stat().st_size / 1e6:.1f} MB"
+    assert hashlib.sha256(file_.read_bytes()).hexdigest() == sha256
     code, _, err = shell("publish", tmp_path / "ours", "--to", tmp_path / "store")
     assert (code, err) == (
         1, f"zoo: {tmp_path / 'store'} has SqueezeNet1_1 ours already\n"

@@ -1,5 +1,6 @@
 """Trained weights from wherever they are: upstream, cache, stores, folders, addresses."""
 
+import errno
 import hashlib
 import json
 import threading
@@ -146,7 +147,7 @@ def published_to(base, checkpoint, tmp_path, weights="ours"):
 class TestStores:
     def test_a_folder(self, place, checkpoint, tmp_path, monkeypatch):
         (item,) = published_to(str(tmp_path / "store"), checkpoint, tmp_path)
-        assert item.archive == f"{MODEL}-ours.tar"
+        assert item.archive == f"{MODEL}-ours-{item.sha256[:8]}.tar"
         monkeypatch.setenv("ZOO_STORES", f"{tmp_path / 'none'}, {tmp_path / 'store'}")
         monkeypatch.setenv("ZOO_OFFLINE", "1")  # a folder needs no network
         with pytest.warns(UserWarning, match="none is passed over: .*has no index.json"):
@@ -155,19 +156,16 @@ class TestStores:
         same(zoo.trained(MODEL, weights="ours"), checkpoint)  # cached
 
     def test_a_web_server_before_upstream(self, server, place, checkpoint, tmp_path, monkeypatch):
-        published_to(str(tmp_path / "store"), checkpoint, tmp_path, WEIGHTS)
+        (item,) = published_to(str(tmp_path / "store"), checkpoint, tmp_path, WEIGHTS)
         for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         monkeypatch.setenv("ZOO_STORES", f"{server.address}/store/")
         origin = registry.origins()[MODEL][WEIGHTS]
-        assert (origin.kind, origin.place) == (
-            "store",
-            f"{server.address}/store/{MODEL}-{WEIGHTS}.tar",
-        )
+        assert (origin.kind, origin.place) == ("store", f"{server.address}/store/{item.archive}")
         same(zoo.trained(MODEL), checkpoint)
         assert {request.path for request in server.requests} == {
             "/store/index.json",
-            f"/store/{MODEL}-{WEIGHTS}.tar",
+            f"/store/{item.archive}",
         }
         assert registry.origins()[MODEL][WEIGHTS].kind == "cache"
 
@@ -189,7 +187,7 @@ class TestStores:
         self, web, server, place, checkpoint, tmp_path, monkeypatch
     ):
         published_to(str(tmp_path / "store"), checkpoint, tmp_path)
-        packed = tmp_path / "store" / f"{MODEL}-ours.tar"
+        packed = next((tmp_path / "store").glob("*.tar"))
         content = bytearray(packed.read_bytes())
         content[-2000] ^= 1
         packed.write_bytes(content)
@@ -197,7 +195,7 @@ class TestStores:
             server.add(f"/store/{file.name}", file.read_bytes())
         base = f"{server.address}/store" if web else str(tmp_path / "store")
         monkeypatch.setenv("ZOO_STORES", base)
-        with pytest.raises(fetch.DigestError, match=f"{MODEL}-ours.tar has the sha256"):
+        with pytest.raises(fetch.DigestError, match=f"{MODEL}-ours-.*.tar has the sha256"):
             zoo.trained(MODEL, weights="ours")
         assert not list((place / "checkpoints").glob("[!.]*"))
 
@@ -231,7 +229,7 @@ class TestStores:
     def test_names_that_lead_elsewhere_are_refused(self, checkpoint, tmp_path):
         variables, metadata = store.restore(checkpoint)
         store.save(tmp_path / "bad", variables, {**metadata, "weights": "../up"})
-        with pytest.raises(ValueError, match=r"'\.\./up' is no name"):
+        with pytest.raises(stores.StoreError, match=r"'\.\./up' is no name"):
             stores.publish([tmp_path / "bad"], str(tmp_path / "store"))
 
     def test_publishing_twice_needs_a_word(self, checkpoint, tmp_path):
@@ -239,11 +237,33 @@ class TestStores:
         stores.publish([checkpoint], base)
         with pytest.raises(stores.StoreError, match=f"has {MODEL} mine already"):
             stores.publish([checkpoint], base)
-        stores.publish([checkpoint], base, overwrite=True)
+        variables, metadata = store.restore(checkpoint)
+        store.save(tmp_path / "mine", variables, {**metadata, "licence": "another"})
+        (item,) = stores.publish([tmp_path / "mine"], base, overwrite=True)
         assert {path.name for path in (tmp_path / "store").glob("[!.]*")} == {
-            f"{MODEL}-mine.tar",
+            item.archive,
             "index.json",
         }
+
+    def test_readers_of_the_old_index_find_what_it_lists(self, checkpoint, tmp_path, monkeypatch):
+        """A publisher that is killed before it writes the index has changed nothing."""
+        base = str(tmp_path / "store")
+        (before,) = stores.publish([checkpoint], base)
+        variables, metadata = store.restore(checkpoint)
+        store.save(tmp_path / "mine", variables, {**metadata, "licence": "another"})
+        real = stores._put
+
+        def put(base, name, file):
+            if name == stores.INDEX:
+                raise KeyboardInterrupt
+            real(base, name, file)
+
+        monkeypatch.setattr(stores, "_put", put)
+        with pytest.raises(KeyboardInterrupt):
+            stores.publish([tmp_path / "mine"], base, overwrite=True)
+        assert stores.contents(base)[MODEL]["mine"] == before
+        stores.get(before, tmp_path / "got")
+        assert store.restore(tmp_path / "got").metadata.get("licence") != "another"
 
     def test_two_at_once_lose_nothing(self, checkpoint, tmp_path):
         base, names = str(tmp_path / "store"), [f"w{number}" for number in range(4)]
@@ -260,6 +280,64 @@ class TestStores:
     def test_a_web_server_cannot_be_published_to(self, checkpoint):
         with pytest.raises(stores.StoreError, match=r"https://host/base cannot be written to"):
             stores.publish([checkpoint], "https://me:secret@host/base?key=secret")
+
+    @pytest.mark.parametrize("base", ["", "file", "file/below"])
+    def test_where_nothing_can_be_published(self, base, checkpoint, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(stores.StoreError, match=r"got ''|file.* cannot be written to"):
+            stores.publish([checkpoint], str(tmp_path / base) if base else "")
+
+    def test_what_a_store_lists_under_another_models_name(
+        self, place, checkpoint, tmp_path, monkeypatch
+    ):
+        published_to(str(tmp_path / "store"), checkpoint, tmp_path)
+        file = tmp_path / "store" / "index.json"
+        file.write_text(file.read_text().replace(f'"{MODEL}":', '"ResNet18":'))
+        monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
+        with pytest.raises(stores.StoreError, match=f"holds a {MODEL}, not a ResNet18; .* kept"):
+            zoo.trained("ResNet18", weights="ours")
+
+    @pytest.mark.parametrize("answer", ["offline", "down"])
+    def test_what_only_an_unreachable_store_may_have(self, answer, server, place, monkeypatch):
+        """Its error is the one that counts, not that there are no such weights."""
+        monkeypatch.setenv("ZOO_STORES", f"{server.address}/store")
+        if answer == "offline":
+            monkeypatch.setenv("ZOO_OFFLINE", "1")
+        kind = fetch.OfflineError if answer == "offline" else fetch.FetchError
+        with pytest.raises(kind, match=r"store/index\.json"):
+            zoo.trained(MODEL, weights="ours")
+
+    def test_cached_weights_of_a_store_are_listed_without_it(
+        self, place, checkpoint, tmp_path, monkeypatch
+    ):
+        published_to(str(tmp_path / "store"), checkpoint, tmp_path)
+        monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
+        zoo.trained(MODEL, weights="ours")
+        monkeypatch.delenv("ZOO_STORES")
+        assert registry.origins()[MODEL]["ours"].kind == "cache"
+
+    @pytest.mark.parametrize("fault", ["planted", "longer", "changed"])
+    def test_a_file_system_that_lies(self, fault, place, checkpoint, tmp_path, monkeypatch):
+        """What is there already is verified too; no more is read than the index says."""
+        import fsspec
+
+        base = f"memory://bucket/{fault}"
+        (item,) = published_to(base, checkpoint, tmp_path)
+        monkeypatch.setenv("ZOO_STORES", base)
+        content = fsspec.filesystem("memory").cat_file(f"/bucket/{fault}/{item.archive}")
+        target = cache.download(f"{item.sha256[:16]}-{item.archive}")
+        if fault == "planted":
+            target.parent.mkdir(parents=True)
+            target.write_bytes(b"another archive")
+            same(zoo.trained(MODEL, weights="ours"), checkpoint)
+            return
+        wrong = content + bytes(3 << 20) if fault == "longer" else bytes(len(content))
+        fsspec.filesystem("memory").pipe_file(f"/bucket/{fault}/{item.archive}", wrong)
+        words = "has more than" if fault == "longer" else "kept as .*bad-"
+        with pytest.raises(fetch.FetchError, match=words):
+            zoo.trained(MODEL, weights="ours")
+        written = [path for path in target.parent.iterdir() if path.name.startswith(target.name)]
+        assert all(path.stat().st_size <= len(content) + (1 << 20) for path in written)
 
 
 class TestPlaces:
@@ -284,11 +362,15 @@ class TestPlaces:
         with pytest.raises(stores.StoreError, match="#sha256= with 64 digits"):
             zoo.trained(MODEL, weights=f"{url}#sha256=0123")
 
-    def test_an_address_in_a_store(self, server, place, checkpoint, tmp_path):
-        stores.publish([checkpoint], str(tmp_path / "store"))
+    def test_an_address_in_a_store(self, server, place, checkpoint, tmp_path, monkeypatch):
+        (item,) = stores.publish([checkpoint], str(tmp_path / "store"))
         for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
-        same(zoo.trained(MODEL, weights=f"{server.address}/store/{MODEL}-mine.tar"), checkpoint)
+        url = f"{server.address}/store/{item.archive}"
+        same(zoo.trained(MODEL, weights=url), checkpoint)
+        with monkeypatch.context() as patch:
+            patch.setenv("ZOO_OFFLINE", "1")
+            same(zoo.trained(MODEL, weights=url), checkpoint)
         with pytest.raises(stores.StoreError, match=r"no archive 'x\.tar'.*nothing verifies it"):
             zoo.trained(MODEL, weights=f"{server.address}/store/x.tar")
 
@@ -305,6 +387,25 @@ class TestPlaces:
             zoo.trained(MODEL, weights=tmp_path / "mine")
         store.save(tmp_path / "odd", variables, {"arguments": {"depth": 3}})
         with pytest.raises(CheckpointError, match="arguments that SqueezeNet1_1 does not take"):
+            zoo.trained(MODEL, weights=tmp_path / "odd")
+        store.save(tmp_path / "bare", {"a": np.ones(3)}, {})
+        with pytest.raises(CheckpointError, match="it has no params"):
+            zoo.trained(MODEL, weights=tmp_path / "bare")
+
+    @pytest.mark.parametrize(
+        "metadata",
+        [
+            {"labels": "../../secret"},
+            {"labels": 5},
+            {"preprocessing": {"size": 224}},
+            {"preprocessing": [1]},
+            {"source": ["a"]},
+            {"accuracy": "high"},
+        ],
+    )
+    def test_metadata_of_anybodys(self, metadata, checkpoint, tmp_path):
+        store.save(tmp_path / "odd", store.restore(checkpoint).variables, metadata)
+        with pytest.raises(CheckpointError, match="metadata of these weights cannot be used"):
             zoo.trained(MODEL, weights=tmp_path / "odd")
 
     def test_a_name_goes_before_a_folder(self, checkpoint, tmp_path, monkeypatch):
@@ -345,7 +446,7 @@ class TestCache:
     def test_what_is_there_and_pruning(self, place, monkeypatch):
         zoo.trained(MODEL)
         (place / "downloads" / "cut.pth.part").write_bytes(b"half")
-        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abc"
+        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123"
         leftover.mkdir()
         kinds = {item.name: item.kind for item in cache.items()}
         assert kinds == {
@@ -355,7 +456,9 @@ class TestCache:
         }
         (item,) = cache.items([f"{MODEL.lower()}*"])
         assert item.size == sum(f.stat().st_size for f in item.path.rglob("*") if f.is_file())
-        assert {item.name for item in cache.prune()} == {leftover.name, "cut.pth.part"}
+        with fetch.locked(item.path):  # somebody is making it just now
+            assert {item.name for item in cache.prune()} == {"cut.pth.part"}
+        assert {item.name for item in cache.prune()} == {leftover.name}
         assert [item.name for item in cache.items()] == [f"{MODEL}-{WEIGHTS}"]
         assert [item.name for item in cache.prune(["resnet*"])] == []
         with fetch.locked(item.path):
@@ -364,7 +467,30 @@ class TestCache:
         assert cache.items() == []
 
     def test_what_a_killed_process_left_goes_with_the_next(self, place):
-        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abc" / "made"
-        leftover.mkdir(parents=True)
+        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123" / "made"
+        others = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.v2.abcd_123" / "made"
+        for folder in (leftover, others):
+            folder.mkdir(parents=True)
         zoo.trained(MODEL)
         assert not leftover.parent.exists()
+        assert others.exists()
+
+    def test_a_folder_that_is_no_checkpoint_is_set_aside(self, place, checkpoint):
+        odd = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+        odd.mkdir(parents=True)
+        (odd / "file").write_text("mine")
+        same(zoo.trained(MODEL), checkpoint)
+        assert (odd.with_name(f"{odd.name}.damaged-1") / "file").read_text() == "mine"
+
+    def test_damage_that_cannot_be_set_aside(self, place, checkpoint, monkeypatch):
+        """As in a cache that can only be read: the damage is told all the same."""
+        zoo.trained(MODEL)
+        path = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+        (path / "metadata" / "metadata").write_text("{}")
+
+        def refuse(path):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(cache, "set_aside", refuse)
+        with pytest.raises(DamagedError, match="'metadata/metadata' was changed"):
+            zoo.trained(MODEL)

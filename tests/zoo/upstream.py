@@ -7,7 +7,7 @@ from safetensors.numpy import save
 
 import zoo
 from pretrained.store import leaves
-from zoo.convert import template
+from zoo.fit import template
 
 MODEL, WEIGHTS = "SqueezeNet1_1", "TEST"
 

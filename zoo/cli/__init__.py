@@ -36,7 +36,7 @@ ERRORS = (
     CheckpointError,
     ConversionError,
     FetchError,
-    FileExistsError,
+    OSError,
     ReadError,
     StoreError,
 )
@@ -115,13 +115,13 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             app()
-    except ERRORS as error:
-        for line in f"zoo: {error}".splitlines():
-            print(printable(line), file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         # The reader has seen enough. Nothing more may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except ERRORS as error:
+        for line in f"zoo: {error}".splitlines():
+            print(printable(line), file=sys.stderr)
         sys.exit(1)
 
 

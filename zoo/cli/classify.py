@@ -50,6 +50,8 @@ def classify(
     """Name what is in photos: the likeliest of a model's classes, with probabilities."""
     _cache_compilations()
     trained = zoo.trained(model, weights=weights)
+    if not trained.info.head:
+        raise typer.BadParameter(f"{weights} have no classifier", param_hint="--weights")
     if top > len(trained.info.labels):
         raise typer.BadParameter(
             f"{model} has {len(trained.info.labels)} classes", param_hint="--top"

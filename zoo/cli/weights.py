@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,10 @@ def convert(
     labels: Annotated[
         Path | None, typer.Option(help="A text file with the name of each class on a line.")
     ] = None,
+    kernel_convention: Annotated[
+        Literal["cross-correlation", "convolution"],
+        typer.Option(help="What the file's kernels are for; convolution in Theano and Lasagne."),
+    ] = "cross-correlation",
     overwrite: Overwrite = False,
 ) -> None:
     """Make a checkpoint of weights from PyTorch, timm, Keras or Flux."""
@@ -61,10 +65,11 @@ def convert(
         inside=inside,
         arguments=dict(map(_argument, argument or [])),
         metadata=metadata,
+        kernel_convention=kernel_convention,
         overwrite=overwrite,
     )
-    arguments = ", ".join(f"{name}={value!r}" for name, value in record["arguments"].items())
-    print(f"{out}: {record['model']}({arguments})")
+    arguments = ", ".join(f"{n}={value!r}" for n, value in record.get("arguments", {}).items())
+    print(f"{out}: {find(model).name}({arguments})")
 
 
 def export(
@@ -72,7 +77,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The .safetensors file, to be made.")],
 ) -> None:
     """Write a checkpoint as a safetensors file, which `zoo convert` reads back."""
-    folder = Path(weights).is_dir()
+    folder = "/" in weights or Path(weights).is_dir()
     export_(store.restore(weights) if folder else stored(*_named(weights)), out)
     print(f"{out}: {size(out.stat().st_size)}")
 

@@ -3,7 +3,8 @@
 An array's name is "<layer>/<variable>", as in "conv1_bn/gamma"; below a nested model or a layer
 inside another it is "<outer>/<layer>/<variable>". `keras_names` says what variables are called.
 What lies in an attribute of a subclassed model goes by the attribute's name. The states of
-optimizers, metrics and random generators are left out.
+optimizers, metrics and random generators are left out. Kernels that Keras computed with Theano are
+turned by 180 degrees, as Keras itself does.
 
 Configurations are read as JSON and nothing more; no layer is built, and no Lambda run.
 """
@@ -50,6 +51,9 @@ def _legacy(store: Store, group: Any, layers: list[str]) -> dict[str, np.ndarray
     """The arrays of an .h5, whose attributes list layers and weights."""
     text = "".join(store.texts(store.root).get("model_config", []))
     kinds = keras_names.kinds(json.loads(text).get("config", {})) if text else {}
+    # Theano's kernels are for convolution: Keras too turned them when another backend loaded them.
+    told = store.texts(group).get("backend") or store.texts(store.root).get("backend", [])
+    theano = "".join(told) == "theano"
     tells_depthwise = not "".join(store.texts(group).get("keras_version", [])).startswith("3")
     found: dict[str, np.ndarray] = {}
     if store.has(group, _TOP) and _TOP not in layers:
@@ -66,7 +70,7 @@ def _legacy(store: Store, group: Any, layers: list[str]) -> dict[str, np.ndarray
             array = store.array(store.child(held, weight))
             if array is None or variable in arrays.setdefault(path, {}):
                 raise UnreadableError(f"has no numbers, or two arrays, for {path}/{variable}")
-            arrays[path][variable] = array
+            arrays[path][variable] = array[::-1, ::-1] if theano and array.ndim == 4 else array
         for path, variables in arrays.items():
             kind = _kind(path, kinds) or ("conv2d" if tells_depthwise else "")
             for variable, array in variables.items():
