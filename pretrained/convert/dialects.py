@@ -74,7 +74,7 @@ FLUX = Dialect(
     turned=True,
 )
 DIALECTS = {
-    **dict.fromkeys(("torch", "safetensors", "torchvision", "timm"), TORCH),
+    **dict.fromkeys(("torch", "safetensors", "torchvision", "timm", "timm_tf"), TORCH),
     "keras": KERAS,
     "flux": FLUX,
 }
