@@ -100,12 +100,11 @@ def load(model: str, weights: str, convert: Convert) -> Checkpoint:
     if not cache.holds(path):
         item = _in_stores(model, weights, bool(entry))
         with _alone(path):
-            if cache.holds(path):
-                pass  # another process has fetched it meanwhile
-            elif item:
-                _from_store(item, model, path)
-            else:
-                _from_upstream(model, weights, entry["source"], path, convert)
+            if not cache.holds(path):  # another process may have fetched it meanwhile
+                if item:
+                    _from_store(item, model, path)
+                else:
+                    _from_upstream(model, weights, entry["source"], path, convert)
     return _restored(path, lambda: load(model, weights, convert))
 
 
@@ -217,9 +216,7 @@ def _restored(path: Path, again: Callable[[], Checkpoint]) -> Checkpoint:
         return again()
     try:
         with errors.place(path.parent), fetch.locked(path):
-            if not cache.holds(path):
-                pass
-            elif kept := _set_aside(path):
+            if cache.holds(path) and (kept := _set_aside(path)):
                 damaged = DamagedError(
                     f"{damaged}. It is kept at {kept}; the next call will fetch it anew"
                 )

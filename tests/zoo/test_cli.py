@@ -16,7 +16,7 @@ from PIL import Image
 import zoo
 from kernels import compiler
 from pretrained import catalogue
-from zoo import cli
+from tests.zoo.shell import runner
 
 
 @pytest.fixture
@@ -32,19 +32,7 @@ def shell(monkeypatch, capfd, tmp_path, lite):
             lite if model == lite.info.model and not weights else REAL(model, weights=weights)
         ),
     )
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
+    return runner(monkeypatch, capfd)
 
 
 REAL = zoo.trained

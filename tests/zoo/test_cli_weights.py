@@ -14,7 +14,7 @@ import zoo
 from pretrained import store
 from pretrained.convert import read
 from tests.zoo import upstream
-from zoo import cli
+from tests.zoo.shell import runner
 
 MODEL = upstream.MODEL
 
@@ -24,19 +24,7 @@ def shell(monkeypatch, capfd, tmp_path):
     """Runs the command line in this process; → exit code, standard output, standard error."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, words)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return run
+    return runner(monkeypatch, capfd)
 
 
 @pytest.fixture
