@@ -202,7 +202,8 @@ def list_models(
 
     Args:
       pattern: a shell pattern such as "efficientnet*"; capitals do not matter.
-      trained: True for those with weights, False for those without, None for all.
+      trained: True for those whose weights are public, False for others, None for all. Stores may
+        have weights for any.
       family: the name of a family's file in `zoo/models`, such as "resnet", which holds ResNeXt
         and Wide ResNet too; None for all.
 

@@ -2,10 +2,12 @@
 
 import hashlib
 
+import jax
 import numpy as np
 from safetensors.numpy import save
 
 import zoo
+from pretrained import store
 from pretrained.store import leaves
 from zoo.fit import template
 
@@ -62,3 +64,9 @@ def entry(url, body, **source):
 def body(**options):
     """The published file."""
     return save(state(**options))
+
+
+def same(trained, checkpoint):
+    """Asserts that a trained model has a checkpoint's arrays."""
+    want = store.restore(checkpoint).variables
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, want)
