@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def convert(
     num_classes: int | None = None,
     head: bool = True,
     inside: str | None = None,
+    ignore: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     kernel_convention: str = "cross-correlation",
@@ -54,6 +56,7 @@ def convert(
       head: False leaves the classifier out, whether the file has one or not.
       inside: the name of a model inside the file's model, such as a backbone that was fine-tuned;
         only its weights count.
+      ignore: shell patterns for names of arrays that are not the model's, such as "decoder.*".
       arguments: further ones of the constructor, beyond those that its source implies.
       metadata: further entries of the checkpoint's metadata, such as "labels".
       kernel_convention: "convolution" for a file whose kernels are for that, as those of Theano and
@@ -73,16 +76,17 @@ def convert(
     arrays = read.arrays(file, inside)
     exported = _exported(file)
     if exported is not None:
-        if num_classes is not None or not head or inside is not None or arguments:
+        if num_classes is not None or not head or inside is not None or ignore or arguments:
             raise ConversionError(
-                f"{file} is a checkpoint that zoo.export wrote; num_classes, head, inside and "
-                f"arguments are what it says"
+                f"{file} is a checkpoint that zoo.export wrote; num_classes, head, inside, ignore "
+                f"and arguments are what it says"
             )
         variables = nested(arrays)
         check(variables, exported, entry, str(file))
         record = {**exported, **(metadata or {})}
         store.save(out, variables, record, overwrite=overwrite)
         return record
+    arrays = {n: a for n, a in arrays.items() if not any(fnmatchcase(n, p) for p in ignore)}
     tables = _tables(entry, SOURCES[read.source(file)] if source is None else (source,))
     failures = []
     for one, table in tables.items():

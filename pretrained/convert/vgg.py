@@ -18,7 +18,7 @@ TIMM = (
     (r"head\.fc", "head"),
 )
 KERAS = (
-    (r"block(\d)_conv(\d)", r"stage\1/conv\2/"),
+    (r"(?:.*/)?block(\d)_conv(\d)", r"stage\1/conv\2/"),  # a model's parts may have names too
     (r"fc1", "fc6"),
     (r"fc2", "fc7"),
     (r"predictions", "head"),

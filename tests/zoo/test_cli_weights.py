@@ -137,6 +137,10 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
     code, _, err = shell("convert", tmp_path / "seg", *to, "--inside", "spine", "--no-head")
     assert code == 1
     assert "decoder, encoder" in err
+    words = ("--ignore", "decoder.*", "--ignore", "*.bias", "--no-head")
+    err = shell("convert", tmp_path / "seg", *to, *words)[2]
+    assert "decoder" not in err
+    assert "params/stem/bias: nothing fills it" in err
     words = ("--inside", "encoder.body", "--no-head")
     assert shell("convert", tmp_path / "seg", *to, *words)[0] == 0
     variables, metadata = store.restore(tmp_path / "mine")

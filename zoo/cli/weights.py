@@ -32,6 +32,9 @@ def convert(
     inside: Annotated[
         str | None, typer.Option(help="A model inside the file's model, such as a backbone.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Names of arrays to leave out, such as 'decoder.*'.")
+    ] = None,
     argument: Annotated[
         list[str] | None, typer.Option(help="NAME=JSON, for the model's constructor.")
     ] = None,
@@ -63,6 +66,7 @@ def convert(
         num_classes=num_classes,
         head=head,
         inside=inside,
+        ignore=ignore or [],
         arguments=dict(map(_argument, argument or [])),
         metadata=metadata,
         kernel_convention=kernel_convention,
