@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
+# Two processes where compiling takes most of the time, which XLA does on one core.
+IN_TWO := --numprocesses 2 --dist worksteal
+
 # Which extras an environment has is remembered by empty files in it.
 installed = $(VENV)/.installed-$(1)
 
@@ -18,10 +21,10 @@ test: $(call installed,test)
 	$(PYTEST) --unoptimised -m "not (peer or notebook or gpu)"
 
 test-sampled: $(call installed,test)
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) --unoptimised -m sampled
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) --unoptimised $(IN_TWO) -m sampled
 
 test-peers: $(call installed,test) $(call installed,peers)
-	$(PYTEST) --unoptimised -m peer
+	$(PYTEST) --unoptimised $(IN_TWO) -m peer
 
 test-notebooks: $(call installed,test)
 	$(PYTEST) -m notebook

@@ -1,11 +1,10 @@
 """Files that PyTorch and Keras write themselves, read without them."""
 
-import os
-
 import numpy as np
 import pytest
 
 from pretrained.convert import read
+from tests.peers import originals
 
 pytestmark = pytest.mark.peer
 
@@ -104,8 +103,7 @@ def test_a_released_file_of_pytorch():
 
 @pytest.fixture(scope="module")
 def keras():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    return pytest.importorskip("keras")
+    return originals.keras()  # a process has one backend
 
 
 def network(keras):
