@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus, client
 from pathlib import Path
@@ -61,12 +62,10 @@ class Partial:
 
     def found(self, source: Source) -> tuple[int, str | None]:
         """The bytes that are there and their version's tag; what cannot be used is dropped."""
-        try:
+        with suppress(OSError, ValueError, TypeError, KeyError):
             note = json.loads(self.note.read_text(encoding="utf-8"))
             if note["url"] == source.shown and self.length() <= (source.size or LIMIT):
                 return self.length(), note["tag"]
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
         self.drop()
         return 0, None
 

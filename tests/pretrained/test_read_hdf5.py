@@ -4,14 +4,13 @@ import os
 import struct
 import zlib
 
+import h5py
 import numpy as np
 import pytest
 
 from pretrained.convert import read
 from tests.pretrained.hostile import damaged, refuses, survives
 from tests.pretrained.test_read_keras import BIAS, KERNEL, SCALE, legacy, variables
-
-h5py = pytest.importorskip("h5py")
 
 
 def files(tmp_path):

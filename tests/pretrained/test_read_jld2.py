@@ -4,13 +4,12 @@ No Julia wrote them: groups, committed types under `_types`, a header of 512 byt
 JLD2's name, immutable records inline, arrays and large or mutable values by reference.
 """
 
+import h5py
 import numpy as np
 import pytest
 
 from pretrained.convert import read
 from tests.pretrained.hostile import damaged, refuses, survives
-
-h5py = pytest.importorskip("h5py")
 
 REFERENCE = h5py.ref_dtype
 rng = np.random.default_rng(0)

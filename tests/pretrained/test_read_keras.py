@@ -3,14 +3,13 @@
 import json
 import zipfile
 
+import h5py
 import ml_dtypes
 import numpy as np
 import pytest
 
 from pretrained.convert import read
 from tests.pretrained.hostile import refuses
-
-h5py = pytest.importorskip("h5py")
 
 TEXT = h5py.string_dtype()
 rng = np.random.default_rng(0)
