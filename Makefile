@@ -12,13 +12,17 @@ IN_TWO := --numprocesses 2 --dist worksteal
 # Which extras an environment has is remembered by empty files in it.
 installed = $(VENV)/.installed-$(1)
 
-.PHONY: demo test test-sampled test-peers test-notebooks test-gpu lint format bench clean
+.PHONY: demo test test-triton test-sampled test-peers test-notebooks test-gpu lint format bench \
+	bench-gpu clean
 
 demo: $(call installed,base)
 	$(BIN)/zoo classify examples/cat.jpg
 
 test: $(call installed,test)
-	$(PYTEST) --unoptimised -m "not (peer or notebook or gpu)"
+	$(PYTEST) --unoptimised -m "not (peer or notebook or gpu or triton)"
+
+test-triton: $(call installed,test)
+	$(PYTEST) --unoptimised $(IN_TWO) -m triton
 
 test-sampled: $(call installed,test)
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) --unoptimised $(IN_TWO) -m sampled
@@ -45,6 +49,9 @@ bench: $(call installed,peers)
 	$(BIN)/python -m benchmarks.classify
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
 	$(BIN)/python -m benchmarks.weights
+
+bench-gpu: $(call installed,peers)
+	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

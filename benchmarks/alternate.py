@@ -2,9 +2,11 @@
 
 Each candidate is a process of its own (two frameworks' thread pools in one would fight), possibly
 under another Python. It prints "ready" and its versions as JSON, and then answers each line with
-seconds: "prepare JOB" makes a job ready and warms it up, "go" does one round of it.
+a line of JSON: "prepare JOB" makes a job ready, warms it up and tells the seconds of a round, "go"
+does one round and tells its figures. What it cannot do it answers with the reason.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -12,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +37,57 @@ class Timing(NamedTuple):
     versions: dict[str, str]
 
 
+class Turns(NamedTuple):
+    """What the candidates answered for one job, by their names.
+
+    Args:
+      answers: the figures of each round.
+      refusals: why a candidate has none.
+      versions: what each runs on.
+    """
+
+    answers: dict[str, list[Any]]
+    refusals: dict[str, str]
+    versions: dict[str, dict[str, str]]
+
+
+def answer(
+    prepare: Callable[[str], tuple[float, Callable[[], Any]]], versions: Mapping[str, str]
+) -> None:
+    """The candidate's side.
+
+    Args:
+      prepare: makes a job ready; gives the seconds of a round, and what does one and returns its
+        figures.
+      versions: what runs here.
+    """
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+
+    def say(what: Any) -> None:
+        print(json.dumps(what), file=answers, flush=True)
+
+    say({"ready": dict(versions)})
+    go: Callable[[], Any] | None = None
+    for line in sys.stdin:
+        try:
+            if line.startswith("prepare "):
+                go = None  # frees what the last job held
+                seconds, go = prepare(line.removeprefix("prepare ").rstrip("\n"))
+                say(seconds)
+            else:
+                assert go is not None, "nothing is prepared"
+                say(go())
+        except Exception as error:
+            if not isinstance(error, NotImplementedError):  # which says all in its message
+                traceback.print_exc()
+            say({"refusal": f"{type(error).__name__}: {error}".partition("\n")[0]})
+
+
 def serve(
     prepare: Callable[[str], Callable[[], Any]], versions: Mapping[str, str], warm_up: int = 3
 ) -> None:
-    """The candidate's side.
+    """The candidate's side where a round is timed by the wall clock.
 
     Args:
       prepare: makes a job's work; each call of the work does one round, and returns when all of
@@ -45,21 +95,51 @@ def serve(
       versions: what runs here.
       warm_up: how many rounds are not timed.
     """
-    print(json.dumps({"ready": dict(versions)}), flush=True)
-    work: Callable[[], Any]
-    for line in sys.stdin:
-        if line.startswith("prepare "):
-            work = prepare(line.removeprefix("prepare ").rstrip("\n"))
-            seconds = _seconds(work, 1)
-            for _ in range(warm_up - 1 if seconds < SLOW else 0):
-                seconds = min(seconds, _seconds(work, 1))
-            repeats = max(1, round(SHORTEST / seconds))
-            print(seconds, flush=True)
-        else:
+
+    def ready(job: str) -> tuple[float, Callable[[], float]]:
+        work = prepare(job)
+        seconds = wall(work, 1)
+        for _ in range(warm_up - 1 if seconds < SLOW else 0):
+            seconds = min(seconds, wall(work, 1))
+        repeats = max(1, round(SHORTEST / seconds))
+
+        def go() -> float:
             time.sleep(PAUSE)
             if seconds < SLOW:
                 work()  # fetches its data into the cache again
-            print(_seconds(work, repeats), flush=True)
+            return wall(work, repeats)
+
+        return seconds, go
+
+    answer(ready, versions)
+
+
+def in_turn(
+    candidates: Mapping[str, Sequence[str]], rounds: int, jobs: Sequence[str], longest: float
+) -> Iterator[Turns]:
+    """Starts each candidate's command, and lets all do each job in turn, `rounds` times.
+
+    A job that would take longer than `longest` seconds in all gets fewer rounds, at least 3. One
+    that a candidate refuses is done by the others alone, as is all that comes after one's end.
+    """
+    processes = {
+        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for name, command in candidates.items()
+    }
+    try:
+        versions = {name: _answer(name, p)["ready"] for name, p in processes.items()}
+        for job in jobs:
+            refusals: dict[str, str] = {}
+            once = sum(_ask_all(processes, f"prepare {job}", refusals).values())
+            enough = max(2, min(rounds, max(3, int(longest / once)))) if once else 0
+            told = [_ask_all(processes, "go", refusals) for _ in range(enough)]
+            answers = {
+                name: [each[name] for each in told] for name in processes if name not in refusals
+            }
+            yield Turns(answers, refusals, versions)
+    finally:
+        for process in processes.values():
+            process.kill()
 
 
 def compare(
@@ -68,29 +148,17 @@ def compare(
     jobs: Sequence[str] = ("",),
     longest: float = 30.0,
 ) -> Iterator[dict[str, Timing]]:
-    """Starts each candidate's command, and times all of them in turn, `rounds` times for each job.
+    """`in_turn` of candidates that answer with seconds; a refusal ends all."""
+    for turns in in_turn(candidates, rounds, jobs, longest):
+        for name, reason in turns.refusals.items():
+            raise SystemExit(f"the candidate {name!r} failed: {reason}")
+        yield {name: timing(each, turns.versions[name]) for name, each in turns.answers.items()}
 
-    A job that would take longer than `longest` seconds in all gets fewer rounds, at least 3.
-    """
-    processes = {
-        name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for name, command in candidates.items()
-    }
-    try:
-        versions = {name: json.loads(_line(name, p))["ready"] for name, p in processes.items()}
-        for job in jobs:
-            once = sum(_ask(name, p, f"prepare {job}") for name, p in processes.items())
-            seconds: dict[str, list[float]] = {name: [] for name in processes}
-            for _ in range(max(2, min(rounds, max(3, int(longest / once))))):
-                for name, process in processes.items():
-                    seconds[name].append(_ask(name, process, "go"))
-            yield {
-                name: Timing(statistics.median(each), *_quartiles(each), versions[name])
-                for name, each in seconds.items()
-            }
-    finally:
-        for process in processes.values():
-            process.kill()
+
+def timing(seconds: Sequence[float], versions: dict[str, str]) -> Timing:
+    """The middle of several rounds."""
+    lower, _, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+    return Timing(statistics.median(seconds), lower, upper, versions)
 
 
 def device() -> str:
@@ -105,28 +173,41 @@ def device() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
 
 
-def _seconds(work: Callable[[], Any], repeats: int) -> float:
+def wall(work: Callable[[], Any], repeats: int) -> float:
+    """Seconds of one of `repeats` calls."""
     start = time.perf_counter()
     for _ in range(repeats):
         work()
     return (time.perf_counter() - start) / repeats
 
 
-def _ask(name: str, process: "subprocess.Popen[str]", request: str) -> float:
+def _ask_all(
+    processes: Mapping[str, "subprocess.Popen[str]"], request: str, refusals: dict[str, str]
+) -> dict[str, Any]:
+    """Each one's answer, one after the other; a refusal goes to `refusals`, and asks no more."""
+    answers = {}
+    for name in [name for name in processes if name not in refusals]:
+        try:
+            answers[name] = _answer(name, processes[name], request)
+        except _Ended:
+            refusals[name] = f"stopped with exit code {processes[name].wait()}"
+            continue
+        if isinstance(answers[name], dict):
+            refusals[name] = answers.pop(name)["refusal"]
+    return answers
+
+
+class _Ended(SystemExit):
+    """A candidate is no more."""
+
+
+def _answer(name: str, process: "subprocess.Popen[str]", request: str = "") -> Any:
+    """What a candidate says next, to a request."""
     assert process.stdin is not None
-    process.stdin.write(request + "\n")
-    process.stdin.flush()
-    return float(_line(name, process))
-
-
-def _quartiles(values: list[float]) -> tuple[float, float]:
-    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return lower, upper
-
-
-def _line(name: str, process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        print(request, file=process.stdin, end="\n" if request else "", flush=True)
     line = process.stdout.readline()
     if not line:
-        raise SystemExit(f"the candidate {name!r} stopped with exit code {process.wait()}")
-    return line
+        raise _Ended(f"the candidate {name!r} stopped with exit code {process.wait()}")
+    return json.loads(line)

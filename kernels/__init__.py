@@ -3,7 +3,7 @@
 Arrays are NHWC, kernels HWIO. `implementation=` and `explain` say which formulation runs.
 """
 
-from kernels import dispatch, xla
+from kernels import dispatch, triton, xla
 from kernels.batch_norm import batch_norm, batch_norm_inference
 from kernels.bias_act import bias_act
 from kernels.compiler import compiler_options, jit
@@ -26,5 +26,5 @@ __all__ = [
 # What `zoo` looks for: other distributions have import packages of this name.
 DISTRIBUTION = "jax-zoo"
 
-for implementations in xla.IMPLEMENTATIONS:
+for implementations in (*xla.IMPLEMENTATIONS, triton.implementations()):
     dispatch.register(implementations)

@@ -30,6 +30,11 @@ def slope(act: str, saved: jax.Array) -> jax.Array:
     return jax.jvp(value, (saved,), (jnp.ones_like(saved),))[1]
 
 
+def slope_at(act: str, z: jax.Array) -> jax.Array:
+    """dy/dz from z."""
+    return slope(act, ACTIVATIONS[act].value(z) if keeps_output(act) else z)
+
+
 def keeps_output(act: str) -> bool:
     """Whether the backward pass needs y (True) or z (False)."""
     return ACTIVATIONS[act].slope_of_output is not None

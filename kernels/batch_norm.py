@@ -20,7 +20,7 @@ class Static(NamedTuple):
 
     eps: float
     act: str
-    axis_name: str | tuple[str, ...] | None
+    axis_name: tuple[str, ...] | None
 
 
 def batch_norm(
@@ -113,6 +113,29 @@ def batch_norm_inference(
 def _check_eps(op: str, eps: float) -> None:
     if not isinstance(eps, numbers.Real) or not float(eps) >= 0:
         raise ValueError(f"{op}: eps must be a number of at least 0, got {eps!r}")
+
+
+def average(static: Static, mean: jax.Array) -> jax.Array:
+    """The mean over the devices of `axis_name` of each one's own."""
+    return mean if static.axis_name is None else jax.lax.pmean(mean, static.axis_name)
+
+
+def devices(static: Static) -> int:
+    """How many those are."""
+    return 1 if static.axis_name is None else jax.lax.axis_size(static.axis_name)
+
+
+def total(static: Static, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """Sums a cotangent of the statistics over the devices of `axis_name`.
+
+    Where types tell what varies (`jax.shard_map`), the statistics do not, and their cotangent is
+    the whole already.
+    """
+    varying = (
+        jax.typeof(x).manual_axis_type.varying - jax.typeof(cotangent).manual_axis_type.varying
+    )
+    axes = tuple(axis for axis in static.axis_name or () if axis not in varying)
+    return jax.lax.psum(cotangent, axes) if axes else cotangent
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

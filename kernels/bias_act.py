@@ -17,6 +17,7 @@ class Static(NamedTuple):
     """What an implementation must know of a call before it sees arrays."""
 
     act: str
+    residual: bool  # or none: then its gradient need not be written
 
 
 def bias_act(
@@ -62,7 +63,11 @@ def scale_bias_act(
 ) -> jax.Array:
     """act(x · scale + bias + residual) for the public operator `op`; no scale means 1."""
     x, bias, residual = check(op, x, act, residual, bias=bias)
-    return _bias_act(Static(act), implementation, *alike(x, scale, bias, residual))
+    if x.ndim == 1:  # an example by itself
+        one = None if residual is None else residual[None]
+        return scale_bias_act(op, x[None], scale, bias, act, one, implementation)[0]
+    static = Static(act, residual is not None)
+    return _bias_act(static, implementation, *alike(x, scale, bias, residual))
 
 
 def check(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:
@@ -105,7 +110,7 @@ def _bias_act(
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> jax.Array:
-    return dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)[0]
+    return dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)
 
 
 def _fwd(
@@ -116,20 +121,18 @@ def _fwd(
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, Any]:
-    y, z = dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)
-    kept = y if activations.keeps_output(static.act) else z
-    # Only types are needed of the bias and the residual, and x only for the scale's gradient.
-    return y, (kept, None if scale is None else x, scale, bias, None if residual is None else ())
+    if activations.keeps_output(static.act):
+        y = kept = _bias_act(static, requested, x, scale, bias, residual)
+    else:
+        y, kept = dispatch.run(OP, "forward_saving", requested, static, x, scale, bias, residual)
+    # Only the type is needed of the bias, and x only for the scale's gradient.
+    return y, (kept, None if scale is None else x, scale, bias)
 
 
 def _bwd(static: Static, requested: dispatch.Requested, saved: Any, dy: jax.Array) -> Any:
-    kept, x, scale, bias, residual = saved
-    dz, dx, dscale, dbias = dispatch.run(
-        OP, "backward", requested, static, kept, x, scale, bias, dy
-    )
-    if scale is not None:
-        dscale = like(dscale, scale)
-    return dx, dscale, like(dbias, bias), None if residual is None else dz
+    _, _, scale, bias = saved
+    dx, dscale, dbias, dresidual = dispatch.run(OP, "backward", requested, static, *saved, dy)
+    return dx, None if scale is None else like(dscale, scale), like(dbias, bias), dresidual
 
 
 _bias_act.defvjp(_fwd, _bwd)

@@ -37,8 +37,11 @@ def _pass(
     """One of the three passes: (x, w) → y, (dy, w) → dx or (x, dy) → dw."""
     batch = None if step == WEIGHT_GRAD else sharding.spec(a)[0]
     channels = None if step == INPUT_GRAD else sharding.spec(b)[3]
-    call = functools.partial(dispatch.run, op, step, requested, static)
-    return sharding.automatic(call, (batch, None, None, channels), a, b)
+
+    def call(a: jax.Array, b: jax.Array) -> list[jax.Array]:
+        return [dispatch.run(op, step, requested, static, a, b)]
+
+    return sharding.automatic(call, [(batch, None, None, channels)], a, b)[0]
 
 
 def _fwd(

@@ -1,13 +1,25 @@
 """Depthwise convolution: every channel is filtered on its own."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kernels import dispatch
+from kernels import activations, dispatch, sharding
+from kernels.bias_act import bias_act
 from kernels.bilinear import Static, convolve
-from kernels.window import DEPTHWISE, Padding, operands
+from kernels.window import DEPTHWISE, DTYPES, Padding, Window, operands
+
+FUSED = "depthwise_bias_act"
+
+
+class Fused(NamedTuple):
+    """What an implementation of FUSED must know of a call before it sees arrays."""
+
+    window: Window
+    act: str
 
 
 def depthwise_conv(
@@ -18,9 +30,15 @@ def depthwise_conv(
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
     flip: bool = False,
+    bias: jax.Array | None = None,
+    act: str = "identity",
     implementation: dispatch.Requested = None,
 ) -> jax.Array:
     """Convolves each channel with its own kernels (Sifre 2014; Chollet 2017, arXiv 1610.02357).
+
+    With a bias it is act(convolution + bias), which for inference is one pass over memory where the
+    implementation can do that ("depthwise_bias_act" in `explain`). Differentiated, it is what
+    `bias_act` makes of the convolution.
 
     Args:
       x: input, [N, H, W, C], floating point.
@@ -30,6 +48,8 @@ def depthwise_conv(
         ((top, bottom), (left, right)).
       flip: False is cross-correlation, as in JAX and PyTorch; True is convolution in the
         mathematical sense, as in Flux, which turns the kernel by 180 degrees.
+      bias: [C·m], floating point.
+      act: an activation's name, as for `bias_act`; takes a bias.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
@@ -44,4 +64,51 @@ def depthwise_conv(
     x, w, window = operands("depthwise_conv", x, w, strides, padding, dilation, DEPTHWISE)
     if flip:
         w = jnp.flip(w, (0, 1))
-    return convolve("depthwise_conv", implementation, Static(window), x, w)
+    activations.check("depthwise_conv", act)
+    if bias is None:
+        if act != "identity":
+            raise ValueError(f"depthwise_conv: act={act!r} takes a bias, got none")
+        return convolve("depthwise_conv", implementation, Static(window), x, w)
+    bias = jnp.asarray(bias)
+    if bias.shape != w.shape[3:] or bias.dtype.name not in DTYPES:
+        raise ValueError(
+            f"depthwise_conv: bias must be floating point of shape {w.shape[3:]} for w of shape "
+            f"{w.shape}, got {bias.dtype}{list(bias.shape)}"
+        )
+    return _fused(Fused(window, act), implementation, *sharding.alike(x, w, bias))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fused(
+    static: Fused, requested: dispatch.Requested, x: jax.Array, w: jax.Array, bias: jax.Array
+) -> jax.Array:
+    def call(*arrays: jax.Array) -> list[jax.Array]:
+        return [dispatch.run(FUSED, "forward", requested, static, *arrays)]
+
+    spec = (sharding.spec(x)[0], None, None, sharding.spec(w)[3])
+    return sharding.automatic(call, [spec], x, w, bias)[0]
+
+
+def _fwd(static: Fused, requested: dispatch.Requested, *arrays: jax.Array) -> tuple[Any, Any]:
+    """The two operators apart, whose gradients need what is between them."""
+
+    def apart(x: jax.Array, w: jax.Array, bias: jax.Array) -> jax.Array:
+        y = convolve("depthwise_conv", requested, Static(static.window), x, w)
+        return bias_act(y, bias, static.act, implementation=_pointwise(requested))
+
+    return jax.vjp(apart, *arrays)
+
+
+def _bwd(static: Fused, requested: dispatch.Requested, vjp: Any, dy: jax.Array) -> Any:
+    return vjp(dy)
+
+
+def _pointwise(requested: dispatch.Requested) -> dispatch.Requested:
+    """What was requested of a convolution, for the bias: oneDNN leaves that to XLA."""
+    names = {"onednn": "xla"}
+    if requested is None or isinstance(requested, str):
+        return names.get(requested or "", requested)
+    return [names.get(name, name) for name in requested]
+
+
+_fused.defvjp(_fwd, _bwd)

@@ -37,6 +37,8 @@ class Implementation:
         None where it can.
       describe: called as `describe(step, static, *arrays)`; what `explain` adds on how this
         implementation does the pass.
+      yields: called as `yields(step, static, *arrays)`; the reason why another implementation is
+        the better choice for this pass, where the caller leaves the choice open, or None.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Implementation:
     platforms: tuple[str, ...] = ()
     refuses: Callable[..., str | None] = lambda static, *arrays: None
     describe: Callable[..., str | None] = lambda step, static, *arrays: None
+    yields: Callable[..., str | None] = lambda step, static, *arrays: None
 
 
 class Choice(NamedTuple):
@@ -85,7 +88,7 @@ def run(op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
       NotImplementedError: nothing that was requested can do this call, or (when it is lowered)
         runs on this platform; the message says why.
     """
-    branches, reason = _choose(op, requested, static, *arrays)
+    branches, reason = _choose(op, step, requested, static, *arrays)
     for trace in _traces.get():
         for platform, chosen in branches.items():
             details = filter(None, (reason, chosen.describe(step, static, *arrays)))
@@ -116,7 +119,7 @@ def _compiled(
 
 
 def _choose(
-    op: str, requested: Requested, static: Hashable, *arrays: Any
+    op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
 ) -> tuple[dict[str, Implementation], str]:
     """The implementation for each platform ("any": for those not named), and why."""
     known = _registry[op]
@@ -134,6 +137,9 @@ def _choose(
         if name not in known:
             raise ValueError(f"{op}: unknown implementation {name!r}; known: {', '.join(known)}")
     refusals = {name: known[name].refuses(static, *arrays) for name in names}
+    if requested is None:
+        for name in names:
+            refusals[name] = refusals[name] or known[name].yields(step, static, *arrays)
     able = [known[name] for name in names if refusals[name] is None]
     told = [f"{name}: {why}" for name, why in refusals.items() if why is not None]
     if not able:

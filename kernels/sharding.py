@@ -1,6 +1,6 @@
 """Operands whose types carry a sharding: inside `jax.shard_map`, and on a mesh of explicit axes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,23 +26,27 @@ def alike(*arrays: jax.Array | None) -> Any:
 
 
 def automatic(
-    call: Callable[..., jax.Array], spec: tuple[Any, ...], *arrays: jax.Array
-) -> jax.Array:
-    """call(*arrays); on a mesh of explicit axes the compiler shards what is inside.
+    call: Callable[..., Any], specs: Sequence[tuple[Any, ...]], *arrays: jax.Array
+) -> Any:
+    """call(*arrays), a list of arrays; on a mesh of explicit axes the compiler shards inside.
 
     Args:
-      spec: the mesh axes of each axis of the result there; a mesh axis counts once.
+      specs: for each result the mesh axes of each of its axes; a mesh axis counts once.
     """
     mesh = jax.typeof(arrays[0]).sharding.mesh
     if AxisType.Explicit not in mesh.axis_types:
         return call(*arrays)
+    shardings = [NamedSharding(mesh, PartitionSpec(*_once(spec))) for spec in specs]
+    return jax.sharding.auto_axes(call, out_sharding=shardings)(*arrays)
+
+
+def _once(spec: tuple[Any, ...]) -> list[Any]:
     once: list[Any] = []
     for axes in spec:
         names = {*(axes if isinstance(axes, tuple) else (axes,))}
         taken = {n for own in once for n in (own if isinstance(own, tuple) else (own,))}
         once.append(None if names & taken - {None} else axes)
-    sharding = NamedSharding(mesh, PartitionSpec(*once))
-    return jax.sharding.auto_axes(call, out_sharding=sharding)(*arrays)
+    return once
 
 
 def spec(array: jax.Array) -> tuple[Any, ...]:

@@ -83,14 +83,18 @@ class Conv(nn.Module):
         else:
             convolve = functools.partial(kernels.conv, groups=self.groups)
         padding = (k - 1) * self.dilation // 2 if self.padding == "symmetric" else self.padding
-        y = convolve(x, kernel, strides=self.strides, padding=padding, dilation=self.dilation)
+        convolve = functools.partial(
+            convolve, strides=self.strides, padding=padding, dilation=self.dilation
+        )
         if self.use_bias:
             bias = parameter(self, "bias", ZEROS, (self.features,), x)
         elif self.act == "identity" and residual is None:
-            return y
+            return convolve(x, kernel)
         else:
             bias = jnp.zeros(self.features, self.dtype)
-        return kernels.bias_act(y, bias, self.act, residual=residual)
+        if self.groups == channels > 1 and residual is None:  # one kernel on a GPU
+            return convolve(x, kernel, bias=bias, act=self.act)
+        return kernels.bias_act(convolve(x, kernel), bias, self.act, residual=residual)
 
 
 class Dense(nn.Module):

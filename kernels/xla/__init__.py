@@ -1,13 +1,18 @@
 """Formulations that XLA compiles well: every platform's default, and the reference for others."""
 
 from kernels.xla import batch_norm, bias_act, conv, depthwise, onednn
+from kernels.xla.fused import fused
 
 IMPLEMENTATIONS = (
     {
         "conv": conv.IMPLEMENTATION,
         "depthwise_conv": depthwise.IMPLEMENTATION,
+        "depthwise_bias_act": fused(depthwise.IMPLEMENTATION),
         "bias_act": bias_act.IMPLEMENTATION,
         "batch_norm": batch_norm.IMPLEMENTATION,
     },
-    {"depthwise_conv": onednn.IMPLEMENTATION},
+    {
+        "depthwise_conv": onednn.IMPLEMENTATION,
+        "depthwise_bias_act": fused(onednn.IMPLEMENTATION),
+    },
 )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels import activations, dispatch
-from kernels.batch_norm import Static
+from kernels.batch_norm import Static, average, devices, total
 from kernels.xla.linear import wide
 
 
@@ -55,16 +55,13 @@ def backward(
     z = xhat * scale + bias
     if residual is not None:
         z = z + residual.astype(z.dtype)
-    kept = (
-        activations.ACTIVATIONS[static.act].value(z) if activations.keeps_output(static.act) else z
-    )
-    dz = dy.astype(wx.dtype) * activations.slope(static.act, kept)
+    dz = dy.astype(wx.dtype) * activations.slope_at(static.act, z)
     axes = tuple(range(x.ndim - 1))
     dbias, dscale = dz.sum(axis=axes), (dz * xhat).sum(axis=axes)
     dxhat = dz * scale
     dx = inv * (dxhat - _average(static, dxhat) - xhat * _average(static, dxhat * xhat))
-    count = wx.size // wx.shape[-1] * _devices(static)
-    dmean, dvar = _total(static, x, dmean), _total(static, x, dvar)
+    count = wx.size // wx.shape[-1] * devices(static)
+    dmean, dvar = total(static, x, dmean), total(static, x, dvar)
     dx = dx + (dmean + 2 * dvar * (wx - mean)) / count
     dresidual = None if residual is None else dz.astype(residual.dtype)
     return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
@@ -75,28 +72,8 @@ def _normalised(static: Static, x: jax.Array, mean: jax.Array, var: jax.Array) -
 
 
 def _average(static: Static, x: jax.Array) -> jax.Array:
-    """The mean of each channel, over the devices of `axis_name` too."""
-    mean = x.mean(axis=tuple(range(x.ndim - 1)))
-    return mean if static.axis_name is None else lax.pmean(mean, static.axis_name)
-
-
-def _devices(static: Static) -> int:
-    return 1 if static.axis_name is None else lax.axis_size(static.axis_name)
-
-
-def _total(static: Static, x: jax.Array, cotangent: jax.Array) -> jax.Array:
-    """Sums a cotangent of the statistics over the devices of `axis_name`.
-
-    Where types tell what varies (`jax.shard_map`), the statistics do not, and their cotangent is
-    the whole already.
-    """
-    axes = () if static.axis_name is None else static.axis_name
-    axes = (axes,) if isinstance(axes, str) else axes
-    varying = (
-        jax.typeof(x).manual_axis_type.varying - jax.typeof(cotangent).manual_axis_type.varying
-    )
-    axes = tuple(axis for axis in axes if axis not in varying)
-    return lax.psum(cotangent, axes) if axes else cotangent
+    """The mean of each channel."""
+    return average(static, x.mean(axis=tuple(range(x.ndim - 1))))
 
 
 IMPLEMENTATION = dispatch.Implementation("xla", {"forward": forward, "backward": backward})

@@ -1,5 +1,7 @@
 """Bias, residual and activation by XLA, which fuses each pass into one loop."""
 
+from typing import Any
+
 import jax
 
 from kernels import activations, dispatch
@@ -7,7 +9,12 @@ from kernels.bias_act import Static
 from kernels.xla.linear import wide
 
 
-def forward(
+def forward(static: Static, *arrays: Any) -> jax.Array:
+    """(x, scale, bias, residual) → y."""
+    return forward_saving(static, *arrays)[0]
+
+
+def forward_saving(
     static: Static,
     x: jax.Array,
     scale: jax.Array | None,
@@ -32,17 +39,20 @@ def backward(
     scale: jax.Array | None,
     bias: jax.Array,
     dy: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
-    """→ dz (the residual's gradient), dx, dscale and dbias; `kept` is y or z."""
+) -> tuple[jax.Array, jax.Array | None, jax.Array, jax.Array | None]:
+    """→ the gradients of x, scale, bias and residual; `kept` is y or z."""
     dtype = wide(dy.dtype)
     dz = dy.astype(dtype) * activations.slope(static.act, kept.astype(dtype))
     axes = tuple(range(dz.ndim - 1))
     dbias = dz.sum(axis=axes).astype(bias.dtype)
     rounded = dz.astype(dy.dtype)
+    dresidual = rounded if static.residual else None
     if x is None or scale is None:
-        return rounded, rounded, None, dbias
+        return rounded, None, dbias, dresidual
     dscale = (dz * x.astype(dtype)).sum(axis=axes).astype(scale.dtype)
-    return rounded, (dz * scale.astype(dtype)).astype(dy.dtype), dscale, dbias
+    return (dz * scale.astype(dtype)).astype(dy.dtype), dscale, dbias, dresidual
 
 
-IMPLEMENTATION = dispatch.Implementation("xla", {"forward": forward, "backward": backward})
+IMPLEMENTATION = dispatch.Implementation(
+    "xla", {"forward": forward, "forward_saving": forward_saving, "backward": backward}
+)

@@ -11,10 +11,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 DTYPES = ("float32", "float32", "float32", "bfloat16", "float16", "float64")
+HALVES = ("float32", "bfloat16", "float16")
 
 sampled = settings(
     deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False
 )
+
+# For what takes seconds to compile, as interpreted kernels do.
+fewer = settings(sampled, max_examples=settings.default.max_examples // 6)
 
 
 def unit(dtype):

@@ -1,6 +1,8 @@
 """Gradients of every operator with a batch sharded over 8 devices, against one device.
 
-    python -m tests.kernels.eight_devices jit|explicit|shard_map     (with 8 devices)
+    python -m tests.kernels.eight_devices jit|explicit|shard_map [triton]     (with 8 devices)
+
+With "triton", its kernels are run by Pallas's interpreter, and XLA's implementation is the judge.
 
 On a mesh of automatic or explicit axes the compiled program is read too: it may sum gradients over
 the devices, but must not move an activation. The one exception is algo="fft", which says so: XLA
@@ -10,6 +12,7 @@ does not partition transforms.
 import functools
 import re
 import sys
+import unittest.mock
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import kernels
+from kernels import dispatch, triton
 
 BATCH = 16
 rng = np.random.default_rng(0)
@@ -34,6 +38,11 @@ CASES = {
         functools.partial(kernels.depthwise_conv, strides=2),
         array(*X),
         [array(5, 5, 1, 16)],
+    ),
+    "depthwise, bias": (
+        lambda x, w, b: kernels.depthwise_conv(x, w, bias=b, act="relu"),
+        array(*X),
+        [array(3, 3, 1, 8), CHANNELS],
     ),
     "depthwise, large": (kernels.depthwise_conv, array(*X), [array(11, 11, 1, 8)]),
     "conv, direct": (
@@ -71,6 +80,9 @@ CASES = {
         [CHANNELS, CHANNELS],
     ),
 }
+
+# One for each way in which Triton's kernels divide the batch.
+KERNELS = ("depthwise", "depthwise, bias", "bias_act, residual", "batch_norm")
 
 
 def loss(op, x, weights, **options):
@@ -135,12 +147,18 @@ RUNS = {
 
 
 def main():
-    (check,) = sys.argv[1:]
+    check, *implementation = sys.argv[1:]
     assert jax.device_count() == 8
+    own = triton.implementations(interpret=True) if implementation else {}
     for name, (op, x, weights) in CASES.items():
+        if implementation and name not in KERNELS:
+            continue
         print(name, flush=True)
         want = jax.jit(gradients(op))(x, weights)
-        got = RUNS[check](name, op, x, weights)
+        with unittest.mock.patch.dict(dispatch._registry) as registry:
+            for key, kernel in own.items():
+                registry[key] = {**registry[key], kernel.name: kernel}
+            got = RUNS[check](name, op, x, weights)
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             scale = np.abs(b).max()
             np.testing.assert_allclose(np.asarray(a) / scale, np.asarray(b) / scale, atol=2e-5)

@@ -83,6 +83,18 @@ class TestChoice:
         assert "2.000000e+00" in traced.lower(lowering_platforms=("cpu",)).as_text()
         assert "2.000000e+00" not in traced.lower(lowering_platforms=("cuda",)).as_text()
 
+    def test_one_that_yields_runs_where_it_is_named(self):
+        def yields(step, static, x):
+            return "is slower" if (step, static) == ("forward", None) else None
+
+        passes = {"forward": lambda static, x: x + 3}
+        register({"toy": Implementation("slow", passes, yields=yields)})
+        assert run("toy", "forward", None, None, self.triple)[0] == 1
+        assert run("toy", "forward", "slow", None, self.triple)[0] == 3
+        assert run("toy", "forward", None, "other", self.triple)[0] == 3
+        told = kernels.explain(lambda x: run("toy", "forward", None, None, x), self.pair)
+        assert all("slow: is slower" in choice.reason for choice in told)
+
     def test_an_unknown_name_lists_the_known(self):
         with pytest.raises(ValueError, match="'tritn'; known: general, special"):
             run("toy", "forward", "tritn", None, self.pair)
@@ -108,22 +120,24 @@ class TestChoice:
 
 def test_explain_computes_nothing_and_takes_shapes():
     shapes = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (X, W)]
-    (choice,) = kernels.explain(kernels.depthwise_conv, *shapes, strides=(2, 2), padding="SAME")
-    assert choice[:4] == ("depthwise_conv", "forward", "any", "xla")
-    assert "onednn: needs the compiler option" in choice.reason
+    gpu, other = kernels.explain(kernels.depthwise_conv, *shapes, strides=(2, 2), padding="SAME")
+    assert gpu[:4] == ("depthwise_conv", "forward", "cuda", "triton")
+    assert other[:4] == ("depthwise_conv", "forward", "any", "xla")
+    assert "onednn: needs the compiler option" in other.reason
 
 
 def test_explain_sees_into_what_was_compiled_before():
     f = jax.jit(lambda x, w: kernels.depthwise_conv(x, w))
     f(X, W)
-    assert len(kernels.explain(f, X, W)) == len(kernels.explain(f, X, W)) == 1
+    assert len(kernels.explain(f, X, W)) == len(kernels.explain(f, X, W)) == 2
 
 
 def test_explain_sees_the_gradients():
     def loss(x, w):
         return kernels.depthwise_conv(x, w).sum()
 
-    steps = [choice.step for choice in kernels.explain(jax.grad(loss, (0, 1)), X, W)]
+    told = kernels.explain(jax.grad(loss, (0, 1)), X, W)
+    steps = [choice.step for choice in told if choice.platform == "any"]
     assert steps == ["forward", "input_grad", "weight_grad"]
 
 
@@ -162,7 +176,10 @@ def test_explain_tells_the_algorithm_of_each_pass():
 
 
 def test_depthwise_is_shifted_products_on_a_cpu_and_a_convolution_elsewhere():
-    traced = jax.jit(jax.grad(lambda x, w: kernels.depthwise_conv(x, w).sum(), (0, 1))).trace(X, W)
+    def loss(x, w):
+        return kernels.depthwise_conv(x, w, implementation="xla").sum()
+
+    traced = jax.jit(jax.grad(loss, (0, 1))).trace(X, W)
     assert "stablehlo.convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
     assert "stablehlo.convolution" in traced.lower(lowering_platforms=("cuda",)).as_text()
 

@@ -3,11 +3,22 @@
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kernels
+from tests.kernels import test_sampled_convolutions as convolutions
+from tests.kernels import test_sampled_pointwise as pointwise
+from tests.kernels import test_triton
+from tests.kernels.cases import HALVES, fewer
+from tests.kernels.cases import convolutions as cases
 from tests.kernels.test_convolutions import arrays, check
 
-pytestmark = pytest.mark.gpu
+# jax deprecates the kernels' backend, which the user is told.
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:jax has deprecated the backend"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +39,31 @@ def test_convolutions(op, strides):
     x, w = arrays({"size": (15, 14), "channels": 8}, (3, 3, 8 // groups, 16))
     geometry = {"strides": strides, "padding": ((1, 1), (0, 1)), "dilation": (1, 1)}
     check(op, x, w, geometry, groups)
+
+
+@fewer
+@given(case=cases(depthwise=True, dtypes=HALVES))
+def test_sampled_depthwise_by_triton(case):
+    convolutions.check("depthwise_conv", case, "triton")
+
+
+@fewer
+@given(case=pointwise.halves)
+def test_sampled_bias_act_by_triton(case):
+    pointwise.check_bias_act(case, "triton")
+
+
+@fewer
+@given(case=pointwise.halves, inference=st.booleans())
+def test_sampled_batch_norm_by_triton(case, inference):
+    pointwise.check_batch_norm(case, inference, "triton")
+
+
+@pytest.mark.parametrize("name", test_triton.OPERATORS)
+def test_two_runs_give_the_same_bits(name):
+    op, operands = test_triton.OPERATORS[name]
+    step = jax.jit(lambda *arrays: test_triton.gradients(op, "triton", *arrays))
+    jax.tree.map(np.testing.assert_array_equal, step(*operands), step(*operands))
 
 
 def test_a_photo_is_classified_as_on_a_cpu(lite, examples):

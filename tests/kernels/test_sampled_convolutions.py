@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 
 import kernels
-from tests.kernels.cases import assert_close, convolutions, draw, rounding, sampled, unit
+from tests.kernels.cases import (
+    HALVES,
+    assert_close,
+    convolutions,
+    draw,
+    fewer,
+    rounding,
+    sampled,
+    unit,
+)
 from tests.kernels.reference import convolution, explicit
 
 # How many times the error of a plain sum an algorithm may make. Winograd's transforms multiply by
@@ -99,6 +108,14 @@ def check(name, case, implementation=None, jit=jax.jit):
 @given(case=convolutions(depthwise=True))
 def test_depthwise(case):
     check("depthwise_conv", case)
+
+
+@pytest.mark.triton
+@pytest.mark.sampled
+@fewer
+@given(case=convolutions(depthwise=True, dtypes=HALVES))
+def test_depthwise_by_triton(interpreted, case):
+    check("depthwise_conv", case, "triton")
 
 
 @pytest.mark.sampled

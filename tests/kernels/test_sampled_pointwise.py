@@ -14,23 +14,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from tests.kernels.cases import DTYPES, assert_close, draw, rounding, sampled, unit
+from kernels.triton.rows import UNABLE
+from tests.kernels.cases import (
+    DTYPES,
+    HALVES,
+    assert_close,
+    draw,
+    fewer,
+    rounding,
+    sampled,
+    unit,
+)
 from tests.kernels.test_bias_act import PLAIN
 
 # What is tested is rounding, and tanh rounds worse without optimisation (`pytest --unoptimised`).
 AS_USERS_DO = {"xla_backend_optimization_level": 3}
 KINKS = np.array([-3.0, 0.0, 3.0, 6.0])
-calls = st.fixed_dictionaries(
-    {
-        "shape": st.tuples(
-            st.lists(st.integers(1, 7), min_size=0, max_size=3), st.sampled_from([1, 3, 33, 728])
-        ).map(lambda parts: (*parts[0], parts[1])),
-        "act": st.sampled_from(sorted(PLAIN)),
-        "residual": st.booleans(),
-        "dtype": st.sampled_from(DTYPES),
-        "mean": st.sampled_from([0.0, 0.0, 3.0, -40.0]),
-    }
-)
+parts = {
+    "shape": st.tuples(
+        st.lists(st.integers(1, 7), min_size=0, max_size=3), st.sampled_from([1, 3, 33, 728])
+    ).map(lambda parts: (*parts[0], parts[1])),
+    "act": st.sampled_from(sorted(PLAIN)),
+    "residual": st.booleans(),
+    "dtype": st.sampled_from(DTYPES),
+    "mean": st.sampled_from([0.0, 0.0, 3.0, -40.0]),
+}
+calls = st.fixed_dictionaries(parts)
+# What Triton's kernels take.
+acts = st.sampled_from(sorted(PLAIN.keys() - {*UNABLE}))
+halves = st.fixed_dictionaries({**parts, "act": acts, "dtype": st.sampled_from(HALVES)})
 
 
 def gradients(f, arrays, dy):
@@ -85,6 +97,18 @@ def compare(ours, plain, plain_z, case, arrays, size):
 @sampled
 @given(case=calls)
 def test_bias_act(case):
+    check_bias_act(case)
+
+
+@pytest.mark.triton
+@pytest.mark.sampled
+@fewer
+@given(case=halves)
+def test_bias_act_by_triton(interpreted, case):
+    check_bias_act(case, "triton")
+
+
+def check_bias_act(case, implementation=None):
     shape, dtype, act = case["shape"], case["dtype"], case["act"]
     with jax.enable_x64(dtype == "float64"):
         arrays = {
@@ -100,7 +124,7 @@ def test_bias_act(case):
         return PLAIN[act](z(**arrays))
 
     def ours(x, bias, residual):
-        return kernels.bias_act(x, bias, act, residual=residual)
+        return kernels.bias_act(x, bias, act, residual=residual, implementation=implementation)
 
     compare(ours, plain, z, case, arrays, size=16)
 
@@ -115,6 +139,18 @@ def statistics(case, arrays):
 @sampled
 @given(case=calls, inference=st.booleans())
 def test_batch_norm(case, inference):
+    check_batch_norm(case, inference)
+
+
+@pytest.mark.triton
+@pytest.mark.sampled
+@fewer
+@given(case=halves, inference=st.booleans())
+def test_batch_norm_by_triton(interpreted, case, inference):
+    check_batch_norm(case, inference, "triton")
+
+
+def check_batch_norm(case, inference, implementation=None):
     case = {**case, "shape": (8, *case["shape"])}  # something to average
     shape, dtype, act = case["shape"], case["dtype"], case["act"]
     vector = "float64" if dtype == "float64" else "float32"
@@ -140,7 +176,7 @@ def test_batch_norm(case, inference):
         return PLAIN[act](z(**arrays))
 
     def ours(x, scale, bias, residual, mean=None, var=None):
-        options = {"eps": 1e-3, "act": act, "residual": residual}
+        options = {"eps": 1e-3, "act": act, "residual": residual, "implementation": implementation}
         if inference:
             return kernels.batch_norm_inference(x, scale, bias, mean, var, **options)
         return kernels.batch_norm(x, scale, bias, **options)[0]

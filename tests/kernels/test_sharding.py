@@ -11,6 +11,16 @@ CHECKS = ("explicit", "jit", "shard_map")
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_on_eight_devices(check, root):
+    run(root, check)
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("check", CHECKS)
+def test_tritons_kernels_on_eight_devices(check, root):
+    run(root, check, "triton")
+
+
+def run(root, check, *implementation):
     """Runs tests/kernels/eight_devices.py: the number of devices is fixed when jax starts."""
     environment = {
         **os.environ,
@@ -18,7 +28,15 @@ def test_on_eight_devices(check, root):
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
     }
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.kernels.eight_devices", check],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "tests.kernels.eight_devices",
+            check,
+            *implementation,
+        ],
         cwd=root,
         env=environment,
         capture_output=True,

@@ -1,0 +1,83 @@
+"""Triton kernels, written in JAX's Pallas, for NVIDIA GPUs; nothing else here imports Pallas.
+
+JAX has deprecated this backend of Pallas (its version 0.11), and names two successors. A move
+touches this folder alone, and of it, by what each would need:
+
+* jax-triton, and kernels in Triton's own language: `launch.run` becomes `jax_triton.triton_call`,
+  and the bodies (`_convolve`, `_sum` and their like) are written again in Triton, where they stay
+  as they are, line for line: pointers, masks, arrays of powers of two. `Lazy` stays: it gives what
+  jax-triton lacks, vmap and partitioning. Of its releases, 0.4.1 does not work with jax 0.12.
+* Mosaic GPU, on Hopper and later only: `launch.run` gets its compiler parameters, and the bodies
+  other loads and stores, with layouts told explicitly in place of Triton's own; tables are
+  measured anew. Older GPUs would keep XLA's implementation.
+
+`stencil`, the tables and the passes' bookkeeping stay in both cases.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from kernels import xla
+from kernels.dispatch import Implementation
+from kernels.triton import batch_norm, bias_act, depthwise
+
+NAME = "triton"
+
+
+def implementations(interpret: bool = False) -> dict[str, Implementation]:
+    """For each operator; by Pallas's interpreter they run on any platform, slowly."""
+    platforms = () if interpret else ("cuda",)
+    return {
+        "depthwise_conv": Implementation(
+            NAME, depthwise.passes(interpret), platforms, depthwise.refuses
+        ),
+        "depthwise_bias_act": Implementation(
+            NAME, depthwise.fused_passes(interpret), platforms, depthwise.refuses_fused
+        ),
+        "bias_act": Implementation(
+            NAME,
+            _differentiable(bias_act.passes(interpret), xla.bias_act.IMPLEMENTATION.passes),
+            platforms,
+            bias_act.refuses,
+            yields=_yields,
+        ),
+        "batch_norm": Implementation(
+            NAME,
+            _differentiable(batch_norm.passes(interpret), xla.batch_norm.IMPLEMENTATION.passes),
+            platforms,
+            batch_norm.refuses,
+        ),
+    }
+
+
+def _yields(step: str, static: object, *arrays: object) -> str | None:
+    """Forward, bias and activation are what XLA does in the same pass as their neighbours."""
+    if step == "backward":
+        return None
+    return "would be a pass of its own, where XLA fuses it with what is before and behind it"
+
+
+def _differentiable(
+    passes: dict[str, Callable[..., Any]], references: Mapping[str, Callable[..., Any]]
+) -> dict[str, Callable[..., Any]]:
+    """Gives passes that a gradient of a gradient goes through the gradients of XLA's passes."""
+    return {
+        step: _with_gradient(pass_, references[step]) if step != "forward" else pass_
+        for step, pass_ in passes.items()
+    }
+
+
+def _with_gradient(pass_: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
+    call = jax.custom_vjp(pass_, nondiff_argnums=(0,))
+
+    def run(static: Any, *arrays: Any) -> tuple[Any, Any]:
+        return call(static, *arrays), arrays
+
+    def gradients(static: Any, arrays: Any, cotangents: Any) -> Any:
+        return jax.vjp(functools.partial(reference, static), *arrays)[1](cotangents)
+
+    call.defvjp(run, gradients)
+    return call
