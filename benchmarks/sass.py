@@ -23,7 +23,11 @@ COMPARE = {
     "GT": operator.gt,
     "GE": operator.ge,
 }
+# CALL.REL.NOINC leaves loops, too: it is a jump unless a RET follows.
+JUMPS = ("BRA", "CALL")
 CONSTANTS = {"RZ": 0, "URZ": 0, "SRZ": 0, "PT": 1, "UPT": 1}
+# Part of a name → registers that it writes, where that is more than its width tells.
+WIDE = {"CS2R": 2, ".WIDE": 2, ".F64": 2, "DADD": 2, "DMUL": 2, "DFMA": 2, "MMA.": 4, "LDSM": 4}
 PREDICATE = re.compile(r"!?U?P(T|\d+)")
 # Class → how its instructions begin; the first that fits.
 CLASSES = {
@@ -86,22 +90,26 @@ def counts(sass: str) -> dict[str, int]:
         for register in doubtful.pop(at, ()):
             known.pop(register, None)
         runs = _read(instruction.guard, known)
-        if instruction.name.startswith("BRA"):
+        if instruction.name.startswith(JUMPS):
             *conditions, to = instruction.operands
             target, values = places[int(to, 16)], [runs, *(_read(c, known) for c in conditions)]
             if all(values):
                 if target == at:
                     break  # where a program is over; padding follows
                 if times[at] > MOST:
-                    raise ValueError(f"the loop at {to} has no end")
+                    raise ValueError(f"the loop at {to} has no end: {instruction}")
                 at = target
                 continue
-            if 0 not in values and target <= at:
-                raise ValueError(
-                    f"how often the loop at {to} runs is not understood: {instruction}"
-                )
             if 0 not in values:
+                if target <= at:
+                    raise ValueError(
+                        f"how often the loop at {to} runs is not understood: {instruction}"
+                    )
+                if not instruction.name.startswith("BRA"):
+                    raise ValueError(f"whether it is taken is not understood: {instruction}")
                 doubtful[target].update(*written[at:target])
+        elif instruction.name.startswith("RET"):
+            raise ValueError(f"subroutines are not understood: {instruction}")
         elif instruction.name == "EXIT" and runs:
             break
         elif runs != 0:
@@ -128,17 +136,19 @@ def kind(name: str) -> str:
 
 
 def _written(instruction: Instruction) -> frozenset[str]:
-    """The registers and predicates that an instruction writes."""
+    """The registers and predicates that an instruction may write."""
     name, operands = instruction.name, (*instruction.operands, "")
-    if name.startswith(("ST", "RED", "BRA", "EXIT")):
+    if name.startswith(("ST", "RED", "EXIT", *JUMPS)):
         return frozenset()
-    predicates = [each for each in operands[:2] if PREDICATE.fullmatch(each)]
+    if name == "R2P":
+        return frozenset(f"P{i}" for i in range(7))
+    first = 3 if "IADD3" in name else 2  # an addition of three may carry twice
+    predicates = [each for each in operands[:first] if PREDICATE.fullmatch(each)]
     place = operands[0] in predicates  # as of SHFL.BFLY PT, R13, R8…
     registers = []
-    if first := re.fullmatch(r"(U?R)(\d+)", operands[place]):
-        wide = name == "CS2R" or ".WIDE" in name
-        size = 2 if wide else max(1, bits(name) // 32)
-        registers = [f"{first[1]}{int(first[2]) + i}" for i in range(size)]
+    if found := re.fullmatch(r"(U?R)(\d+)", operands[place]):
+        size = max(1, bits(name) // 32, *(WIDE[part] * (part in name) for part in WIDE))
+        registers = [f"{found[1]}{int(found[2]) + i}" for i in range(size)]
     return frozenset([*predicates, *registers]) - CONSTANTS.keys()
 
 
@@ -175,7 +185,7 @@ def _move(kinds: Sequence[str], operands: Sequence[str], known: Known) -> dict[s
 def _multiply(kinds: Sequence[str], operands: Sequence[str], known: Known) -> dict[str, int]:
     """IMAD R5, R4, 0x70, R3; IMAD.MOV.U32 R5, RZ, RZ, R3; IMAD.X R5, RZ, RZ, R5, P0."""
     values = _all(operands[1:], known)
-    if values is None or {"HI", "WIDE"} & {*kinds}:
+    if values is None or {"HI", "WIDE"} & {*kinds} or PREDICATE.fullmatch(operands[1]):
         return {}
     a, b, *others = values
     return {operands[0]: (a * b + sum(others)) % 2**32}
@@ -192,7 +202,7 @@ def _clear(kinds: Sequence[str], operands: Sequence[str], known: Known) -> dict[
 def _halves(kinds: Sequence[str], operands: Sequence[str], known: Known) -> dict[str, int]:
     """HFMA2.MMA R5, -RZ, RZ, 0, 5.96e-08: a constant by its two halves."""
     numbers = [each for each in operands[3:] if re.fullmatch(r"[-+.\de]+", each)]
-    if operands[1:3] != ("-RZ", "RZ") or len(numbers) != 2:
+    if operands[1:3] != ("-RZ", "RZ") or len(numbers) != 2 or "BF16" in "".join(kinds):
         return {}
     packed = struct.pack("<2e", *(float(each) for each in reversed(numbers)))
     return {operands[0]: int.from_bytes(packed, "little")}
@@ -202,7 +212,9 @@ def _add(kinds: Sequence[str], operands: Sequence[str], known: Known) -> dict[st
     """IADD3 R5, P0, R5, 0x1, RZ, and of 64 bits' high half IADD3.X R6, RZ, R6, RZ, P0, !PT."""
     carry = operands[1] if PREDICATE.fullmatch(operands[1]) else "PT"
     values = _all(operands[1 + (carry == operands[1]) :], known)
-    return {} if values is None else {operands[0]: sum(values) % 2**32, carry: sum(values) >> 32}
+    if values is None or PREDICATE.fullmatch(operands[2]):
+        return {}
+    return {operands[0]: sum(values) % 2**32, carry: min(1, sum(values) >> 32)}
 
 
 def _compare(kinds: Sequence[str], operands: Sequence[str], known: Known) -> dict[str, int]:

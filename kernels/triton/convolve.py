@@ -15,7 +15,7 @@ from jax import lax
 
 from kernels import activations
 from kernels.triton import stencil
-from kernels.triton.launch import run
+from kernels.triton.launch import position, run
 from kernels.triton.stencil import Axis
 from kernels.triton.tile import Tile, cdiv, load, store, tile
 from kernels.window import Pair, Window
@@ -36,12 +36,17 @@ class Cut(NamedTuple):
     warps: int
 
 
-# (the kernel's larger side, up to; bytes of an element) → Cut
+# (the kernel's larger side, up to; bytes of an element) → Cut. Chosen by what compiles without
+# spilling and by the model of `benchmarks.gpu_code`, not yet from timing. With float32 memory sets
+# the time. With half precision instructions do from 5x5 on, a third of them unpacking pixels and
+# taps: so tiles there are as wide as registers allow, which spreads that over more outputs. Above
+# 9x9 multiplications outweigh memory, and what counts is that the loop holds little else.
 TABLE = {
     (3, 4): Cut(((2, 4), (4, 2), (1, 7)), taps=3, warps=4),
     (3, 2): Cut(((2, 2), (1, 4)), taps=3, warps=4),
     (6, 4): Cut(((2, 4), (1, 8), (1, 7)), taps=1, warps=4),
-    (6, 2): Cut(((2, 2), (1, 4), (1, 5)), taps=1, warps=4),
+    (6, 2): Cut(((1, 14), (1, 7)), taps=1, warps=4),
+    (9, 2): Cut(((1, 14), (1, 7), (1, 8)), taps=1, warps=4),
     (1024, 4): Cut(((1, 14), (1, 12), (1, 8)), taps=1, warps=4),
     (1024, 2): Cut(((1, 7), (1, 8)), taps=1, warps=4),
 }
@@ -113,7 +118,7 @@ def convolve(
     patches = x.shape[0] * rows.tiles * columns.tiles
     grid = cdiv(job.outputs, t.channels), cdiv(patches, t.rows)
     y = jax.ShapeDtypeStruct((x.shape[0], rows.outputs, columns.outputs, job.outputs), x.dtype)
-    body = functools.partial(_convolve, plan, job, t, patches)
+    body = functools.partial(_convolve, plan, job, t, patches, grid)
     return run(body, name, grid, plan.warps, [y], x, w, *bias)[0]
 
 
@@ -206,16 +211,15 @@ def _within(place: jax.Array, axis: Axis) -> jax.Array:
     return place.astype(jnp.uint32) < jnp.uint32(axis.pixels)
 
 
-def _convolve(plan: Plan, job: Job, t: Tile, patches: int, *refs: Any) -> None:
+def _convolve(plan: Plan, job: Job, t: Tile, patches: int, grid: Pair, *refs: Any) -> None:
     """The kernel: pixels, taps and perhaps a bias → outputs."""
-    from jax.experimental import pallas as pl
-
     x_ref, w_ref, *bias_ref, y_ref = refs
     rows, columns = plan.rows, plan.columns
     kh, kw = job.kernel
     number, channel = t.indices()
-    number = number + pl.program_id(1) * t.rows
-    channel = channel + pl.program_id(0) * t.channels
+    channels, block = position(grid)
+    number = number + block * t.rows
+    channel = channel + channels * t.channels
     patch = locate(plan, number, patches, channel, job.outputs)
     # Output c sums over the inputs c · m + j of a dy, or is made from input c / m of an x.
     if job.inputs < job.outputs:

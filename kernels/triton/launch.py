@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend
 import jax.numpy as jnp
+from jax import lax
 from jax._src import dispatch as jax_dispatch
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import batching, mlir
@@ -75,7 +76,8 @@ def run(
     Args:
       body: called with a reference to each array, flattened, and then to each result.
       name: what a profiler shows.
-      grid: how many programs, along each axis; the first varies fastest.
+      grid: how many programs, along each axis; the first varies fastest. The kernel asks `position`
+        where it is.
       warps: how many of 32 threads each make a program.
       out: the results' shapes and dtypes.
       *arrays: the operands.
@@ -96,12 +98,24 @@ def run(
         out_shape=[
             jax.ShapeDtypeStruct((math.prod(o.shape),), o.dtype, manual_axis_type=kind) for o in out
         ],
-        grid=grid,
+        grid=(math.prod(grid),),  # a GPU takes more than 65535 along one axis only
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=_interpreting.get(),
         name=name,
     )(*(a.reshape(-1) for a in arrays))
     return [a.reshape(o.shape) for a, o in zip(flat, out, strict=True)]
+
+
+def position(grid: tuple[int, ...]) -> list[Any]:
+    """Where a kernel's program is in its grid."""
+    from jax.experimental import pallas as pl
+
+    number, places = pl.program_id(0), []
+    for extent in grid[:-1]:
+        above = lax.div(number, jnp.int32(extent))
+        places.append(number - above * extent)
+        number = above
+    return [*places, number]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,15 +110,13 @@ class Program:
     """One program's way over a plan's rows: to be made inside a kernel."""
 
     def __init__(self, plan: Plan, lanes: int, backwards: bool = False) -> None:
-        from jax.experimental import pallas as pl
-
         self.plan = plan
-        place = pl.program_id(1)
+        block, place = launch.position(grid(plan, lanes))
         if backwards:
             place = lanes * plan.programs - 1 - place
         lane, share = lax.div(place, plan.programs), lax.rem(place, plan.programs)
         row, column = plan.tile.indices()
-        first = pl.program_id(0) * plan.tile.channels
+        first = block * plan.tile.channels
         self.row = row + share * plan.share
         self.column = column + first
         start = (lane * plan.rows + share * plan.share) * plan.columns + self.column

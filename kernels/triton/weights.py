@@ -15,7 +15,7 @@ from jax import lax
 
 from kernels.triton import stencil
 from kernels.triton.convolve import Plan, locate, outputs, quotient, reader
-from kernels.triton.launch import run
+from kernels.triton.launch import position, run
 from kernels.triton.tile import Tile, cdiv, load, store, tile
 from kernels.window import Pair, Window
 
@@ -44,9 +44,9 @@ TABLE = {
     (3, 4): Cut(((2, 4), (1, 8), (1, 7)), (3, 3), 4),
     (3, 2): Cut(((1, 4), (1, 5)), (3, 3), 4),
     (6, 4): Cut(((1, 8), (1, 7)), (3, 6), 4),
-    (6, 2): Cut(((1, 4), (1, 5)), (2, 6), 4),
+    (6, 2): Cut(((1, 7), (1, 8), (1, 4)), (1, 6), 4),
     (9, 4): Cut(((1, 8), (1, 7)), (2, 9), 4),
-    (9, 2): Cut(((1, 4), (1, 5)), (1, 9), 4),
+    (9, 2): Cut(((1, 8), (1, 7)), (1, 9), 4),
     (1024, 4): Cut(((1, 8), (1, 7)), (1, 31), 4),
     (1024, 2): Cut(((1, 4), (1, 5)), (1, 16), 4),
 }
@@ -108,32 +108,32 @@ def gradient(s: Share, window: Window, images: int, x: jax.Array, dy: jax.Array)
     """What each program sums: [lanes, programs, kh, kw, C] in float32."""
     channels = dy.shape[3]
     lanes = x.shape[0] // images
-    grid = cdiv(channels, s.tile.channels), s.programs * lanes, math.prod(s.groups)
+    # Groups of taps side by side, since they read the same.
+    grid = math.prod(s.groups), cdiv(channels, s.tile.channels), s.programs * lanes
     sums = jax.ShapeDtypeStruct((lanes, *s.shape(window, channels)), jnp.float32)
-    body = functools.partial(_sum, s, window, images, channels)
+    body = functools.partial(_sum, s, window, images, channels, grid)
     return run(body, "depthwise_weight_grad", grid, s.tile.warps, [sums], x, dy)
 
 
-def _sum(s: Share, window: Window, images: int, channels: int, *refs: Any) -> None:
+def _sum(
+    s: Share, window: Window, images: int, channels: int, grid: tuple[int, ...], *refs: Any
+) -> None:
     """The kernel."""
-    from jax.experimental import pallas as pl
-
     x_ref, dy_ref, sums_ref = refs
     plan, t = s.plan, s.tile
     rows, columns = plan.rows, plan.columns
     (kh, kw), (dh, dw) = window.kernel, window.dilation
     below, channel = t.indices()
-    channel = channel + pl.program_id(0) * t.channels
-    program = pl.program_id(1)
+    group, block, program = position(grid)
+    channel = channel + block * t.channels
     lane = lax.div(program, jnp.int32(s.programs))
-    group = pl.program_id(2)
     top = lax.div(group, jnp.int32(s.groups[1]))
     tap_row, tap_column = top * s.taps[0], (group - top * s.groups[1]) * s.taps[1]
     source = quotient(channel, channels // window.channels)
 
     def step(number: Any, sums: list[jax.Array]) -> list[jax.Array]:
-        block = (program - lane * s.programs) + number * s.programs
-        patch = locate(plan, block * t.rows + below, s.patches, channel, channels)
+        number = (program - lane * s.programs) + number * s.programs
+        patch = locate(plan, number * t.rows + below, s.patches, channel, channels)
         patch = patch._replace(image=patch.image + lane * images)
         right = tap_column * dw if s.groups[1] > 1 else None
         read = reader(x_ref, plan, patch, source, window.channels, right)
@@ -154,7 +154,7 @@ def _sum(s: Share, window: Window, images: int, channels: int, *refs: Any) -> No
 
     zeros = [jnp.zeros((t.rows, t.channels), jnp.float32)] * math.prod(s.taps)
     sums = lax.fori_loop(0, s.steps, step, zeros)
-    channel = pl.program_id(0) * t.channels + lax.broadcasted_iota(jnp.int32, (t.channels,), 0)
+    channel = block * t.channels + lax.broadcasted_iota(jnp.int32, (t.channels,), 0)
     for tap, total in enumerate(sums):
         i, j = tap_row + tap // s.taps[1], tap_column + tap % s.taps[1]
         at = ((program * kh + i) * kw + j) * channels + channel
