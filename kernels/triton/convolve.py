@@ -51,6 +51,10 @@ TABLE = {
     (1024, 2): Cut(((1, 7), (1, 8)), taps=1, warps=4),
 }
 
+# Of pixels under a tile's row, which the compiler likes to load all at once, and of outputs in a
+# tile: with more of them, as strides make them, half precision has spilled registers.
+MOST_COLUMNS, MOST_OUTPUTS = 24, 14
+
 MakeAxis = Callable[[Window, int, int, int], Axis]
 
 
@@ -91,7 +95,13 @@ def plan(make: MakeAxis, window: Window, dtype: Any) -> Plan:
         columns = cdiv(area[0] * area[1], rows * sides[1]) * sides[1]
         made = make(window, 0, rows, taps), make(window, 1, columns, kw)
         plans.append(Plan(*made, cdiv(kh, taps), taps, warps))
-    return min(plans, key=lambda p: p.loads)
+    small = [p for p in plans if _small(p)]
+    return min(small or plans, key=lambda p: p.loads)
+
+
+def _small(plan: Plan) -> bool:
+    outputs = plan.rows.tile * plan.columns.tile
+    return len(plan.columns.meet) <= MOST_COLUMNS and outputs <= MOST_OUTPUTS
 
 
 class Job(NamedTuple):
