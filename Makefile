@@ -8,18 +8,20 @@ PYTEST := $(BIN)/python -m pytest
 
 # Two processes where compiling takes most of the time, which XLA does on one core.
 IN_TWO := --numprocesses 2 --dist worksteal
+# The same where the tests of a file share what they compile.
+BY_FILE := --numprocesses 2 --dist loadfile
 
 # Which extras an environment has is remembered by empty files in it.
 installed = $(VENV)/.installed-$(1)
 
 .PHONY: demo test test-triton test-sampled test-peers test-notebooks test-gpu lint format bench \
-	bench-gpu clean
+	bench-all bench-gpu clean
 
 demo: $(call installed,base)
 	$(BIN)/zoo classify examples/cat.jpg
 
 test: $(call installed,test)
-	$(PYTEST) --unoptimised -m "not (peer or notebook or gpu or triton)"
+	$(PYTEST) --unoptimised $(BY_FILE) -m "not (peer or notebook or gpu or triton)"
 
 test-triton: $(call installed,test)
 	$(PYTEST) --unoptimised $(IN_TWO) -m triton
@@ -45,9 +47,19 @@ format: $(call installed,dev)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Five minutes: two models beside flax and PyTorch, three operators, and a whole process.
 bench: $(call installed,peers)
-	$(BIN)/python -m benchmarks.classify
+	$(BIN)/python -m benchmarks.models --models MobileNetV2,ResNet50 --rounds 5 \
+		--passes "inference, fused" "training step"
+	$(BIN)/python -m benchmarks.operators --peers lax,torch --options --rounds 5 --only 14²x
+	$(BIN)/python -m benchmarks.classify --rounds 5
+
+# All that benchmarks/README.md tells, which takes hours.
+bench-all: $(call installed,peers)
+	$(BIN)/python -m benchmarks.models --batches 1,8,32 --peers flax,torch,torch-compiled
+	$(BIN)/python -m benchmarks.scaling --peers torch
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
+	$(BIN)/python -m benchmarks.classify
 	$(BIN)/python -m benchmarks.weights
 
 bench-gpu: $(call installed,peers)

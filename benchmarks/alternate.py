@@ -2,8 +2,9 @@
 
 Each candidate is a process of its own (two frameworks' thread pools in one would fight), possibly
 under another Python. It prints "ready" and its versions as JSON, and then answers each line with
-a line of JSON: "prepare JOB" makes a job ready, warms it up and tells the seconds of a round, "go"
-does one round and tells its figures. What it cannot do it answers with the reason.
+a line of JSON: "prepare JOB" makes a job ready, warms it up and tells the seconds of a round, or
+those under "seconds" beside what else it cost; "go" does one round and tells its figures. What
+it cannot do it answers with the reason.
 """
 
 import contextlib
@@ -44,21 +45,24 @@ class Turns(NamedTuple):
       answers: the figures of each round.
       refusals: why a candidate has none.
       versions: what each runs on.
+      costs: what each told when the job was made ready, at least its "seconds".
     """
 
     answers: dict[str, list[Any]]
     refusals: dict[str, str]
     versions: dict[str, dict[str, str]]
+    costs: dict[str, dict[str, Any]]
 
 
 def answer(
-    prepare: Callable[[str], tuple[float, Callable[[], Any]]], versions: Mapping[str, str]
+    prepare: Callable[[str], tuple[float | Mapping[str, Any], Callable[[], Any]]],
+    versions: Mapping[str, str],
 ) -> None:
     """The candidate's side.
 
     Args:
-      prepare: makes a job ready; gives the seconds of a round, and what does one and returns its
-        figures.
+      prepare: makes a job ready; gives the seconds of a round (or a mapping that has them, see
+        `Turns.costs`), and what does one and returns its figures.
       versions: what runs here.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -73,8 +77,8 @@ def answer(
         try:
             if line.startswith("prepare "):
                 go = None  # frees what the last job held
-                seconds, go = prepare(line.removeprefix("prepare ").rstrip("\n"))
-                say(seconds)
+                cost, go = prepare(line.removeprefix("prepare ").rstrip("\n"))
+                say(cost)
             else:
                 assert go is not None, "nothing is prepared"
                 say(go())
@@ -130,13 +134,18 @@ def in_turn(
         versions = {name: _answer(name, p)["ready"] for name, p in processes.items()}
         for job in jobs:
             refusals: dict[str, str] = {}
-            once = sum(_ask_all(processes, f"prepare {job}", refusals).values())
+            told_first = _ask_all(processes, f"prepare {job}", refusals)
+            costs = {
+                name: cost if isinstance(cost, dict) else {"seconds": cost}
+                for name, cost in told_first.items()
+            }
+            once = sum(cost["seconds"] for cost in costs.values())
             enough = max(2, min(rounds, max(3, int(longest / once)))) if once else 0
             told = [_ask_all(processes, "go", refusals) for _ in range(enough)]
             answers = {
                 name: [each[name] for each in told] for name in processes if name not in refusals
             }
-            yield Turns(answers, refusals, versions)
+            yield Turns(answers, refusals, versions, costs)
     finally:
         for process in processes.values():
             process.kill()
@@ -192,7 +201,7 @@ def _ask_all(
         except _Ended:
             refusals[name] = f"stopped with exit code {processes[name].wait()}"
             continue
-        if isinstance(answers[name], dict):
+        if isinstance(answers[name], dict) and "refusal" in answers[name]:
             refusals[name] = answers.pop(name)["refusal"]
     return answers
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alternate, report, workers
+from benchmarks import alternate, operators_report, workers
 from benchmarks.cases import COPY, DEVICES, PRODUCT, job
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "target": case.target(pass_, row["limit"]),
                 "refusals": told.refusals,
             }
-            row["missed"] = report.missed(row)
+            row["missed"] = operators_report.missed(row)
         yield row
 
 
@@ -155,22 +155,22 @@ def main() -> None:
         f"matrix product {record['rate'] / 1e9:.0f} GFLOP/s; {unit}"
     )
     names = list(candidates(options))
-    print(report.heading(names, gpu))
+    print(operators_report.heading(names, gpu))
     command = "python -m benchmarks.operators " + " ".join(_repeatable(sys.argv[1:]))
     rows: list[dict[str, Any]] = []
     for row in measured:
         rows.append(row)
-        print(report.show(row, names), flush=True)
+        print(operators_report.show(row, names), flush=True)
         if options.json:  # after each row: a long run may be cut off
             told = {"device": record["device"], "command": command, **record}
-            told |= {"rows": rows, "summary": report.summary(rows)}
+            told |= {"rows": rows, "summary": operators_report.summary(rows)}
             options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for line in report.summary(rows):
-        print(report.tell(line))
-    for words in report.aims(rows) if gpu else ():
+    for line in operators_report.summary(rows):
+        print(operators_report.tell(line))
+    for words in operators_report.aims(rows) if gpu else ():
         print(words)
     if options.plot:
-        report.plot(rows, options.plot)
+        operators_report.plot(rows, options.plot)
     return None
 
 

@@ -1,151 +1,132 @@
-"""What `benchmarks.operators` makes of its rows: a table, a summary, a plot, and on a GPU aims."""
+"""Makes the tables and plots of `benchmarks/README.md` from the files of results.
 
-import statistics
-from collections.abc import Iterable, Iterator, Mapping
+    python -m benchmarks.report             writes the page, and plots beside the files
+    python -m benchmarks.report --check     exit code 1 if the page is not up to date
+    python -m benchmarks.report --compare OLD.json NEW.json      1 if anything of ours is worse
+
+Only what stands between `<!-- made: NAME -->` and `<!-- end -->` is replaced. A bad file is exit
+code 2. Plots need matplotlib (the extra `notebooks`).
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from benchmarks import compare, tables
+from benchmarks.records import RESULTS, Record, RecordError, read, read_all
 
-Row = Mapping[str, Any]
+PAGE = Path(__file__).with_name("README.md")
+NO_GPU = "No GPU has been measured yet."
 
-# Two timings of the same program differ by less than this.
-NOISE = 1.02
-
-
-def heading(names: Iterable[str], gpu: bool) -> str:
-    """Above the rows."""
-    if gpu:
-        return f"{'':72}{''.join(f'{name:>{_width(name)}}' for name in names)}   limit"
-    return f"{'':57}{''.join(f'{name:>18}' for name in names)}    limit"
-
-
-def show(row: Row, names: Iterable[str]) -> str:
-    """A row as a line: milliseconds, with half the range between the quartiles."""
-    if "missed" in row:
-        return _show_gpu(row, names)
-    cells = [
-        f"{1e3 * t['median']:11.2f} ±{500 * (t['upper'] - t['lower']):5.2f}"
-        for t in row["seconds"].values()
-    ]
-    return f"{row['case']:36}{row['pass']:21}{''.join(cells)}{1e3 * row['limit']:9.2f}"
+TABLES: dict[str, Callable[[Record], list[str]]] = {
+    "models": tables.models,
+    "layers": tables.models,
+    "scaling": tables.scaling,
+    "operators": tables.operators,
+}
+# What the plot of each kind shows.
+PLOTTED = {
+    "models": "Ours over each peer",
+    "layers": "Ours over each peer",
+    "scaling": "Time against what grows",
+}
 
 
-def _show_gpu(row: Row, names: Iterable[str]) -> str:
-    """A row as a line: microseconds of the device, and how they stand to the aims."""
-    own, limit, target = row["seconds"].get("ours"), row["limit"], row["target"]
-    cells = [_micro(row["seconds"].get(name), _width(name)) for name in names]
-    ratio = f"{own['median'] / limit:.2f}" if own else "–"
-    allowed = f" of {target / limit:.2f}" if target else ""
-    return (
-        f"{row['case']:51}{row['pass']:21}{''.join(cells)}{1e6 * limit:8.1f}"
-        f"{ratio:>7}{allowed:8}  {'; '.join(row['missed']) or 'ok'}"
+def sections(records: Iterable[Record]) -> dict[str, str]:
+    """The made parts of the page, by name: one a kind of benchmark on CPUs, and all of GPUs."""
+    records = list(records)
+    parts = {
+        kind: [section(record) for record in records if record.kind == kind and not record.gpu]
+        or [f"No results of {kind} yet."]
+        for kind in TABLES
+    }
+    parts["gpu"] = [section(record) for record in records if record.gpu] or [NO_GPU]
+    return {name: "\n\n".join(each) for name, each in parts.items()}
+
+
+def section(record: Record) -> str:
+    """A file's heading, table and, where it has one, the link to its plot."""
+    lines = TABLES[record.kind](record)
+    if record.kind in PLOTTED:
+        lines += ["", f"![{PLOTTED[record.kind]}](results/{plotted(record).name})"]
+    return "\n".join(lines)
+
+
+def plotted(record: Record) -> Path:
+    """Where a file's plot lies."""
+    return record.path.with_suffix(".svg")
+
+
+def filled(page: str, parts: dict[str, str]) -> str:
+    """The page with its made parts replaced.
+
+    Raises:
+      RecordError: a part's markers are not there.
+    """
+    for name, text in parts.items():
+        begin, end = f"<!-- made: {name} -->", "<!-- end -->"
+        place = re.search(f"{re.escape(begin)}\n.*?{re.escape(end)}", page, re.DOTALL)
+        if place is None:
+            raise RecordError(f"{PAGE.name}: expected {begin} on a line, and {end} on one below it")
+        before, after = page[: place.start()], page[place.end() :]
+        page = f"{before}{begin}\n\n{text}\n\n{end}{after}"
+    return page
+
+
+def draw(record: Record) -> None:
+    """Writes a file's plot."""
+    from benchmarks import plots
+
+    (plots.growth if record.kind == "scaling" else plots.ratios)(record, plotted(record))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes, checks or compares; gives the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the files")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"))
+    options = parser.parse_args(arguments)
+    try:
+        if options.compare:
+            return compared(*map(read, options.compare))
+        return written(options.page, read_all(options.results), options.check)
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
-def _micro(timing: Mapping[str, Any] | None, width: int) -> str:
-    return f"{1e6 * timing['median']:{width}.1f}" if timing else f"{'–':>{width}}"
+def compared(old: Record, new: Record) -> int:
+    """Prints what changed; 1 where anything is worse."""
+    found = compare.changes(old, new)
+    print(*compare.report(old, new, found), sep="\n")
+    return int(any(change.regression for change in found))
 
 
-def _width(name: str) -> int:
-    return max(len(name), 7) + 2
+def written(path: Path, records: list[Record], check: bool) -> int:
+    """Writes the page and the plots; or only checks them, and gives 1 where they are stale."""
+    try:
+        page = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"{path}: expected a page to fill in: {error.strerror}") from None
+    made = filled(page, sections(records))
+    drawn = [record for record in records if record.kind in PLOTTED]
+    if check:
+        stale = [path.name] * (made != page)
+        stale += [plotted(record).name for record in drawn if not plotted(record).exists()]
+        if stale:
+            print(f"not up to date: {', '.join(stale)}; run python -m benchmarks.report")
+        return int(bool(stale))
+    for record in drawn:
+        draw(record)
+    path.write_text(made, encoding="utf-8")
+    return 0
 
 
-def missed(row: Row) -> list[str]:
-    """Which aims of a row on a GPU are not reached: its target, and never slower than a peer."""
-    own = row["seconds"].get("ours")  # what runs where nobody chooses
-    if own is None:
-        return ["not timed"]
-    over = row["target"] is not None and own["median"] > row["target"]
-    slower = [
-        f"{own['median'] / told['median']:.2f} × {name}"
-        for name, told in row["seconds"].items()
-        if name.partition(" ")[0] in ("lax", "torch") and own["median"] > NOISE * told["median"]
-    ]
-    return [f"over {1e6 * row['target']:.1f}"] * over + slower
-
-
-def aims(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Lines on all rows of a GPU: aims, gaps between launches, refusals."""
-    reached = sum(not row["missed"] for row in rows)
-    yield (
-        f"{reached} of {len(rows)} rows reach their aims: within the factor of the limit that "
-        "stands after «of», and slower than neither lax nor PyTorch"
-    )
-    gaps: dict[str, list[float]] = {}
-    refusals = dict.fromkeys(
-        f"{name} refuses: {reason}" for row in rows for name, reason in row["refusals"].items()
-    )
-    for row in rows:
-        for name, told in row["seconds"].items():
-            gaps.setdefault(name, []).append(1e6 * (told["wall"] - told["median"]))
-    medians = [f"{name} {statistics.median(each):.1f}" for name, each in gaps.items()]
-    yield f"µs that a call's wall time is above the device's, medians: {', '.join(medians)}"
-    yield from refusals
-
-
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Geometric means of each peer's time over ours, by operator and pass (and dtype)."""
-    out = []
-    kinds = [kind for kind in ("op", "pass", "dtype") if rows and kind in rows[0]]
-    for key in dict.fromkeys(tuple(row[kind] for kind in kinds) for row in rows):
-        seconds = [row["seconds"] for row in rows if tuple(row[kind] for kind in kinds) == key]
-        names = list(dict.fromkeys(name for each in seconds for name in each))
-        for own in (name for name in names if name.startswith("ours")):
-            for peer in (name for name in names if not name.startswith("ours")):
-                ratios = [
-                    each[peer]["median"] / each[own]["median"]
-                    for each in seconds
-                    if own in each and peer in each
-                ]
-                if ratios:
-                    out.append(
-                        {
-                            **dict(zip(kinds, key, strict=True)),
-                            "of": own,
-                            "peer": peer,
-                            "times_as_fast": float(np.exp(np.mean(np.log(ratios)))),
-                            "worst": min(ratios),
-                        }
-                    )
-    return out
-
-
-def tell(line: Row) -> str:
-    """A line of the summary in words."""
-    dtype = f"{line['dtype']:10}" if "dtype" in line else ""
-    return (
-        f"{line['op']:12}{line['pass']:22}{dtype}{line['of']} {line['times_as_fast']:.2f} times as "
-        f"fast as {line['peer']} (at worst {line['worst']:.2f})"
-    )
-
-
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Milliseconds of every case, one panel a pass of the depthwise convolution."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    rows = [row for row in rows if row["op"] == "depthwise"]
-    if not rows:
-        raise SystemExit(f"{path}: no depthwise convolution was timed")
-    passes = list(dict.fromkeys(row["pass"] for row in rows))
-    names = list(dict.fromkeys(name for row in rows for name in row["seconds"]))
-    figure, axes = plt.subplots(1, len(passes), figsize=(5 * len(passes), 6), sharey=True)
-    for axis, pass_ in zip(np.atleast_1d(axes), passes, strict=True):
-        own = [row for row in rows if row["pass"] == pass_]
-        places = np.arange(len(own))
-        for i, name in enumerate(names):
-            timed = [row["seconds"].get(name, {"median": np.nan}) for row in own]
-            values = [1e3 * each["median"] for each in timed]
-            axis.barh(
-                places + (i + 0.5) / (len(names) + 1) - 0.5, values, 0.8 / len(names), label=name
-            )
-        axis.plot([1e3 * row["limit"] for row in own], places, "k|", ms=14, label="limit")
-        axis.set(title=pass_, xscale="log", xlabel="ms", yticks=places)
-        axis.set_yticklabels([row["case"] for row in own])
-    np.atleast_1d(axes)[0].invert_yaxis()
-    np.atleast_1d(axes)[0].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+if __name__ == "__main__":
+    sys.exit(main())

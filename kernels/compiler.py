@@ -31,12 +31,13 @@ def compiler_options(backend: str | None = None) -> dict[str, bool | str]:
 
     Returns:
       For a CPU, options that leave matrix products and convolutions to Eigen, and from jaxlib 0.11
-      on (tried on Linux, x86-64) to oneDNN, and only reductions to YNNPACK, which is slow at the
-      former and fast at the latter. Empty elsewhere. `jit` makes use of them.
+      on (tried on Linux, x86-64) to oneDNN, and nothing to YNNPACK, which is slow at them and
+      draws them into its reductions: all of VGG-16 into that of its pools. Empty elsewhere. `jit`
+      makes use of them.
     """
     if (backend or jax.default_backend()) != "cpu":
         return {}
-    options: dict[str, bool | str] = {YNN: "LIBRARY_FUSION_TYPE_REDUCE"}
+    options: dict[str, bool | str] = {YNN: ""}
     if has_onednn():
         options[ONEDNN] = True
     return options

@@ -14,14 +14,11 @@ touches this folder alone, and of it, by what each would need:
 `stencil`, the tables and the passes' bookkeeping stay in both cases.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
 from kernels import xla
-from kernels.dispatch import Implementation
+from kernels.dispatch import Implementation, with_gradient
 from kernels.triton import batch_norm, bias_act, depthwise
 
 NAME = "triton"
@@ -65,19 +62,6 @@ def _differentiable(
 ) -> dict[str, Callable[..., Any]]:
     """Gives passes that a gradient of a gradient goes through the gradients of XLA's passes."""
     return {
-        step: _with_gradient(pass_, references[step]) if step != "forward" else pass_
+        step: with_gradient(pass_, references[step]) if step != "forward" else pass_
         for step, pass_ in passes.items()
     }
-
-
-def _with_gradient(pass_: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
-    call = jax.custom_vjp(pass_, nondiff_argnums=(0,))
-
-    def run(static: Any, *arrays: Any) -> tuple[Any, Any]:
-        return call(static, *arrays), arrays
-
-    def gradients(static: Any, arrays: Any, cotangents: Any) -> Any:
-        return jax.vjp(functools.partial(reference, static), *arrays)[1](cotangents)
-
-    call.defvjp(run, gradients)
-    return call

@@ -70,14 +70,14 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
 
 
 def _statistics(static: Static, images: int, x: jax.Array) -> list[jax.Array]:
-    """→ each program's means, and sums of squared deviations from them.
+    """→ each program's first row, means as seen from there, sums of squared deviations from them.
 
     By Welford's method, for each element of a tile by itself, a step's tiles at a time. Values
-    count from the program's first row, so that no digits are lost where the mean is far from zero.
+    count from the first row, so that no digits are lost where the mean is far from zero.
     """
     plan, lanes = rows.plan(images, x, 1), x.shape[0] // images
 
-    def body(x_ref: Any, mean_ref: Any, squares_ref: Any) -> None:
+    def body(x_ref: Any, origin_ref: Any, mean_ref: Any, squares_ref: Any) -> None:
         program = rows.Program(plan, lanes)
         origin = tile.load(x_ref, *program.first_row)
 
@@ -97,7 +97,8 @@ def _statistics(static: Static, images: int, x: jax.Array) -> list[jax.Array]:
         seen = program.seen(plan.steps - 1, least=0)
         whole = (seen * mean).sum(axis=0) / seen.sum(axis=0)
         apart = mean - lax.broadcast_in_dim(whole, plan.tile[:2], (1,))
-        program.store(mean_ref, origin.max(axis=0) + whole)
+        program.store(origin_ref, origin.max(axis=0))  # which is the same in all rows
+        program.store(mean_ref, whole)
         program.store(squares_ref, (squares + seen * apart * apart).sum(axis=0))
 
     out = [jax.ShapeDtypeStruct(o.shape, o.dtype) for o in _shares(static, lanes, x)]
@@ -106,18 +107,18 @@ def _statistics(static: Static, images: int, x: jax.Array) -> list[jax.Array]:
 
 
 def _shares(static: Static, lanes: int, x: Any) -> list[Output]:
-    return rows.shares(x, lanes, reads=1, sums=2)
+    return rows.shares(x, lanes, reads=1, sums=3)
 
 
 def _combined(
     static: Static, results: Sequence[jax.Array], x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """→ mean and variance, by Chan's formula."""
-    means, squares = results
+    origins, means, squares = results
     lanes, count = means.shape[0], x.size // x.shape[-1]
     weights = rows.plan(x.shape[0] // lanes, x, 1).counts() / count
-    origin = means[:, 0].mean(0)
-    away = means - origin  # so that no digits are lost in the sums
+    origin = origins[:, 0].mean(0)
+    away = origins - origin + means
     move = (weights * away).sum((0, 1))
     var = (weights * jnp.square(away) + squares / count).sum((0, 1)) - jnp.square(move)
     return origin + move, jnp.maximum(var, 0)

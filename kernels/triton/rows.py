@@ -20,9 +20,10 @@ from jax import lax
 from kernels.triton import launch, tile
 
 # How many row tiles a program loads at a time, by how many arrays it reads; 16 bytes of each tile
-# go to a thread. An H100 at 3 TB/s and 0.7 µs needs 16 KiB under way on each multiprocessor; 8
-# programs of 4 warps there have at least 96. More would cost registers: these compile to at most
-# 96 (float32) and 128 (half precision), and spill none. From compiling alone, not yet from timing.
+# go to a thread. An H100 at 3 TB/s and 0.7 µs needs 16 KiB under way on each multiprocessor; these
+# have 48 KiB and more there. Twice as many would cost registers: so they compile to at most 80
+# (float32) and 126 (half precision; 168 where loads are scalar), which leaves room for 8 and 4
+# programs, and spill none. From compiling and this model alone, not yet from timing.
 UNROLL = {1: 8, 2: 4, 3: 2}
 WARPS = 4
 # Programs in all: two waves and more of 8 on each of an H100's 132 multiprocessors. As many tiles

@@ -6,6 +6,7 @@ import jax
 
 from kernels import activations, dispatch
 from kernels.bias_act import Static
+from kernels.xla import cpu
 from kernels.xla.linear import wide
 
 
@@ -33,6 +34,7 @@ def forward_saving(
 
 
 def backward(
+    how: cpu.How,
     static: Static,
     kept: jax.Array,
     x: jax.Array | None,
@@ -42,17 +44,29 @@ def backward(
 ) -> tuple[jax.Array, jax.Array | None, jax.Array, jax.Array | None]:
     """→ the gradients of x, scale, bias and residual; `kept` is y or z."""
     dtype = wide(dy.dtype)
-    dz = dy.astype(dtype) * activations.slope(static.act, kept.astype(dtype))
-    axes = tuple(range(dz.ndim - 1))
-    dbias = dz.sum(axis=axes).astype(bias.dtype)
-    rounded = dz.astype(dy.dtype)
-    dresidual = rounded if static.residual else None
-    if x is None or scale is None:
-        return rounded, None, dbias, dresidual
-    dscale = (dz * x.astype(dtype)).sum(axis=axes).astype(scale.dtype)
-    return (dz * scale.astype(dtype)).astype(dy.dtype), dscale, dbias, dresidual
+
+    def slope(dy: jax.Array, kept: jax.Array) -> jax.Array:
+        return dy.astype(dtype) * activations.slope(static.act, kept.astype(dtype))
+
+    def products(dy: jax.Array, kept: jax.Array, *x: jax.Array) -> list[jax.Array]:
+        dz = slope(dy, kept)
+        return [dz, *(dz * each.astype(dtype) for each in x)]
+
+    arrays = [dy, kept] if x is None else [dy, kept, x]
+    dbias, *dscale = how.sums(products, arrays)
+    dz = slope(dy, kept)
+    dresidual = dz.astype(dy.dtype) if static.residual else None
+    if scale is None:
+        return how.once(dz.astype(dy.dtype)), None, dbias.astype(bias.dtype), dresidual
+    dx = how.once((dz * scale.astype(dtype)).astype(dy.dtype))
+    return dx, dscale[0].astype(scale.dtype), dbias.astype(bias.dtype), dresidual
 
 
 IMPLEMENTATION = dispatch.Implementation(
-    "xla", {"forward": forward, "forward_saving": forward_saving, "backward": backward}
+    "xla",
+    {
+        "forward": forward,
+        "forward_saving": forward_saving,
+        "backward": cpu.by_platform(backward),
+    },
 )

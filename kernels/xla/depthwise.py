@@ -16,14 +16,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from kernels import dispatch
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.sharding import alike
 from kernels.window import Pair
-from kernels.xla import linear
+from kernels.xla import cpu, linear
 
 # A kernel with more taps than this is walked row by row at run time: unrolling all of its taps
 # would make a computation that takes XLA minutes to compile.
@@ -31,10 +29,6 @@ UNROLLED_TAPS = 81
 # The same for the products in one step of the weight gradient.
 UNROLLED_PRODUCTS = 112
 
-
-# Rows and images are counted by unsigned integers: a signed index that is only known at run time
-# would be wrapped where negative, for each slice anew.
-Index = Any
 
 Correlate = Callable[[jax.Array, jax.Array, Pair, tuple[Pair, Pair], Pair, jnp.dtype], jax.Array]
 
@@ -57,27 +51,27 @@ def correlate(
     )
     n, channels = x.shape[0], x.shape[3:]
 
-    def add_row(total: jax.Array, row: Index, tap_row: Index) -> jax.Array:
+    def add_row(total: jax.Array, row: cpu.Index, tap_row: cpu.Index) -> jax.Array:
         for j in range(kw):
-            place = (_index(0), row, _index(j * dw), *[_index(0)] * len(channels))
+            place = (cpu.index(0), row, cpu.index(j * dw), *[cpu.index(0)] * len(channels))
             strip = lax.dynamic_slice(x, place, (n, height, width, *channels))[:, ::sh, ::sw]
-            place = (tap_row, _index(j), *[_index(0)] * (taps.ndim - 2))
+            place = (tap_row, cpu.index(j), *[cpu.index(0)] * (taps.ndim - 2))
             tap = lax.dynamic_slice(taps, place, (1, 1, *taps.shape[2:]))[0, 0]
             total += strip.astype(dtype) * tap
         return total
 
     def step(_: int, state: Any) -> Any:
         total, row, tap_row = state
-        return add_row(total, row, tap_row), row + _index(dh), tap_row + _index(1)
+        return add_row(total, row, tap_row), row + cpu.index(dh), tap_row + cpu.index(1)
 
     ho, wo = (height - 1) // sh + 1, (width - 1) // sw + 1
     shape = (n, ho, wo, *jnp.broadcast_shapes(channels, taps.shape[2:]))
-    total = _varying(jnp.zeros(shape, dtype), x)
+    total = cpu.varying(jnp.zeros(shape, dtype), x)
     if kh * kw > UNROLLED_TAPS:
-        zero = _varying(_index(0), x)
+        zero = cpu.varying(cpu.index(0), x)
         return lax.fori_loop(0, kh, step, (total, zero, zero))[0]
     for i in range(kh):
-        total = add_row(total, _index(i * dh), _index(i))
+        total = add_row(total, cpu.index(i * dh), cpu.index(i))
     return total
 
 
@@ -143,39 +137,39 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     x = _pad(x, window.padding)
     if m > 1:
         x, dy = x[..., None], dy.reshape(*dy.shape[:3], window.groups, m)
-    lanes = math.gcd(x.shape[0], _devices())
+    lanes = math.gcd(x.shape[0], cpu.devices())
     images = x.shape[0] // lanes
     x, dy = (a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy))
     shape = (lanes, wo, *jnp.broadcast_shapes(x.shape[4:], dy.shape[4:]))
 
-    def walk(rows: range, top: Index, kernel_rows: int, sums: list[jax.Array]) -> Any:
+    def walk(rows: range, top: cpu.Index, kernel_rows: int, sums: list[jax.Array]) -> Any:
         """Adds what some rows of dy (its step: so many at a time) make of x from row `top` on."""
-        above, below = _index(rows.start), top + _index(rows.start * sh)
+        above, below = cpu.index(rows.start), top + cpu.index(rows.start * sh)
 
         def add(_: int, state: Any) -> Any:
             image, over_row, under_row, sums = state
             sums = list(sums)
             for tap, (i, j) in enumerate(itertools.product(range(kernel_rows), range(kw))):
                 for r in range(rows.step):
-                    over = _strip(dy, image, over_row + _index(r), 0, wo)
-                    row = under_row + _index(r * sh + i * dh)
+                    over = _strip(dy, image, over_row + cpu.index(r), 0, wo)
+                    row = under_row + cpu.index(r * sh + i * dh)
                     under = _strip(x, image, row, j * dw, (wo - 1) * sw + 1)[:, ::sw]
                     sums[tap] += under.astype(dtype) * over.astype(dtype)
-            over_row += _index(rows.step)
-            done = over_row >= _index(rows.stop)
+            over_row += cpu.index(rows.step)
+            done = over_row >= cpu.index(rows.stop)
             return (
                 image + done.astype(image.dtype),
                 jnp.where(done, above, over_row),
-                jnp.where(done, below, under_row + _index(rows.step * sh)),
+                jnp.where(done, below, under_row + cpu.index(rows.step * sh)),
                 sums,
             )
 
-        start = (*(_varying(row, x) for row in (_index(0), above, below)), sums)
+        start = (*(cpu.varying(row, x) for row in (cpu.index(0), above, below)), sums)
         return lax.fori_loop(0, images * len(rows), add, start)[3]
 
-    def taps(top: Index, kernel_rows: int) -> jax.Array:
+    def taps(top: cpu.Index, kernel_rows: int) -> jax.Array:
         """The gradients of some rows of the kernel, [rows, kw, …]."""
-        sums = [_varying(jnp.zeros(shape, dtype), x)] * (kernel_rows * kw)
+        sums = [cpu.varying(jnp.zeros(shape, dtype), x)] * (kernel_rows * kw)
         at_once = _rows_at_once(ho, len(sums))
         whole = ho // at_once * at_once
         for rows in (range(0, whole, at_once), range(whole, ho)):
@@ -184,19 +178,11 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
         return jnp.stack(sums).sum(axis=(1, 2)).reshape(kernel_rows, kw, *shape[2:])
 
     if kh * kw > UNROLLED_TAPS:
-        tops = jnp.arange(kh, dtype=jnp.uint32) * _index(dh)
+        tops = jnp.arange(kh, dtype=jnp.uint32) * cpu.index(dh)
         gradient = lax.map(lambda top: taps(top, 1)[0], tops)
     else:
-        gradient = taps(_index(0), kh)
+        gradient = taps(cpu.index(0), kh)
     return gradient.reshape(kh, kw, 1, window.groups * m).astype(x.dtype)
-
-
-def _devices() -> int:
-    """How many CPU devices a batch may be sharded over."""
-    try:
-        return jax.device_count("cpu")
-    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
-        return 1
 
 
 def _rows_at_once(rows: int, taps: int) -> int:
@@ -256,25 +242,16 @@ def _pad(x: jax.Array, padding: tuple[Pair, Pair]) -> jax.Array:
     return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), config))
 
 
-def _index(value: int) -> Index:
-    return np.uint32(value)
-
-
-def _strip(x: jax.Array, image: Index, row: Index, start: int, width: int) -> jax.Array:
+def _strip(x: jax.Array, image: cpu.Index, row: cpu.Index, start: int, width: int) -> jax.Array:
     """x[:, image, row, start : start + width] of every lane.
 
     Each strip is a slice of its own, at one use: XLA's CPU compiler vectorises a product of
     slices, but computes a slice that several products share anew for each element.
     """
-    zero = _index(0)
+    zero = cpu.index(0)
     channels = x.shape[4:]
-    place = (zero, image, row, _index(start), *[zero] * len(channels))
+    place = (zero, image, row, cpu.index(start), *[zero] * len(channels))
     return lax.dynamic_slice(x, place, (x.shape[0], 1, 1, width, *channels))[:, 0, 0]
-
-
-def _varying(start: Any, like: jax.Array) -> jax.Array:
-    """What a loop starts from, varying over the mesh axes of what the loop adds to it."""
-    return alike(jnp.asarray(start), like)[0]
 
 
 ON_CPU: dict[str, linear.Forward] = {

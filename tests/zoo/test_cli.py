@@ -24,7 +24,7 @@ def shell(monkeypatch, capfd, tmp_path, lite):
     """Runs the command line in this process; → exit code, standard output, standard error."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     # JAX's setting would stay.
-    monkeypatch.setattr("zoo.cli.classify._cache_compilations", lambda: None)
+    monkeypatch.setattr("zoo.compiler.cache_compilations", lambda: None)
     monkeypatch.setattr(
         zoo,
         "trained",

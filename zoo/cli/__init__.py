@@ -18,7 +18,7 @@ from pretrained.convert.read import ReadError
 from pretrained.fetch import FetchError
 from pretrained.store import CheckpointError
 from pretrained.stores import StoreError
-from zoo.cli import classify, weights
+from zoo.cli import bench, classify, weights
 from zoo.cli.words import columns, printable, size
 
 app = typer.Typer(
@@ -102,7 +102,14 @@ def describe(
     print(described.table(depth))
 
 
-for command in (weights.convert, weights.export, weights.publish, weights.fetch, weights.cache):
+for command in (
+    bench.bench,
+    weights.convert,
+    weights.export,
+    weights.publish,
+    weights.fetch,
+    weights.cache,
+):
     app.command()(command)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,10 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from kernels import compiler
-from pretrained import cache
 from pretrained.catalogue import Label
-from zoo import images
+from zoo import compiler, images
+from zoo.ahead import ahead
 from zoo.cli.words import printable
 
 # A progress bar for fewer photos would be gone before it is seen.
@@ -48,7 +46,7 @@ def classify(
     ] = False,
 ) -> None:
     """Name what is in photos: the likeliest of a model's classes, with probabilities."""
-    _cache_compilations()
+    compiler.cache_compilations()
     trained = zoo.trained(model, weights=weights)
     if not trained.info.head:
         raise typer.BadParameter(f"{weights} have no classifier", param_hint="--weights")
@@ -86,8 +84,14 @@ def _classified(
     # One shape for all batches, so that the model is compiled once; few shapes over all calls,
     # so that the compilation cache knows them.
     size = min(batch_size, 1 << max(len(files) - 1, 0).bit_length())
-    before: list[Result] | None = None
-    computing: Any = None
+    for results, photos in ahead(_batches(trained, files, size, advance), most=1):
+        yield from _ranked(trained, results, photos, top)
+
+
+def _batches(
+    trained: zoo.Trained, files: list[Path], size: int, advance: Callable[[], None]
+) -> Iterator[tuple[list[Result], Any]]:
+    """Files as batches on the device, [size, H, W, C], padded; None where no photo is good."""
     for start in range(0, len(files), size):
         loaded = []
         for file in files[start : start + size]:
@@ -95,12 +99,8 @@ def _classified(
             advance()
         photos = [photo for _, photo in loaded if photo is not None]
         padding = [np.zeros_like(photos[0])] * (size - len(photos)) if photos else []
-        probabilities = trained.probabilities(np.stack(photos + padding)) if photos else None
-        if before is not None:
-            yield from _ranked(trained, before, computing, top)
-        before, computing = [result for result, _ in loaded], probabilities
-    if before is not None:
-        yield from _ranked(trained, before, computing, top)
+        batch = jax.device_put(np.stack(photos + padding)) if photos else None
+        yield [result for result, _ in loaded], batch
 
 
 def _load(trained: zoo.Trained, file: Path) -> tuple[Result, np.ndarray | None]:
@@ -110,11 +110,9 @@ def _load(trained: zoo.Trained, file: Path) -> tuple[Result, np.ndarray | None]:
         return Result(file, error=str(error)), None
 
 
-def _ranked(
-    trained: zoo.Trained, results: list[Result], probabilities: Any, top: int
-) -> Iterator[Result]:
-    """Fills in the classes of the photos that could be read; waits for the computation."""
-    rows = iter(trained.rank(probabilities, top) if probabilities is not None else [])
+def _ranked(trained: zoo.Trained, results: list[Result], photos: Any, top: int) -> Iterator[Result]:
+    """Fills in the classes of the photos that could be read."""
+    rows = iter(trained.rank(trained.probabilities(photos), top) if photos is not None else [])
     for result in results:
         yield result if result.error else result._replace(classes=next(rows))
 
@@ -155,18 +153,3 @@ def _progress(total: int) -> Iterator[tuple[Console, Console, Callable[[], None]
         task = progress.add_task("reading", total=total)
         shared = complaints if output.is_terminal else output
         yield shared, complaints, lambda: progress.advance(task)
-
-
-def _cache_compilations() -> None:
-    """Keeps compiled models in the user's cache folder, so that the next start is fast."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return  # the user has chosen a place
-    if compiler.ONEDNN in zoo.compiler_options():
-        return  # jaxlib cannot write programs that call oneDNN; they compile in 0.1 s
-    folder = cache.folder() / "compiled"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return  # no place to keep anything: every start compiles
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

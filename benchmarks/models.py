@@ -1,0 +1,189 @@
+"""Times whole models side by side: ours, flax.linen with lax written plainly, and PyTorch.
+
+    python -m benchmarks.models [--models 'mobilenet*,ResNet50'] [--batches 8] [--json FILE]
+        [--peers flax,torch,torch-compiled] [--jax-python PATH] [--device cpu|gpu|rehearsal]
+
+Every row has processes of its own, which take turns. Compile time is that of tracing and compiling
+without a cache; peak memory is what a process holds at most in a round, less what it held before
+the model was made. A training step is SGD with momentum 0.9 at a rate of 1e-3. In bfloat16 the
+parameters stay float32 (PyTorch: by autocast). The limit is `model_cases.limit` by
+the rates measured in the same run.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import alternate, model_cases, model_workers, targets
+from benchmarks.cases import COPY, DEVICES, PRODUCT
+from benchmarks.model_cases import PASSES, Case
+from benchmarks.records import Record
+
+ROOT = Path(__file__).parent.parent
+
+
+def candidates(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Name → command of each process."""
+    peers = [peer.replace("-", " ") for peer in options.peers.split(",") if peer]
+    return {
+        name: [
+            sys.executable if name.startswith("torch") else options.jax_python,
+            *("-m", "benchmarks.models", "--worker", name, "--device", options.device),
+        ]
+        for name in ["ours", *peers]
+    }
+
+
+def chosen(options: argparse.Namespace) -> list[Case]:
+    """The cases, model by model."""
+    import zoo
+    from zoo.models.base import MODELS
+
+    names = [name for pattern in options.models.split(",") for name in zoo.list_models(pattern)]
+    if not names:
+        raise SystemExit(f"no model's name is like {options.models!r}")
+    return [
+        Case(name, pass_, int(batch), options.size or MODELS[name].input_size, dtype)
+        for name in dict.fromkeys(names)
+        for dtype in options.dtypes.split(",")
+        for batch in options.batches.split(",")
+        for pass_ in options.passes
+    ]
+
+
+def rates(options: argparse.Namespace) -> tuple[float, float]:
+    """(bytes a second of a copy, operations a second of a float32 matrix product), by jax."""
+    device = DEVICES[options.device]
+    place = ["--device", options.device, "--clock", "wall"]
+    command = [options.jax_python, "-m", "benchmarks.operators", "--worker", "lax", *place]
+    medians = []
+    for turns in alternate.in_turn({"lax": command}, 7, [COPY, PRODUCT], device.longest):
+        if turns.refusals:
+            raise SystemExit(f"the rates cannot be measured: {turns.refusals['lax']}")
+        told = [each[0] if device.gpu else each for each in turns.answers["lax"]]
+        medians.append(alternate.timing(told, {}).median)
+    return 8 * device.copied / medians[0], 2 * device.multiplied**3 / medians[1]
+
+
+def measure(case: Case, options: argparse.Namespace, rate: float, bandwidth: float) -> Any:
+    """(row, versions by candidate) of a case."""
+    costs = model_cases.costs(case)
+    (turns,) = alternate.in_turn(candidates(options), options.rounds, [case.job], options.longest)
+    timings = {name: alternate.timing(each, {}) for name, each in turns.answers.items()}
+    row = {
+        **dict(zip(("model", "pass", "batch", "size", "dtype"), case, strict=True)),
+        "limit": model_cases.limit(costs, rate, bandwidth),
+        "operations": sum(operations for operations, _ in costs),
+        "bytes": sum(moved for _, moved in costs),
+        "seconds": {
+            name: {"median": t.median, "lower": t.lower, "upper": t.upper}
+            for name, t in timings.items()
+        },
+        "refusals": turns.refusals,
+    }
+    for figure in ("compile", "peak"):
+        row[figure] = {n: c[figure] for n, c in turns.costs.items() if figure in c}
+    return row, turns.versions
+
+
+def show(row: dict[str, Any], names: list[str]) -> str:
+    """A row as a line."""
+    seconds = row["seconds"]
+    cells = []
+    for name in names:
+        t = seconds.get(name)
+        cells.append(
+            f"{1e3 * t['median']:10.2f} ±{500 * (t['upper'] - t['lower']):6.2f}"
+            if t
+            else f"{'–':>18}"
+        )
+    own, peer = seconds.get("ours"), seconds.get("torch")
+    ratio = f"{own['median'] / peer['median']:.2f}" if own and peer else "–"
+    compiles = "/".join(f"{row['compile'][n]:.1f}" for n in names if n in row["compile"])
+    peaks = "/".join(f"{row['peak'][n] / 2**20:.0f}" for n in names if n in row["peak"])
+    title = f"{row['model']}, {row['pass']}, N{row['batch']}"
+    return f"{title:42}{''.join(cells)}{ratio:>7}{compiles:>12}{peaks:>18}{1e3 * row['limit']:9.2f}"
+
+
+def main() -> None:
+    """Measures, prints a table, and writes JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", default=model_cases.MODELS)
+    parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
+    parser.add_argument("--batches", help="default: 8, on a GPU 1,64,256")
+    parser.add_argument("--dtypes", default="float32", help="on a GPU also bfloat16")
+    parser.add_argument("--size", type=int, help="of the images; default: the model's own")
+    parser.add_argument("--peers", default="flax,torch")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--jax-python", default=sys.executable)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--longest", type=float, default=30.0, help="seconds of a row's rounds")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        return model_workers.work(options.worker, options.device)
+    if options.batches is None:
+        options.batches = "1,64,256" if options.device == "gpu" else "8"
+    os.chdir(ROOT)
+    record = _record(options)
+    names = list(candidates(options))
+    print(
+        f"{record['device']}; copy {record['bandwidth'] / 1e9:.1f} GB/s, matrix product "
+        f"{record['rate'] / 1e9:.0f} GFLOP/s; ms ± half the interquartile range"
+    )
+    heads = "".join(f"{name:>18}" for name in names)
+    print(f"{'':42}{heads}  ratio   compile s           peak MiB    limit")
+    for row in _measured(options, record):
+        print(show(row, names), flush=True)
+        for name, reason in row["refusals"].items():
+            print(f"    {name}: {reason}")
+        if options.json:  # after each row: a long run may be cut off
+            options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    told = Record(options.json or Path(), "models", record)
+    for each in told.rows:
+        for verdict in targets.verdicts(told, each):
+            print(f"{each['model']}, {each['pass']}: {verdict.what} {verdict.words}")
+    return None
+
+
+def _measured(options: argparse.Namespace, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for case in chosen(options):
+        row, versions = measure(case, options, record["rate"], record["bandwidth"])
+        record["versions"] |= versions
+        record["rows"].append(row)
+        yield row
+
+
+def _record(options: argparse.Namespace) -> dict[str, Any]:
+    """What the JSON holds beside the rows."""
+    bandwidth, rate = rates(options)
+    arguments = [a if os.sep not in a else Path(a).name for a in sys.argv[1:]]
+    kept = ("models", "passes", "batches", "dtypes", "size", "peers", "device", "rounds", "longest")
+    tf32 = "as both frameworks have it: jax yes; PyTorch in convolutions, not in products"
+    describe = ["git", "describe", "--always", "--dirty"]
+    try:
+        told = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        told = ""
+    return {
+        "benchmark": "models",
+        "device": alternate.device(),
+        "command": " ".join(["python -m benchmarks.models", *arguments]),
+        "commit": told,
+        "options": {name: getattr(options, name) for name in kept}
+        | ({"tf32": tf32} if options.device == "gpu" else {}),
+        "versions": {},
+        "bandwidth": bandwidth,
+        "rate": rate,
+        "rows": [],
+    }
+
+
+if __name__ == "__main__":
+    main()

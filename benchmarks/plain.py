@@ -1,0 +1,106 @@
+"""The zoo's models as people write them: flax.linen and lax, and nothing of `kernels`.
+
+The definitions are the zoo's own; inside `plainly()` each of their layers computes what
+`flax.linen`'s layer of that name does, from the same parameters: `lax.conv_general_dilated`, batch
+statistics by flax's formula, `jax.nn`'s activations, and jax's own gradients of all that.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from zoo.layers import BatchNorm, Conv, Dense
+
+
+def plainly() -> contextlib.AbstractContextManager[Any]:
+    """What is traced inside takes no operator of `kernels`."""
+    return nn.intercept_methods(_intercept)
+
+
+def _intercept(
+    call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
+    layer = _LAYERS.get(type(context.module))
+    if layer is None or context.method_name != "__call__":
+        return call(*args, **kwargs)
+    return layer(context.module, *args, **kwargs)
+
+
+def _conv(module: Any, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+    x, kernel = nn.dtypes.promote_dtype(
+        x, module.get_variable("params", "kernel"), dtype=module.dtype
+    )
+    padding = module.padding
+    if padding == "symmetric":
+        padding = (module.kernel_size - 1) * module.dilation // 2
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        (module.strides,) * 2,
+        [(padding, padding)] * 2 if isinstance(padding, int) else padding,
+        rhs_dilation=(module.dilation,) * 2,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=module.groups,
+    )
+    if module.use_bias:
+        y += module.get_variable("params", "bias").astype(y.dtype)
+    return _activate(module.act, y if residual is None else y + residual)
+
+
+def _dense(module: Any, x: jax.Array) -> jax.Array:
+    kernel, bias = (module.get_variable("params", name) for name in ("kernel", "bias"))
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+    return _activate(module.act, x @ kernel + bias)
+
+
+def _batch_norm(
+    module: Any, x: jax.Array, train: bool = False, residual: jax.Array | None = None
+) -> jax.Array:
+    scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
+    mean: Any
+    var: Any
+    if module.fused:
+        mean, var, eps = 0.0, 1.0, 0.0
+    elif train:
+        mean, var, eps = *_statistics(module, x), module.eps
+    else:
+        mean, var = (module.get_variable("batch_stats", name) for name in ("mean", "var"))
+        eps = module.eps
+    y = (x - mean) * (lax.rsqrt(var + eps) * scale) + bias
+    y = y.astype(module.dtype)
+    return _activate(module.act, y if residual is None else y + residual)
+
+
+def _statistics(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The batch's mean and biased variance in float32 or better; moves the running ones."""
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    var = jnp.maximum(0.0, jnp.square(x).mean(axes) - jnp.square(mean))
+    count = x.size // x.shape[-1]
+    for name, now in (("mean", mean), ("var", var * (count / max(count - 1, 1)))):
+        old = module.get_variable("batch_stats", name)
+        new = module.momentum * old + (1 - module.momentum) * now
+        module.put_variable("batch_stats", name, new)
+    return mean, var
+
+
+def _activate(act: str, z: jax.Array) -> jax.Array:
+    if act == "identity":
+        return z
+    if act == "gelu_exact":
+        return jax.nn.gelu(z, approximate=False)
+    activation: Callable[[jax.Array], jax.Array] = getattr(jax.nn, act)
+    return activation(z)
+
+
+_LAYERS: dict[type[nn.Module], Callable[..., jax.Array]] = {
+    Conv: _conv,
+    Dense: _dense,
+    BatchNorm: _batch_norm,
+}

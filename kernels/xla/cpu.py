@@ -1,0 +1,161 @@
+"""What XLA's compiler for CPUs has to be led to: sums in one pass over memory, values kept.
+
+Its own reductions over all but the last axis come after a pass that writes what is to be summed,
+one for each sum. A loop that carries its totals reads its operands once for all of them, a few rows
+at a time, and computes the terms while they are in registers.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from kernels import dispatch, sharding
+from kernels.xla.linear import wide
+
+# Rows and images are counted by unsigned integers: a signed index that is only known at run time
+# would be wrapped where negative, for each slice anew.
+Index = Any
+
+# Elements in the rows of one step: a total of so many float32 fits a core's first cache.
+AT_ONCE = 8192
+
+
+def sums(
+    terms: Callable[..., Sequence[jax.Array]],
+    arrays: Sequence[jax.Array],
+    vectors: Sequence[jax.Array] = (),
+) -> list[jax.Array]:
+    """Sums what `terms` makes of arrays' elements over all axes but the last.
+
+    Args:
+      terms: elementwise; takes rows [..., C] of each array and the vectors, gives arrays [..., C].
+      arrays: [..., C], all of one shape.
+      vectors: [C], or what broadcasts against the rows.
+
+    Returns:
+      A total [C] for each of the terms, in float32 or better.
+    """
+    shapes = jax.eval_shape(terms, *arrays, *vectors)
+    dtypes = [wide(shape.dtype) for shape in shapes]
+    call = functools.partial(_walk, terms, len(arrays), dtypes)
+    specs = [sharding.spec(arrays[0])[-1:]] * len(shapes)
+    totals: list[jax.Array] = sharding.automatic(call, specs, *arrays, *vectors)
+    return totals
+
+
+def _walk(
+    terms: Callable[..., Sequence[jax.Array]],
+    count: int,
+    dtypes: Sequence[jnp.dtype],
+    *operands: jax.Array,
+) -> list[jax.Array]:
+    """The loop runs over the rows of each lane, and all lanes advance together.
+
+    An array that is sharded over devices by its first axis has a lane on each, so that no row
+    leaves its device.
+    """
+    arrays, vectors = operands[:count], operands[count:]
+    x = arrays[0]
+    channels = x.shape[-1]
+    lanes = 1 if x.ndim < 3 else math.gcd(x.shape[0], devices())
+    arrays = tuple(a.reshape(lanes, -1, channels) for a in arrays)
+    rows = arrays[0].shape[1]
+    at_once = max(1, min(rows, AT_ONCE // channels))
+    whole = rows // at_once * at_once
+
+    def take(start: Index, size: int) -> Iterator[jax.Array]:
+        """The terms of some rows of all lanes."""
+        place, shape = (index(0), start, index(0)), (lanes, size, channels)
+        made = terms(*(lax.dynamic_slice(a, place, shape) for a in arrays), *vectors)
+        return (term.astype(dtype) for term, dtype in zip(made, dtypes, strict=True))
+
+    def add(_: int, state: Any) -> Any:
+        row, totals = state
+        parts = take(row, at_once)
+        return row + index(at_once), [t + part for t, part in zip(totals, parts, strict=True)]
+
+    zeros = [varying(jnp.zeros((lanes, at_once, channels), dtype), x) for dtype in dtypes]
+    start = varying(index(0), x), zeros
+    totals = [t.sum((0, 1)) for t in lax.fori_loop(0, whole // at_once, add, start)[1]]
+    if whole == rows:
+        return totals
+    rest = take(index(whole), rows - whole)
+    return [t + part.sum((0, 1)) for t, part in zip(totals, rest, strict=True)]
+
+
+def once(x: jax.Array) -> jax.Array:
+    """x, computed once and kept.
+
+    XLA otherwise computes an elementwise array again inside everything that takes it: a residual
+    network's activation, from as many arrays as its stage has blocks, in the order of a transposed
+    copy's columns.
+    """
+    if jax.__version_info__ >= (0, 11):
+        return lax.optimization_barrier(x)
+    # jax 0.10's compiler for CPUs removes barriers before it fuses. What a loop may have changed
+    # it must keep; this one never runs, which the compiler cannot know.
+    [never] = sharding.automatic(_never, [()], x)
+    return lax.while_loop(lambda s: s[0] > 1, lambda s: (s[0] - 1, s[1] + 1), (never, x))[1]
+
+
+def _never(x: jax.Array) -> list[jax.Array]:
+    """A number that is at most 1, whatever x is."""
+    corner = lax.slice(x, (0,) * x.ndim, (1,) * x.ndim).reshape(())
+    return [(corner != corner).astype(jnp.int32)]
+
+
+def devices() -> int:
+    """How many CPU devices an array may be sharded over."""
+    try:
+        return jax.device_count("cpu")
+    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+        return 1
+
+
+def index(value: int) -> Index:
+    """A number of rows."""
+    return np.uint32(value)
+
+
+def varying(start: Any, like: jax.Array) -> jax.Array:
+    """What a loop starts from, varying over the mesh axes of what the loop adds to it."""
+    return sharding.alike(jnp.asarray(start), like)[0]
+
+
+class How(NamedTuple):
+    """What a pass does differently on a CPU: see `sums` and `once`."""
+
+    sums: Callable[..., list[jax.Array]]
+    once: Callable[[jax.Array], jax.Array]
+
+
+def _reductions(
+    terms: Callable[..., Sequence[jax.Array]],
+    arrays: Sequence[jax.Array],
+    vectors: Sequence[jax.Array] = (),
+) -> list[jax.Array]:
+    return [term.sum(axis=tuple(range(term.ndim - 1))) for term in terms(*arrays, *vectors)]
+
+
+def by_platform(pass_: Callable[..., Any]) -> Callable[..., Any]:
+    """`pass_(how, static, *arrays)` with the way that suits the platform.
+
+    Its own gradient is that of plain reductions: a loop's would keep what each of its steps read.
+    """
+    usual = functools.partial(pass_, How(_reductions, lambda x: x))
+    on_cpu = dispatch.with_gradient(functools.partial(pass_, How(sums, once)), usual)
+
+    def run(static: Any, *arrays: Any) -> Any:
+        return lax.platform_dependent(
+            *arrays,
+            cpu=functools.partial(on_cpu, static),
+            default=functools.partial(usual, static),
+        )
+
+    return run

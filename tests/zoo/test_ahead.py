@@ -1,0 +1,89 @@
+"""Items made by another thread: their order, errors, bound and end."""
+
+import threading
+
+import pytest
+
+from zoo.ahead import ahead
+
+
+def threads():
+    return [t for t in threading.enumerate() if t.name.startswith("ahead")]
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_all_items_in_their_order(count, most):
+    assert list(ahead(range(count), most)) == list(range(count))
+    assert not threads()
+
+
+def test_they_are_made_by_one_other_thread():
+    made = list(ahead(threading.get_ident() for _ in range(4)))
+    assert len(set(made)) == 1
+    assert made[0] != threading.get_ident()
+
+
+def test_the_next_is_made_while_the_caller_has_one():
+    begun = threading.Event()
+
+    def items():
+        yield 1
+        begun.set()
+        yield 2
+
+    made = ahead(items(), most=1)
+    assert next(made) == 1
+    assert begun.wait(10)
+    assert list(made) == [2]
+
+
+def test_no_more_than_most_are_held_ready():
+    made, fourth = [], threading.Event()
+
+    def items():
+        for number in range(9):
+            made.append(number)
+            if number == 3:
+                fourth.set()
+            yield number
+
+    given = ahead(items(), most=2)
+    next(given)
+    assert not fourth.wait(0.2)
+    assert made == [0, 1, 2]
+    given.close()
+
+
+def test_an_error_comes_where_its_item_would_have():
+    def items():
+        yield 1
+        raise KeyError("broken")
+
+    made = ahead(items())
+    assert next(made) == 1
+    with pytest.raises(KeyError, match="broken"):
+        next(made)
+    assert not threads()
+
+
+def test_a_caller_that_stops_leaves_no_thread_and_an_ended_generator():
+    ended = []
+
+    def items():
+        try:
+            yield from range(100)
+        finally:
+            ended.append(True)
+
+    for item in (made := ahead(items())):
+        if item == 3:
+            break
+    made.close()
+    assert ended == [True]
+    assert not threads()
+
+
+def test_most_is_looked_at_before_anything_is_begun():
+    with pytest.raises(ValueError, match="most must be at least 1, got 0"):
+        ahead([], most=0)
