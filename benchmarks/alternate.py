@@ -149,6 +149,7 @@ def in_turn(
     finally:
         for process in processes.values():
             process.kill()
+            process.communicate()  # closes the pipes, and waits for its end
 
 
 def compare(

@@ -1,9 +1,11 @@
-"""The models and passes that `benchmarks.models` times, the least that each costs, and the aims."""
+"""The models, layers and passes that `benchmarks.models` times, and the least that each costs."""
 
 import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from benchmarks.layers import LAYERS, Layer
 
 INFERENCE, FUSED, GRADIENT, STEP = PASSES = (
     "inference",
@@ -11,6 +13,8 @@ INFERENCE, FUSED, GRADIENT, STEP = PASSES = (
     "loss gradient",
     "training step",
 )
+# A layer's gradients are those of its parameters and its input, from its own output as gradient.
+LAYER_PASSES = INFERENCE, BOTH = "inference", "forward and backward"
 # One member of each family.
 MODELS = (
     "MobileNetV1,MobileNetV2,MobileNetV3_Large,EfficientNetLite0,Xception,ResNet50,"
@@ -19,7 +23,7 @@ MODELS = (
 
 
 class Case(NamedTuple):
-    """One pass of one model."""
+    """One pass of one model, or of one of `LAYERS`; `size` is the height and width of its input."""
 
     model: str
     pass_: str
@@ -30,7 +34,17 @@ class Case(NamedTuple):
     @property
     def training(self) -> bool:
         """Whether there is a backward pass."""
-        return self.pass_ in (GRADIENT, STEP)
+        return self.pass_ in (GRADIENT, STEP, BOTH)
+
+    @property
+    def layer(self) -> Layer | None:
+        """The layer, where it is one."""
+        return LAYERS.get(self.model)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the input."""
+        return (self.batch, *(self.layer.shape if self.layer else (self.size, self.size, 3)))
 
     @property
     def job(self) -> str:
@@ -38,9 +52,11 @@ class Case(NamedTuple):
         return json.dumps(self)
 
     def constructed(self) -> Any:
-        """The zoo's model, without auxiliary classifiers."""
+        """The zoo's model, without auxiliary classifiers, or its layer."""
         from zoo.models.base import MODELS
 
+        if self.layer:
+            return self.layer.ours(self.dtype)
         entry = MODELS[self.model]
         options = {"auxiliary": False} if entry.family == "googlenet" else {}
         return entry.constructor(dtype=self.dtype, **options)
@@ -63,6 +79,10 @@ def costs(case: Case) -> list[tuple[float, float]]:
 
     from zoo.describe import describe
 
+    times, each = 3 if case.training else 1, 2 if case.dtype == "bfloat16" else 4
+    if case.layer:
+        operations, elements, parameters = case.layer.costs(case.batch)
+        return [(times * operations, times * (each * elements + 4 * parameters))]
     inputs: dict[str, int] = {}
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -75,7 +95,6 @@ def costs(case: Case) -> list[tuple[float, float]]:
         model = model.clone(fused=True)
     with nn.intercept_methods(note):
         layers = describe(model, size=case.size).layers
-    times, each = 3 if case.training else 1, 2 if case.dtype == "bfloat16" else 4
     return [
         (
             2.0 * times * case.batch * layer.multiply_adds,
@@ -89,30 +108,3 @@ def costs(case: Case) -> list[tuple[float, float]]:
 def limit(costs: Sequence[tuple[float, float]], rate: float, bandwidth: float) -> float:
     """Seconds: of each layer the larger of operations over rate and bytes over bandwidth."""
     return math.fsum(max(ops / rate, moved / bandwidth) for ops, moved in costs)
-
-
-class Target(NamedTuple):
-    """An aim of batch 8, 224x224, float32, on a CPU.
-
-    Args:
-      model, pass_: of which row.
-      most: our time over PyTorch eager's at most (over that of its unfused inference).
-    """
-
-    model: str
-    pass_: str
-    most: float
-
-
-TARGETS = (
-    *(Target(name, FUSED, 0.8) for name in ("MobileNetV2", "EfficientNetLite0", "Xception")),
-    *(Target(name, FUSED, 1.0) for name in ("ResNet50", "VGG16", "DenseNet121")),
-    *(Target(name, STEP, 1.3) for name in ("MobileNetV2", "Xception")),
-    Target("ResNet50", STEP, 1.2),
-)
-# On jax 0.10, in place of the above.
-OLD_JAX = {FUSED: 1.5, STEP: 2.0}
-# Flax's time over ours, at least.
-TIMES_FLAX = ("MobileNetV2", STEP, 6.0)
-# Seconds that compiling takes at most, on 2 cores.
-COMPILE = 20.0

@@ -1,5 +1,6 @@
 """The processes that `benchmarks.models` times in turn: jax, ours and plainly, and PyTorch."""
 
+import functools
 import inspect
 import os
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 
 from benchmarks import alternate, memory
 from benchmarks.cases import DEVICES
-from benchmarks.model_cases import FUSED, GRADIENT, STEP, Case, find
+from benchmarks.model_cases import BOTH, FUSED, GRADIENT, STEP, Case, find
 
 MOMENTUM = 0.9
 WARM_UP = 3
@@ -27,9 +28,9 @@ def work(name: str, on: str) -> None:
 
 
 def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised images [N, H, W, 3] and labels [N], random ones."""
+    """Normalised images [N, H, W, 3], or a layer's input, and labels [N], random ones."""
     random = np.random.default_rng(0)
-    x = random.standard_normal((case.batch, case.size, case.size, 3), np.float32)
+    x = random.standard_normal(case.shape, np.float32)
     return x, random.integers(CLASSES, size=case.batch)
 
 
@@ -59,6 +60,21 @@ def _ready(
         return alternate.wall(once, repeats)
 
     return {"seconds": seconds, **cost}, go
+
+
+def _both(layer: Any, variables: Any, x: Any, labels: Any, key: Any) -> Any:
+    """→ a layer's output, the gradients that it gives itself, and new statistics."""
+    import jax
+
+    from zoo.layers import BatchNorm
+
+    options = {"train": True} if isinstance(layer, BatchNorm) else {}
+
+    def forward(params: Any, x: Any) -> Any:
+        return layer.apply({**variables, "params": params}, x, mutable=["batch_stats"], **options)
+
+    y, back, new = jax.vjp(forward, variables.get("params", {}), x, has_aux=True)
+    return y, back(y), new
 
 
 def _jax(platform: str, kind: str) -> None:
@@ -91,6 +107,8 @@ def _jax(platform: str, kind: str) -> None:
     def program(case: Case, model: Any) -> Any:
         if case.pass_ == STEP:
             return jit(inspect.unwrap(training.step(model, optimizer)), donate_argnums=0)
+        if case.pass_ == BOTH:
+            return jit(functools.partial(_both, model))
         if case.pass_ != GRADIENT:
             return jit(lambda variables, x, labels, key: model.apply(variables, x))
 
@@ -113,7 +131,7 @@ def _jax(platform: str, kind: str) -> None:
                 return fuse(model, variables)[1]
             return training.begin(variables, optimizer) if case.pass_ == STEP else variables
 
-        call = program(case, model.clone(fused=case.pass_ == FUSED))
+        call = program(case, model.clone(fused=True) if case.pass_ == FUSED else model)
         shapes = jax.eval_shape(lambda: (state(), jax.random.key(1)))
         images_, labels_ = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels))
         labels_ = jax.ShapeDtypeStruct(labels.shape, jax.dtypes.canonicalize_dtype(labels.dtype))
@@ -142,13 +160,52 @@ def _jax(platform: str, kind: str) -> None:
     alternate.answer(prepare, versions)
 
 
+def _torch_round(case: Case, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
+    """What does one round of a case in PyTorch."""
+    import torch
+
+    from zoo.bench import LEARNING_RATE
+
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=case.dtype == "bfloat16")
+    parameters = list(model.parameters())
+
+    def infer() -> None:
+        with torch.inference_mode(), half:
+            model(x)
+
+    def both() -> None:
+        with half:
+            y = model(x)
+        torch.autograd.grad(y, [x, *parameters], y.detach())
+
+    def gradient() -> None:
+        model.zero_grad(set_to_none=True)
+        with half:
+            loss = torch.nn.functional.cross_entropy(model(x).float(), labels)
+        loss.backward()
+
+    if case.pass_ == GRADIENT:
+        return gradient
+    if case.pass_ == BOTH:
+        x.requires_grad_()
+        return both
+    if case.pass_ != STEP:
+        return infer
+    optimizer = torch.optim.SGD(parameters, LEARNING_RATE, MOMENTUM)
+
+    def step() -> None:
+        gradient()
+        optimizer.step()
+
+    return step
+
+
 def _torch(platform: str, compiled: bool) -> None:
     """The originals in PyTorch, channels_last, eager or compiled."""
     import torch
     from torch.fx.experimental import optimization
 
     from tests.peers import originals
-    from zoo.bench import LEARNING_RATE
 
     originals.torchvision_models()
     if hasattr(os, "sched_getaffinity"):
@@ -160,6 +217,9 @@ def _torch(platform: str, compiled: bool) -> None:
     inductor.force_disable_caches = True
 
     def original(case: Case) -> Any:
+        if case.layer:
+            layer: Any = case.layer.torch(torch.nn)
+            return layer.to(platform, memory_format=torch.channels_last)
         name, ours = case.model, case.constructed()
         known = originals.TIMM | originals.TORCHVISION
         source = "timm" if name in originals.TIMM else "torchvision"
@@ -184,23 +244,15 @@ def _torch(platform: str, compiled: bool) -> None:
                 raise NotImplementedError(f"torch.fx cannot fuse it: {error}") from error
             model = model.to(memory_format=torch.channels_last)
         images, labels = (torch.from_numpy(a).to(platform) for a in data(case))
-        x = images.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        x = images
+        if x.ndim == 4:
+            x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         del images
-        optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM)
         call = torch.compile(model, dynamic=False) if compiled else model
-        half = torch.autocast(platform, torch.bfloat16, enabled=case.dtype == "bfloat16")
+        work = _torch_round(case, call, x, labels)
 
         def once() -> None:
-            if case.training:
-                optimizer.zero_grad(set_to_none=True)
-                with half:
-                    loss = torch.nn.functional.cross_entropy(call(x).float(), labels)
-                loss.backward()
-                if case.pass_ == STEP:
-                    optimizer.step()
-            else:
-                with torch.inference_mode(), half:
-                    call(x)
+            work()
             if gpu:
                 torch.cuda.synchronize()
 

@@ -1,7 +1,8 @@
 """Times whole models side by side: ours, flax.linen with lax written plainly, and PyTorch.
 
-    python -m benchmarks.models [--models 'mobilenet*,ResNet50'] [--batches 8] [--json FILE]
-        [--peers flax,torch,torch-compiled] [--jax-python PATH] [--device cpu|gpu|rehearsal]
+    python -m benchmarks.models [--models 'mobilenet*,ResNet50' | --layers] [--batches 1,8]
+        [--peers flax,torch,torch-compiled,plain-jit] [--jax-python PATH] [--json FILE]
+        [--device cpu|gpu|rehearsal]
 
 Every row has processes of its own, which take turns. Compile time is that of tracing and compiling
 without a cache; peak memory is what a process holds at most in a round, less what it held before
@@ -11,49 +12,89 @@ the rates measured in the same run.
 """
 
 import argparse
+import fnmatch
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import alternate, model_cases, model_workers, targets
 from benchmarks.cases import COPY, DEVICES, PRODUCT
-from benchmarks.model_cases import PASSES, Case
+from benchmarks.layers import LAYERS
+from benchmarks.model_cases import LAYER_PASSES, PASSES, Case
 from benchmarks.records import Record
 
 ROOT = Path(__file__).parent.parent
+# The names of the command line, and those of the tables.
+PEERS = {
+    "flax": "flax",
+    "torch": "torch",
+    "torch-compiled": "torch compiled",
+    "plain-jit": "ours, plain jit",
+}
 
 
 def candidates(options: argparse.Namespace) -> dict[str, list[str]]:
     """Name → command of each process."""
-    peers = [peer.replace("-", " ") for peer in options.peers.split(",") if peer]
     return {
         name: [
             sys.executable if name.startswith("torch") else options.jax_python,
             *("-m", "benchmarks.models", "--worker", name, "--device", options.device),
         ]
-        for name in ["ours", *peers]
+        for name in ["ours", *options.peers]
     }
 
 
 def chosen(options: argparse.Namespace) -> list[Case]:
-    """The cases, model by model."""
+    """The cases, model by model or layer by layer."""
     import zoo
     from zoo.models.base import MODELS
 
-    names = [name for pattern in options.models.split(",") for name in zoo.list_models(pattern)]
-    if not names:
-        raise SystemExit(f"no model's name is like {options.models!r}")
+    if options.layers:
+        names = fnmatch.filter(LAYERS, options.layers)
+        sizes = {name: LAYERS[name].shape[0] for name in names}
+    else:
+        names = [name for each in options.models.split(",") for name in zoo.list_models(each)]
+        sizes = {name: options.size or MODELS[name].input_size for name in names}
+    if not sizes:
+        told = options.layers or options.models
+        raise SystemExit(f"no {'layer' if options.layers else 'model'}'s name is like {told!r}")
     return [
-        Case(name, pass_, int(batch), options.size or MODELS[name].input_size, dtype)
-        for name in dict.fromkeys(names)
-        for dtype in options.dtypes.split(",")
-        for batch in options.batches.split(",")
-        for pass_ in options.passes
+        Case(name, pass_, batch, size, dtype)
+        for name, size in sizes.items()
+        for dtype in options.dtypes
+        for batch in options.batches
+        for pass_ in (LAYER_PASSES if options.layers else options.passes)
     ]
+
+
+def _positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.strip().isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _batches(text: str) -> list[int]:
+    return [_positive(each) for each in text.split(",")]
+
+
+def _peers(text: str) -> list[str]:
+    """The candidates' names of peers, which may be none."""
+    for each in (names := [name for name in text.split(",") if name]):
+        if each not in PEERS:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(PEERS)}; got {each!r}")
+    return [PEERS[name] for name in names]
+
+
+def _dtypes(text: str) -> list[str]:
+    for each in (names := text.split(",")):
+        if each not in ("float32", "bfloat16"):
+            raise argparse.ArgumentTypeError(f"expected float32 or bfloat16, got {each!r}")
+    return names
 
 
 def rates(options: argparse.Namespace) -> tuple[float, float]:
@@ -110,27 +151,40 @@ def show(row: dict[str, Any], names: list[str]) -> str:
     return f"{title:42}{''.join(cells)}{ratio:>7}{compiles:>12}{peaks:>18}{1e3 * row['limit']:9.2f}"
 
 
-def main() -> None:
-    """Measures, prints a table, and writes JSON where asked to."""
+def _options(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", default=model_cases.MODELS)
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=PASSES)
-    parser.add_argument("--batches", help="default: 8, on a GPU 1,64,256")
-    parser.add_argument("--dtypes", default="float32", help="on a GPU also bfloat16")
-    parser.add_argument("--size", type=int, help="of the images; default: the model's own")
-    parser.add_argument("--peers", default="flax,torch")
+    parser.add_argument(
+        "--layers", nargs="?", const="*", help="in place of models: 'Conv*', or all"
+    )
+    parser.add_argument(
+        "--batches", type=_batches, help="default: 8; of layers 1,16,64; on a GPU 1,64,256"
+    )
+    parser.add_argument("--dtypes", type=_dtypes, default=["float32"], help="or bfloat16, or both")
+    parser.add_argument("--size", type=_positive, help="of the images; default: the model's own")
+    parser.add_argument("--peers", type=_peers, default="flax,torch", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--jax-python", default=sys.executable)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=_positive, default=11)
     parser.add_argument("--longest", type=float, default=30.0, help="seconds of a row's rounds")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
+    if options.batches is None:
+        few = [1, 16, 64] if options.layers else [8]
+        options.batches = few if options.device != "gpu" else [1, 64, 256]
+    return options
+
+
+def main() -> None:
+    """Measures, prints a table, and writes JSON where asked to."""
+    options = _options()
     if options.worker:
         return model_workers.work(options.worker, options.device)
-    if options.batches is None:
-        options.batches = "1,64,256" if options.device == "gpu" else "8"
     os.chdir(ROOT)
+    cases = chosen(options)
     record = _record(options)
     names = list(candidates(options))
     print(
@@ -139,7 +193,7 @@ def main() -> None:
     )
     heads = "".join(f"{name:>18}" for name in names)
     print(f"{'':42}{heads}  ratio   compile s           peak MiB    limit")
-    for row in _measured(options, record):
+    for row in _measured(cases, options, record):
         print(show(row, names), flush=True)
         for name, reason in row["refusals"].items():
             print(f"    {name}: {reason}")
@@ -152,8 +206,10 @@ def main() -> None:
     return None
 
 
-def _measured(options: argparse.Namespace, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for case in chosen(options):
+def _measured(
+    cases: Sequence[Case], options: argparse.Namespace, record: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    for case in cases:
         row, versions = measure(case, options, record["rate"], record["bandwidth"])
         record["versions"] |= versions
         record["rows"].append(row)
@@ -164,7 +220,18 @@ def _record(options: argparse.Namespace) -> dict[str, Any]:
     """What the JSON holds beside the rows."""
     bandwidth, rate = rates(options)
     arguments = [a if os.sep not in a else Path(a).name for a in sys.argv[1:]]
-    kept = ("models", "passes", "batches", "dtypes", "size", "peers", "device", "rounds", "longest")
+    kept = (
+        "models",
+        "layers",
+        "passes",
+        "batches",
+        "dtypes",
+        "size",
+        "peers",
+        "device",
+        "rounds",
+        "longest",
+    )
     tf32 = "as both frameworks have it: jax yes; PyTorch in convolutions, not in products"
     describe = ["git", "describe", "--always", "--dirty"]
     try:
