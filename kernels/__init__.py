@@ -10,6 +10,7 @@ from kernels.compiler import compiler_options, jit
 from kernels.conv import conv
 from kernels.depthwise import depthwise_conv
 from kernels.dispatch import Choice, explain
+from kernels.max_pool import max_pool
 
 __all__ = [
     "Choice",
@@ -21,6 +22,7 @@ __all__ = [
     "depthwise_conv",
     "explain",
     "jit",
+    "max_pool",
 ]
 
 # What `zoo` looks for: other distributions have import packages of this name.

@@ -1,4 +1,4 @@
-"""The geometry of a convolution: strides, padding and dilation, checked and made explicit."""
+"""The geometry of a convolution or a pool: strides, padding and dilation, checked and made explicit."""
 
 import dataclasses
 import operator
@@ -16,7 +16,7 @@ Padding = str | int | Sequence[Sequence[int]]
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """One convolution's geometry, all of it known before any value is: hashable, static under jit.
+    """One convolution's or pool's geometry, all of it known before any value is: hashable, static under jit.
 
     Every pair is (height, width). `size` is the input's and `channels` the number of its channels,
     `kernel` is the kernel's size.
@@ -68,9 +68,7 @@ def operands(
 
     `groups=DEPTHWISE` means as many groups as input channels.
     """
-    x, w = jnp.asarray(x), jnp.asarray(w)
-    if x.ndim != 4 or 0 in x.shape:
-        raise ValueError(f"{op}: x must be [N, H, W, C], none of them 0, got shape {x.shape}")
+    x, w = _images(op, x), jnp.asarray(w)
     if w.ndim != 4 or 0 in w.shape:
         raise ValueError(f"{op}: w must be [kh, kw, in, out], none of them 0, got shape {w.shape}")
     if x.dtype.name not in DTYPES or x.dtype != w.dtype:
@@ -95,17 +93,53 @@ def operands(
             f"{op}: the output channels of w, shape {w.shape}, must be a multiple of the "
             f"{groups} group(s)"
         )
-    size, kernel = (x.shape[1], x.shape[2]), (kh, kw)
+    return Operands(x, w, _window(op, x, (kh, kw), strides, padding, dilation, groups))
+
+
+def pooled(
+    op: str,
+    x: Any,
+    size: int | Sequence[int],
+    strides: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+) -> tuple[jax.Array, Window]:
+    """Checks a pool's arguments, and resolves its window; `size` is the window's."""
+    x = _images(op, x)
+    if x.dtype.name not in DTYPES:
+        raise ValueError(f"{op}: x must be of a dtype of {', '.join(DTYPES)}, got {x.dtype}")
+    kernel = _pair(op, "size", size)
+    return x, _window(op, x, kernel, strides, padding, dilation, x.shape[3])
+
+
+def _images(op: str, x: Any) -> jax.Array:
+    x = jnp.asarray(x)
+    if x.ndim != 4 or 0 in x.shape:
+        raise ValueError(f"{op}: x must be [N, H, W, C], none of them 0, got shape {x.shape}")
+    return x
+
+
+def _window(
+    op: str,
+    x: jax.Array,
+    kernel: Pair,
+    strides: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> Window:
+    """The window, which must fit into x."""
+    size = (x.shape[1], x.shape[2])
     stride = _pair(op, "strides", strides)
     dilations = _pair(op, "dilation", dilation)
     pads = _padding(op, padding, size, kernel, stride, dilations)
-    window = Window(size, channels, kernel, stride, pads, dilations, groups)
+    window = Window(size, x.shape[3], kernel, stride, pads, dilations, groups)
     if min(window.out) < 1:
         raise ValueError(
-            f"{op}: a {kh}x{kw} kernel with dilation {dilations} does not fit into x of shape "
-            f"{x.shape} with padding {pads}"
+            f"{op}: a {kernel[0]}x{kernel[1]} kernel with dilation {dilations} does not fit into x "
+            f"of shape {x.shape} with padding {pads}"
         )
-    return Operands(x, w, window)
+    return window
 
 
 def _integer(op: str, name: str, value: Any, least: int) -> int:

@@ -264,17 +264,7 @@ def max_pool(
         pads = [
             (pad, pad + (_overhang(n, extent, strides, pad) if ceil else 0)) for n in x.shape[1:3]
         ]
-    if dilation == 1:
-        return nn.max_pool(x, (size, size), (strides, strides), pads)
-    # XLA has no gradient of a dilated window; the largest of shifted copies has.
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    h, w = ((n - extent) // strides * strides + 1 for n in x.shape[1:3])
-    shifts = [
-        x[:, i : i + h : strides, j : j + w : strides]
-        for i in range(0, extent, dilation)
-        for j in range(0, extent, dilation)
-    ]
-    return functools.reduce(jnp.maximum, shifts)
+    return kernels.max_pool(x, size, strides=strides, padding=pads, dilation=dilation)
 
 
 def _overhang(n: int, extent: int, strides: int, pad: int) -> int:

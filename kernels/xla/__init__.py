@@ -1,6 +1,6 @@
 """Formulations that XLA compiles well: every platform's default, and the reference for others."""
 
-from kernels.xla import batch_norm, bias_act, conv, depthwise, onednn
+from kernels.xla import batch_norm, bias_act, conv, depthwise, max_pool, onednn
 from kernels.xla.fused import fused
 
 IMPLEMENTATIONS = (
@@ -10,6 +10,7 @@ IMPLEMENTATIONS = (
         "depthwise_bias_act": fused(depthwise.IMPLEMENTATION),
         "bias_act": bias_act.IMPLEMENTATION,
         "batch_norm": batch_norm.IMPLEMENTATION,
+        "max_pool": max_pool.IMPLEMENTATION,
     },
     {
         "depthwise_conv": onednn.IMPLEMENTATION,

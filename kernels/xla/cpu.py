@@ -104,6 +104,17 @@ def once(x: jax.Array) -> jax.Array:
     return lax.while_loop(lambda s: s[0] > 1, lambda s: (s[0] - 1, s[1] + 1), (never, x))[1]
 
 
+def padded(x: jax.Array, padding: Sequence[Sequence[int]], outside: float = 0) -> jax.Array:
+    """x [N, H, W, …] in a frame, or cropped where negative, once.
+
+    The barrier keeps XLA from doing it again in everything that takes it.
+    """
+    config = [(0, 0, 0), *((low, high, 0) for low, high in padding), *[(0, 0, 0)] * (x.ndim - 3)]
+    if not any(low or high for low, high, _ in config):
+        return x
+    return lax.optimization_barrier(lax.pad(x, jnp.asarray(outside, x.dtype), config))
+
+
 def _never(x: jax.Array) -> list[jax.Array]:
     """A number that is at most 1, whatever x is."""
     corner = lax.slice(x, (0,) * x.ndim, (1,) * x.ndim).reshape(())

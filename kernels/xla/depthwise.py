@@ -42,7 +42,7 @@ def correlate(
     dtype: jnp.dtype,
 ) -> jax.Array:
     """Sum over taps [kh, kw, …] of shifted, strided slices of x [N, H, W, …] times the tap."""
-    x, taps = _pad(x, padding), taps.astype(dtype)
+    x, taps = cpu.padded(x, padding), taps.astype(dtype)
     (kh, kw), (sh, sw), (dh, dw) = taps.shape[:2], strides, dilation
     # From the first row or column that a tap reads to the last.
     height, width = (
@@ -134,7 +134,7 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     (kh, kw), (ho, wo) = window.kernel, window.out
     (sh, sw), (dh, dw) = window.strides, window.dilation
     dtype = linear.wide(x.dtype)
-    x = _pad(x, window.padding)
+    x = cpu.padded(x, window.padding)
     if m > 1:
         x, dy = x[..., None], dy.reshape(*dy.shape[:3], window.groups, m)
     lanes = math.gcd(x.shape[0], cpu.devices())
@@ -232,14 +232,6 @@ def _multiplier(static: Static, outputs: int) -> int:
 def _taps(w: jax.Array, m: int) -> jax.Array:
     """[kh, kw, 1, C·m] → [kh, kw, C] or [kh, kw, C, m]."""
     return w.reshape(*w.shape[:2], -1, m) if m > 1 else w[:, :, 0]
-
-
-def _pad(x: jax.Array, padding: tuple[Pair, Pair]) -> jax.Array:
-    """Pads, or crops where negative, once; the barrier keeps XLA from redoing it for each tap."""
-    config = [(0, 0, 0), *((low, high, 0) for low, high in padding), *[(0, 0, 0)] * (x.ndim - 3)]
-    if not any(low or high for low, high, _ in config):
-        return x
-    return lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), config))
 
 
 def _strip(x: jax.Array, image: cpu.Index, row: cpu.Index, start: int, width: int) -> jax.Array:

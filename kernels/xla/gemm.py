@@ -10,13 +10,13 @@ from jax import lax
 
 from kernels.bilinear import Static
 from kernels.window import Window
-from kernels.xla.linear import transposed, wide
+from kernels.xla.linear import taps, transposed, wide
 
 
 def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
     """(x, w) → y."""
-    taps = _taps(static.window, x)
-    patches = taps[0] if len(taps) == 1 else jnp.concatenate(taps, axis=3)
+    under = _taps(static.window, x)
+    patches = under[0] if len(under) == 1 else jnp.concatenate(under, axis=3)
     return _product(patches, w.reshape(-1, w.shape[3]), (3,), (0,))
 
 
@@ -36,27 +36,16 @@ def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) → dw."""
-    over = (0, 1, 2)
-    products = [_product(tap, dy, over, over) for tap in _taps(static.window, x)]
-    return jnp.stack(products).reshape(*static.window.kernel, x.shape[3], dy.shape[3])
+    # Of two dimensions, lest XLA writes a transposed copy before the product.
+    dy = dy.reshape(-1, dy.shape[3])
+    under = (tap.reshape(-1, tap.shape[3]) for tap in _taps(static.window, x))
+    products = [_product(tap, dy, (0,), (0,)) for tap in under]
+    return jnp.stack(products).reshape(*static.window.kernel, x.shape[3], dy.shape[1])
 
 
 def _taps(window: Window, x: jax.Array) -> list[jax.Array]:
     """For each tap of the kernel, what of x lies under it: [N, H', W', C]."""
-    (kh, kw), (ho, wo) = window.kernel, window.out
-    (sh, sw), (dh, dw) = window.strides, window.dilation
-    n, _, _, c = x.shape
-    x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
-    return [
-        lax.slice(
-            x,
-            (0, i * dh, j * dw, 0),
-            (n, i * dh + (ho - 1) * sh + 1, j * dw + (wo - 1) * sw + 1, c),
-            (1, sh, sw, 1),
-        )
-        for i in range(kh)
-        for j in range(kw)
-    ]
+    return list(taps(window, jnp.pad(x, ((0, 0), *window.padding, (0, 0)))))
 
 
 def _product(

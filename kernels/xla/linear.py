@@ -1,13 +1,16 @@
 """What the convolutions share: the transpose of a linear map, and the precision of a sum."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
 from kernels.sharding import alike
+from kernels.window import Window
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:
@@ -54,10 +57,21 @@ def accumulating(pass_: Forward) -> Forward:
     return run
 
 
+def taps(window: Window, x: jax.Array) -> Iterator[jax.Array]:
+    """For each tap of a window, by rows, what of a padded x lies under it: [N, H', W', C]."""
+    (kh, kw), (ho, wo) = window.kernel, window.out
+    (sh, sw), (dh, dw) = window.strides, window.dilation
+    n, _, _, c = x.shape
+    for i, j in itertools.product(range(kh), range(kw)):
+        start = (0, i * dh, j * dw, 0)
+        stop = (n, i * dh + (ho - 1) * sh + 1, j * dw + (wo - 1) * sw + 1, c)
+        yield lax.slice(x, start, stop, (1, sh, sw, 1))
+
+
 def direct(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
     """The compiler's own convolution: cuDNN on an NVIDIA GPU."""
     window = static.window
-    return jax.lax.conv_general_dilated(
+    return lax.conv_general_dilated(
         x,
         w,
         window.strides,
