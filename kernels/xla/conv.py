@@ -23,16 +23,22 @@ class Row(NamedTuple):
       steps: the passes it is for.
       algo: the algorithm that they take
       taps: … for kernels of at least and at most so many taps,
-      outputs: … and at most so many rows times columns of outputs,
-      before: … with an older jax than this,
+      outputs: … at least and at most so many rows times columns of outputs,
+      narrowest: … of which at least and at most so many channels, or as many inputs where they are
+        fewer,
+      values: … and at least so many values an image, outputs times the narrowest,
+      before, since: … with a jax older than the one, and not older than the other,
       optimised: … compiled with or without `compiler_options`; None for both.
     """
 
     steps: tuple[str, ...]
     algo: str
     taps: tuple[float, float]
-    outputs: float = math.inf
+    outputs: tuple[float, float] = (0, math.inf)
+    narrowest: tuple[float, float] = (0, math.inf)
+    values: float = 0
     before: tuple[float, ...] = (math.inf,)
+    since: tuple[float, ...] = (0,)
     optimised: bool | None = None
 
 
@@ -52,29 +58,54 @@ class Row(NamedTuple):
 #                    weight gradient   15.3 → 10.5   11.9 →  9.0    7.4 → 13.7
 #   3x3 128, 28²,    weight gradient   12.6 → 15.7   15.7 → 17.2    7.6 → 17.3
 #   7x7 3→64, 112²,  weight gradient   33.1 → 13.7   20.3 → 14.8   18.4 → 22.6
+# The same of larger weight gradients, batch 8, with `compiler_options`, on 0.10.2; on 0.12.0:
+#   3x3 3→64, 224²                     56.6 → 24.9    111 → 21.4
+#   3x3 32→64, 147²                    70.2 → 84.0    146 → 80.9
+#   3x3 64, 224²                        263 →  496    684 →  360
+#   3x3 128, 112²                       191 →  275    475 →  239
+#   3x3 256, 56²                        163 →  229    229 →  184
+#   3x3 512, 28²                        152 →  195    232 →  167
+#   3x3 64, 56²                        13.3 → 21.6   12.9 → 17.1
+#   3x3 128→32, 56²                    14.4 → 21.9   12.8 → 38.0
 # Winograd and FFT won nowhere: XLA makes several passes over memory of their transforms.
 TABLE = {
     "cpu": (
         Row((WEIGHT_GRAD,), "gemm", taps=(1, 1)),
         Row((FORWARD, INPUT_GRAD), "gemm", taps=(1, 1), before=(0, 11), optimised=False),
-        Row((FORWARD, INPUT_GRAD), "gemm", taps=(2, 9), outputs=49),
-        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), outputs=196, optimised=False),
+        Row((FORWARD, INPUT_GRAD), "gemm", taps=(2, 9), outputs=(0, 49)),
+        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), outputs=(0, 196), optimised=False),
         Row((WEIGHT_GRAD,), "gemm", taps=(25, 49), optimised=False),
+        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), narrowest=(1, 4), outputs=(160**2, math.inf)),
+        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), values=300_000, since=(0, 11)),
     )
 }
 
 
-def choose(platform: str, step: str, window: Window) -> str:
-    """The algorithm for one pass on one platform, by TABLE."""
+def choose(platform: str, step: str, window: Window, outputs: int) -> str:
+    """The algorithm for one pass on one platform, by TABLE; `outputs` is the number of channels."""
     if window.groups == window.channels > 1:
         return "direct"  # depthwise
-    taps, outputs = math.prod(window.kernel), math.prod(window.out)
     for row in TABLE.get(platform, ()):
-        fits = step in row.steps and row.taps[0] <= taps <= row.taps[1] and outputs <= row.outputs
-        here = jax.__version_info__ < row.before and row.optimised in (None, compiler.optimised())
-        if fits and here:
+        if step in row.steps and _fits(row, window, min(window.channels, outputs)):
             return row.algo
     return "direct"
+
+
+def _fits(row: Row, window: Window, narrowest: int) -> bool:
+    places = math.prod(window.out)
+    return (
+        row.taps[0] <= math.prod(window.kernel) <= row.taps[1]
+        and row.outputs[0] <= places <= row.outputs[1]
+        and row.narrowest[0] <= narrowest <= row.narrowest[1]
+        and row.values <= places * narrowest
+        and row.since <= jax.__version_info__ < row.before
+        and row.optimised in (None, compiler.optimised())
+    )
+
+
+def _outputs(step: str, a: jax.Array, b: jax.Array) -> int:
+    """How many channels a pass's y has."""
+    return (a if step == INPUT_GRAD else b).shape[3]
 
 
 def _direct_on_cpu(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -106,14 +137,19 @@ DENSE: Mapping[str, Passes] = {
     "winograd": _passes(winograd),
     "fft": _passes(fft),
 }
+DENSE_ON_CPU: Mapping[str, Passes] = {
+    **DENSE,
+    "gemm": {**DENSE["gemm"], WEIGHT_GRAD: gemm.weight_grad_by_images},
+}
 
 
 def _run(platform: str, step: str, static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
     window, algo = static.window, static.algo
     if algo == "auto":
-        algo = choose(platform, step, window)
+        algo = choose(platform, step, window, _outputs(step, a, b))
     if algo != "direct":
-        return groups.dense(step, DENSE[algo][step], static, a, b)
+        dense = DENSE_ON_CPU if platform == "cpu" else DENSE
+        return groups.dense(step, dense[algo][step], static, a, b)
     if platform != "cpu":
         return linear.DIRECT[step](static, a, b)
     if window.groups > 1 and window.groups == window.channels:
@@ -142,7 +178,8 @@ def describe(step: str, static: Static, *arrays: jax.Array) -> str:
     """Which algorithm a pass takes, and where."""
     if static.algo != "auto":
         return f"{static.algo}, as requested"
-    return f"{choose('cpu', step, static.window)} on a CPU, direct elsewhere"
+    chosen = choose("cpu", step, static.window, _outputs(step, *arrays))
+    return f"{chosen} on a CPU, direct elsewhere"
 
 
 IMPLEMENTATION = dispatch.Implementation(

@@ -24,6 +24,8 @@ Index = Any
 
 # Elements in the rows of one step: a total of so many float32 fits a core's first cache.
 AT_ONCE = 8192
+# Rows that XLA's CPU compiler sums in one loop.
+AT_A_TIME = 32
 
 
 def sums(
@@ -66,7 +68,7 @@ def _walk(
     lanes = 1 if x.ndim < 3 else math.gcd(x.shape[0], devices())
     arrays = tuple(a.reshape(lanes, -1, channels) for a in arrays)
     rows = arrays[0].shape[1]
-    at_once = max(1, min(rows, AT_ONCE // channels))
+    at_once = _rows_at_once(rows, channels)
     whole = rows // at_once * at_once
 
     def take(start: Index, size: int) -> Iterator[jax.Array]:
@@ -75,18 +77,34 @@ def _walk(
         made = terms(*(lax.dynamic_slice(a, place, shape) for a in arrays), *vectors)
         return (term.astype(dtype) for term, dtype in zip(made, dtypes, strict=True))
 
-    def add(_: int, state: Any) -> Any:
+    def more(state: Any) -> Any:
+        return state[0] < index(whole)
+
+    def add(state: Any) -> Any:
         row, totals = state
         parts = take(row, at_once)
         return row + index(at_once), [t + part for t, part in zip(totals, parts, strict=True)]
 
     zeros = [varying(jnp.zeros((lanes, at_once, channels), dtype), x) for dtype in dtypes]
-    start = varying(index(0), x), zeros
-    totals = [t.sum((0, 1)) for t in lax.fori_loop(0, whole // at_once, add, start)[1]]
+    totals = lax.while_loop(more, add, (index(0), zeros))[1]
+    totals = [t.sum((0, 1)) for t in totals]
     if whole == rows:
         return totals
     rest = take(index(whole), rows - whole)
     return [t + part.sum((0, 1)) for t, part in zip(totals, rest, strict=True)]
+
+
+def _rows_at_once(rows: int, channels: int) -> int:
+    """How many rows one step of the loop takes.
+
+    A divisor of their number leaves no rest to be compiled apart, and XLA splits a sum of more than
+    AT_A_TIME into two.
+    """
+    most = max(1, min(rows, AT_ONCE // channels))
+    if most <= 2 * AT_A_TIME:
+        most = min(most, AT_A_TIME)
+    divisors = (n for n in range(most, most // 2, -1) if rows % n == 0)
+    return next(divisors, most)
 
 
 def once(x: jax.Array) -> jax.Array:

@@ -4,13 +4,19 @@ Forward and input gradient are one product with the kernel, over patches of x. T
 is a product for each tap of the kernel instead: it needs no copy of x that is kh·kw times as large.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from kernels.bilinear import Static
 from kernels.window import Window
+from kernels.xla import cpu
 from kernels.xla.linear import taps, transposed, wide
+
+# Rows of a product that make it worth a step of its own.
+ENOUGH = 1024
 
 
 def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -43,6 +49,40 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     return jnp.stack(products).reshape(*static.window.kernel, x.shape[3], dy.shape[1])
 
 
+def weight_grad_by_images(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
+    """(x, dy) → dw, a few images at a time, of which a CPU's cache keeps what lies under each tap.
+
+    An x that is sharded over devices has a lane on each, as in the depthwise weight gradient.
+    """
+    window = static.window
+    lanes = math.gcd(x.shape[0], cpu.devices())
+    images = x.shape[0] // lanes
+    fitting = (n for n in range(1, images) if images % n == 0)
+    at_once = next((n for n in fitting if n * math.prod(window.out) >= ENOUGH), images)
+    if at_once == images or window.kernel == (1, 1):
+        return weight_grad(static, x, dy)
+    dtype = wide(x.dtype)
+    by_lane = [a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy)]
+
+    def add(state: tuple[jax.Array, list[jax.Array]]) -> tuple[jax.Array, list[jax.Array]]:
+        first, sums = state
+        parts = (lax.dynamic_slice_in_dim(a, first, at_once, axis=1) for a in by_lane)
+        x, dy = (part.reshape(lanes * at_once, *part.shape[2:]) for part in parts)
+        under = taps(window, cpu.padded(x, window.padding))
+        over = dy.reshape(lanes, -1, dy.shape[3])
+        products = (
+            _product(t.reshape(lanes, -1, t.shape[3]), over, (1,), (1,), dtype, lanes=True)
+            for t in under
+        )
+        return first + cpu.index(at_once), [s + p for s, p in zip(sums, products, strict=True)]
+
+    zeros = cpu.varying(jnp.zeros((lanes, x.shape[3], dy.shape[3]), dtype), x)
+    start = cpu.index(0), [zeros] * math.prod(window.kernel)
+    sums = lax.while_loop(lambda state: state[0] < cpu.index(images), add, start)[1]
+    dw = jnp.stack(sums).sum(axis=1).astype(x.dtype)
+    return dw.reshape(*window.kernel, x.shape[3], dy.shape[3])
+
+
 def _taps(window: Window, x: jax.Array) -> list[jax.Array]:
     """For each tap of the kernel, what of x lies under it: [N, H', W', C]."""
     return list(taps(window, jnp.pad(x, ((0, 0), *window.padding, (0, 0)))))
@@ -54,9 +94,11 @@ def _product(
     a_axes: tuple[int, ...],
     b_axes: tuple[int, ...],
     dtype: jnp.dtype | None = None,
+    lanes: bool = False,
 ) -> jax.Array:
     """Contracts axes of a and b in float32 or better; the result is of a's dtype, or of `dtype`."""
+    batch = ((0,), (0,)) if lanes else ((), ())
     product = lax.dot_general(
-        a, b, ((a_axes, b_axes), ((), ())), preferred_element_type=wide(a.dtype)
+        a, b, ((a_axes, b_axes), batch), preferred_element_type=wide(a.dtype)
     )
     return product.astype(dtype or a.dtype)

@@ -74,6 +74,7 @@ CASES = {
         array(*X),
         [CHANNELS, CHANNELS],
     ),
+    "max_pool": (functools.partial(kernels.max_pool, size=3, strides=2, padding=1), array(*X), []),
     "depthwise, bias": (
         lambda x, w, b: kernels.depthwise_conv(x, w, bias=b, act="relu"),
         array(*X),

@@ -123,3 +123,25 @@ def test_activations(act, theirs):
     count = 62 if act == "hard_swish" else 64  # at ±3 PyTorch takes the mean of both slopes
     (slope,) = torch.autograd.grad(ty.sum(), tx)
     close(slopes(jnp.ones(64))[0][:count], slope[:count])
+
+
+@pytest.mark.parametrize(
+    ("size", "strides", "padding", "dilation"),
+    [(2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 1), (3, 2, 1, 2), (2, 3, 1, 1)],
+)
+def test_max_pool_of_equal_values(size, strides, padding, dilation):
+    """After a ReLU most windows have several largest values: PyTorch's gradient takes the first."""
+    import torch
+
+    x = np.float32(rng.integers(0, 3, size=(2, 11, 10, 3)))
+    tx = nchw(x)
+    ty = torch.nn.functional.max_pool2d(tx, size, strides, padding, dilation)
+    dy = np.float32(rng.normal(size=nhwc(ty).shape))
+    ty.backward(torch.from_numpy(dy).permute(0, 3, 1, 2))
+
+    def pool(x):
+        return kernels.max_pool(x, size, strides=strides, padding=padding, dilation=dilation)
+
+    y, vjp = jax.vjp(pool, x)
+    np.testing.assert_array_equal(y, nhwc(ty).detach())
+    close(vjp(dy)[0], nhwc(tx.grad), rtol=1e-6)
