@@ -122,7 +122,7 @@ def _fwd(
     residual: jax.Array | None,
 ) -> tuple[jax.Array, Any]:
     if activations.keeps_output(static.act):
-        y = kept = _bias_act(static, requested, x, scale, bias, residual)
+        y = kept = dispatch.run(OP, "forward_kept", requested, static, x, scale, bias, residual)
     else:
         y, kept = dispatch.run(OP, "forward_saving", requested, static, x, scale, bias, residual)
     # Only the type is needed of the bias, and x only for the scale's gradient.

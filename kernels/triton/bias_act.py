@@ -15,8 +15,10 @@ refuses = rows.refuses
 
 def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     """The operator's passes by name."""
+    forward = Lazy(_forward, rows.like_first, rows.batched, rows.only, interpret)
     return {
-        "forward": Lazy(_forward, rows.like_first, rows.batched, rows.only, interpret),
+        "forward": forward,
+        "forward_kept": forward,
         "forward_saving": Lazy(_forward_saving, _y_and_z, rows.batched, _both, interpret),
         "backward": Lazy(_backward, _gradients, rows.batched, _finished, interpret),
     }

@@ -15,6 +15,11 @@ def forward(static: Static, *arrays: Any) -> jax.Array:
     return forward_saving(static, *arrays)[0]
 
 
+def forward_kept(how: cpu.How, static: Static, *arrays: Any) -> jax.Array:
+    """(x, scale, bias, residual) → y, for the backward pass too, which reads it in other shapes."""
+    return how.once(forward(static, *arrays))
+
+
 def forward_saving(
     static: Static,
     x: jax.Array,
@@ -66,6 +71,7 @@ IMPLEMENTATION = dispatch.Implementation(
     "xla",
     {
         "forward": forward,
+        "forward_kept": cpu.by_platform(forward_kept),
         "forward_saving": forward_saving,
         "backward": cpu.by_platform(backward),
     },

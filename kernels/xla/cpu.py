@@ -114,12 +114,20 @@ def once(x: jax.Array) -> jax.Array:
     network's activation, from as many arrays as its stage has blocks, in the order of a transposed
     copy's columns.
     """
+    return _once(None, x)
+
+
+def _kept(_: None, x: jax.Array) -> jax.Array:
     if jax.__version_info__ >= (0, 11):
         return lax.optimization_barrier(x)
     # jax 0.10's compiler for CPUs removes barriers before it fuses. What a loop may have changed
     # it must keep; this one never runs, which the compiler cannot know.
     [never] = sharding.automatic(_never, [()], x)
     return lax.while_loop(lambda s: s[0] > 1, lambda s: (s[0] - 1, s[1] + 1), (never, x))[1]
+
+
+# Its gradient is that of the identity: there is none of a loop.
+_once = dispatch.with_gradient(_kept, lambda _, x: x)
 
 
 def padded(x: jax.Array, padding: Sequence[Sequence[int]], outside: float = 0) -> jax.Array:

@@ -98,7 +98,5 @@ def _product(
 ) -> jax.Array:
     """Contracts axes of a and b in float32 or better; the result is of a's dtype, or of `dtype`."""
     batch = ((0,), (0,)) if lanes else ((), ())
-    product = lax.dot_general(
-        a, b, ((a_axes, b_axes), batch), preferred_element_type=wide(a.dtype)
-    )
+    product = lax.dot_general(a, b, ((a_axes, b_axes), batch), preferred_element_type=wide(a.dtype))
     return product.astype(dtype or a.dtype)

@@ -11,6 +11,7 @@ from scipy import signal
 
 import kernels
 from kernels.conv import ALGORITHMS
+from kernels.xla import gemm
 from tests.kernels.reference import convolution
 
 
@@ -64,6 +65,25 @@ def test_large_depthwise_kernels(kernel, strides, multiplier):
         "dilation": (1, 1),
     }
     check(kernels.depthwise_conv, x, w, geometry, groups=3)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("batch", "enough"), [(4, 60), (5, 40)])  # two images a step, or one
+def test_weight_gradient_a_few_images_at_a_time(monkeypatch, groups, batch, enough):
+    monkeypatch.setattr(gemm, "ENOUGH", enough)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, 14, 11, 6)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(3, 2, 6 // groups, 4)), jnp.float32)
+    geometry = {"strides": (2, 2), "padding": ((1, 0), (2, 1)), "dilation": (1, 2)}
+
+    def op(x, w, **geometry):
+        return kernels.conv(x, w, **geometry, groups=groups, algo="gemm")
+
+    jax.clear_caches()
+    check(op, x, w, geometry, groups)
+    walked = jax.grad(lambda w: op(x, w, **geometry).sum())
+    jax.clear_caches()
+    assert "while" in str(jax.make_jaxpr(walked)(w))
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(jnp.bfloat16, 2**-8), (jnp.float16, 2**-11)])

@@ -22,7 +22,11 @@ def by_definition(x, dy, kernel, strides, padding, dilation):
         best = None
         for i, j in np.ndindex(kh, kw):
             a, b = row * sh + i * dh - top, column * sw + j * dw - left
-            if 0 <= a < h and 0 <= b < w and x[image, a, b, channel] > y[image, row, column, channel]:
+            if (
+                0 <= a < h
+                and 0 <= b < w
+                and x[image, a, b, channel] > y[image, row, column, channel]
+            ):
                 y[image, row, column, channel] = x[image, a, b, channel]
                 best = a, b
         if best:
@@ -41,7 +45,12 @@ def calls(draw):
     size = [max(draw(st.integers(1, 9)), e) for e in extent]
     channels = draw(st.sampled_from([1, 3, 33]))
     geometry = {"strides": strides, "padding": padding, "dilation": dilation}
-    return (draw(st.integers(1, 2)), *size, channels), kernel, geometry, draw(st.sampled_from(DTYPES))
+    return (
+        (draw(st.integers(1, 2)), *size, channels),
+        kernel,
+        geometry,
+        draw(st.sampled_from(DTYPES)),
+    )
 
 
 @pytest.mark.sampled

@@ -136,7 +136,7 @@ def test_forward_bias_and_activation_stay_xlas():
     told = kernels.explain(jax.grad(lambda x: kernels.bias_act(x, BIAS).sum()), X)
     chosen = {(c.step, c.platform): c.implementation for c in told}
     assert chosen == {
-        ("forward", "any"): "xla",
+        ("forward_kept", "any"): "xla",
         ("backward", "cuda"): "triton",
         ("backward", "any"): "xla",
     }
