@@ -13,15 +13,21 @@ import numpy as np
 from benchmarks import alternate, memory
 from benchmarks.cases import DEVICES
 from benchmarks.model_cases import BOTH, FUSED, GRADIENT, STEP, Case, find
+from zoo.memory import keep_memory
 
 MOMENTUM = 0.9
 WARM_UP = 3
 CLASSES = 1000
+# What the name of a candidate ends in that gives no memory back to the system.
+KEPT = ", memory kept"
 
 
 def work(name: str, on: str) -> None:
     """Is the candidate of this name, on a device, until its input ends."""
     platform = DEVICES[on].platform
+    if name.endswith(KEPT) and not keep_memory():
+        raise SystemExit(f"{name}: this C library cannot be told to keep memory")
+    name = name.removesuffix(KEPT)
     if name.startswith("torch"):
         return _torch(platform, compiled=name == "torch compiled")
     return _jax(platform, name)

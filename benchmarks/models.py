@@ -1,14 +1,14 @@
 """Times whole models side by side: ours, flax.linen with lax written plainly, and PyTorch.
 
     python -m benchmarks.models [--models 'mobilenet*,ResNet50' | --layers] [--batches 1,8]
-        [--peers flax,torch,torch-compiled,plain-jit] [--jax-python PATH] [--json FILE]
-        [--device cpu|gpu|rehearsal]
+        [--peers flax,torch,torch-compiled,plain-jit,kept,torch-kept]
+        [--jax-python PATH] [--json FILE] [--device cpu|gpu|rehearsal]
 
 Every row has processes of its own, which take turns. Compile time is that of tracing and compiling
 without a cache; peak memory is what a process holds at most in a round, less what it held before
 the model was made. A training step is SGD with momentum 0.9 at a rate of 1e-3. In bfloat16 the
 parameters stay float32 (PyTorch: by autocast). The limit is `model_cases.limit` by
-the rates measured in the same run.
+the rates measured in the same run. "Memory kept" is a process that began with `zoo.keep_memory()`.
 """
 
 import argparse
@@ -34,6 +34,8 @@ PEERS = {
     "torch": "torch",
     "torch-compiled": "torch compiled",
     "plain-jit": "ours, plain jit",
+    "kept": f"ours{model_workers.KEPT}",
+    "torch-kept": f"torch{model_workers.KEPT}",
 }
 
 

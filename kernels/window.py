@@ -1,4 +1,4 @@
-"""The geometry of a convolution or a pool: strides, padding and dilation, checked and made explicit."""
+"""The geometry of a convolution or a pool: strides, padding, dilation, checked and explicit."""
 
 import dataclasses
 import operator
@@ -16,7 +16,7 @@ Padding = str | int | Sequence[Sequence[int]]
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """One convolution's or pool's geometry, all of it known before any value is: hashable, static under jit.
+    """One convolution's or pool's geometry, known before any value is: hashable, static under jit.
 
     Every pair is (height, width). `size` is the input's and `channels` the number of its channels,
     `kernel` is the kernel's size.

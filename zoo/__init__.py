@@ -16,6 +16,7 @@ from zoo.describe import Description, describe
 from zoo.features import backbone, features
 from zoo.fuse import fuse
 from zoo.images import ImageError
+from zoo.memory import keep_memory
 from zoo.models.base import UnknownModelError
 from zoo.models.densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201, DenseNet264
 from zoo.models.efficientnet_lite import (
@@ -100,6 +101,7 @@ __all__ = [
     "features",
     "fuse",
     "jit",
+    "keep_memory",
     "list_models",
     "trained",
 ]

@@ -131,7 +131,7 @@ _once = dispatch.with_gradient(_kept, lambda _, x: x)
 
 
 def padded(x: jax.Array, padding: Sequence[Sequence[int]], outside: float = 0) -> jax.Array:
-    """x [N, H, W, …] in a frame, or cropped where negative, once.
+    """Pads [N, H, W, …] with what lies outside, or crops it where negative, once.
 
     The barrier keeps XLA from doing it again in everything that takes it.
     """

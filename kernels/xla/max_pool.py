@@ -21,7 +21,7 @@ from kernels.xla import cpu, linear
 
 
 def forward(window: Window, x: jax.Array) -> list[jax.Array]:
-    """x → y.
+    """(x) → y.
 
     Padded and strided, XLA's reduction was measured to be twice as fast on a CPU as the maximum of
     shifted copies, as the padding is a pass of its own; without, half to a fourth as fast.
@@ -44,7 +44,7 @@ def forward(window: Window, x: jax.Array) -> list[jax.Array]:
 
 
 def forward_saving(window: Window, x: jax.Array) -> list[jax.Array]:
-    """x → y, and the place of each maximum in its window, counted by rows."""
+    """(x) → y, and the place of each maximum in its window, counted by rows."""
     y, *others = _values(window, x)
     places = jnp.zeros(y.shape, _counter(window))
     for place, value in enumerate(others, start=1):

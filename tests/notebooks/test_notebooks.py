@@ -63,6 +63,15 @@ def test_weights():
     assert "xray_v1 is back" in text
 
 
+def test_benchmarks():
+    text = outputs("benchmarks.ipynb")
+    assert text.count("image/png") == 2  # the models on the oldest and the newest jax
+    assert text.count("images a second") == 3
+    assert "faster than XLA's: True" in text
+    assert "waiting is hidden: True" in text
+
+
 def test_every_notebook_is_tested():
-    known = {"models.ipynb", "operators.ipynb", "quickstart.ipynb", "weights.ipynb"}
+    names = ("benchmarks", "models", "operators", "quickstart", "weights")
+    known = {f"{name}.ipynb" for name in names}
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == known

@@ -8,6 +8,7 @@ import typer
 from zoo.bench import PASSES, Row, measure
 from zoo.cli.words import columns
 from zoo.cli.words import size as in_bytes
+from zoo.memory import keep_memory
 from zoo.models.base import UnknownModelError
 
 
@@ -31,11 +32,16 @@ def bench(
         Literal["float32", "bfloat16"], typer.Option(help="What the layers compute in.")
     ] = "float32",
     rounds: Annotated[int, typer.Option(min=2, help="How often each pass is timed.")] = 10,
+    keep: Annotated[
+        bool, typer.Option("--keep-memory", help="Give no memory back to the system meanwhile.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a pass, a line each.")
     ] = False,
 ) -> None:
     """Time a model's inference and training step here, with random weights and images."""
+    if keep and not keep_memory():
+        raise typer.BadParameter("needs Linux with glibc", param_hint="--keep-memory")
     plain, folded, training = PASSES
     wanted = {
         plain: passes != "training" and fused is not True,
