@@ -17,7 +17,7 @@ def keep_memory() -> bool:
     not to give memory back. The process then stays as large as it ever was.
 
     To be called before jax computes anything: threads that have begun to take memory go on as they
-    did. `zoo classify` calls it; so may a script that trains.
+    did. `zoo bench --keep-memory` calls it; so may a script that trains.
 
     Returns:
       Whether malloc took it, which it does on Linux with glibc. Elsewhere nothing changes.
