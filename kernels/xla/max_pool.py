@@ -46,7 +46,10 @@ def forward(window: Window, x: jax.Array) -> list[jax.Array]:
 def forward_saving(window: Window, x: jax.Array) -> list[jax.Array]:
     """(x) → y, and the place of each maximum in its window, counted by rows."""
     y, *others = _values(window, x)
-    places = jnp.zeros(y.shape, _counter(window))
+    # Where all of a window is −inf, the first of what lies inside stands for it, not the padding.
+    row, column = (_first_inside(window, axis) for axis in (0, 1))
+    first = (row[:, None] * window.kernel[1] + column)[:, :, None]
+    places = jnp.broadcast_to(jnp.asarray(first, _counter(window)), y.shape)
     for place, value in enumerate(others, start=1):
         larger = (value > y) | jnp.isnan(value)
         y = jnp.where(larger, value, y)
@@ -113,6 +116,12 @@ def _offsets(window: Window, axis: int) -> dict[int, np.ndarray]:
     for i in range(k):
         offsets.setdefault(i * d // s, np.full(s, -1))[i * d % s] = i
     return offsets
+
+
+def _first_inside(window: Window, axis: int) -> np.ndarray:
+    """By the output on one axis, the first place of its window that is not padding."""
+    begins = np.arange(window.out[axis]) * window.strides[axis] - window.padding[axis][0]
+    return np.clip(-(begins // window.dilation[axis]), 0, window.kernel[axis] - 1)
 
 
 def _counter(window: Window) -> type[np.signedinteger]:
