@@ -146,6 +146,18 @@ class TestShell:
     def test_what_is_timed(self, shell, words, passes):
         assert shell("Small", *words)[3][0]["passes"] == list(passes)
 
+    @pytest.mark.parametrize("can", [True, False])
+    def test_memory_is_kept_only_where_asked_and_possible(self, shell, monkeypatch, can):
+        calls = []
+        monkeypatch.setattr("zoo.cli.bench.keep_memory", lambda: calls.append("kept") or can)
+        assert shell("Small")[0] == 0
+        assert not calls
+        code, out, err, _ = shell("Small", "--keep-memory")
+        assert calls == ["kept"]
+        assert code == (0 if can else 2)
+        assert bool(out) == can
+        assert ("--keep-memory" in err) != can
+
     @pytest.mark.parametrize(
         ("words", "code", "message"),
         [
