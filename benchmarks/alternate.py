@@ -108,10 +108,7 @@ def serve(
         repeats = max(1, round(SHORTEST / seconds))
 
         def go() -> float:
-            time.sleep(PAUSE)
-            if seconds < SLOW:
-                work()  # fetches its data into the cache again
-            return wall(work, repeats)
+            return rested(work, repeats)
 
         return seconds, go
 
@@ -123,8 +120,10 @@ def in_turn(
 ) -> Iterator[Turns]:
     """Starts each candidate's command, and lets all do each job in turn, `rounds` times.
 
-    A job that would take longer than `longest` seconds in all gets fewer rounds, at least 3. One
-    that a candidate refuses is done by the others alone, as is all that comes after one's end.
+    Each round begins with another candidate, so that what one leaves behind (a warm cache, memory
+    that the system has yet to clear) does not always meet the same next one. A job of which more
+    than `longest` seconds would be timed gets fewer rounds, at least 3. One that a candidate
+    refuses is done by the others alone, as is all that comes after one's end.
     """
     processes = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -141,7 +140,7 @@ def in_turn(
             }
             once = sum(cost["seconds"] for cost in costs.values())
             enough = max(2, min(rounds, max(3, int(longest / once)))) if once else 0
-            told = [_ask_all(processes, "go", refusals) for _ in range(enough)]
+            told = [_ask_all(_turned(processes, n), "go", refusals) for n in range(enough)]
             answers = {
                 name: [each[name] for each in told] for name in processes if name not in refusals
             }
@@ -189,6 +188,20 @@ def wall(work: Callable[[], Any], repeats: int) -> float:
     for _ in range(repeats):
         work()
     return (time.perf_counter() - start) / repeats
+
+
+def rested(work: Callable[[], Any], repeats: int) -> float:
+    """`wall` after a rest, and once more untimed: its data and its memory are there again."""
+    time.sleep(PAUSE)
+    work()
+    return wall(work, repeats)
+
+
+def _turned(processes: Mapping[str, Any], by: int) -> dict[str, Any]:
+    """The same, beginning with another."""
+    names = list(processes)
+    first = by % len(names)
+    return {name: processes[name] for name in names[first:] + names[:first]}
 
 
 def _ask_all(

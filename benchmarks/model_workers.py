@@ -60,10 +60,7 @@ def _ready(
     repeats = max(1, round(alternate.SHORTEST / seconds))
 
     def go() -> float:
-        time.sleep(alternate.PAUSE)
-        if seconds < alternate.SLOW:
-            once()
-        return alternate.wall(once, repeats)
+        return alternate.rested(once, repeats)
 
     return {"seconds": seconds, **cost}, go
 

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -35,7 +36,8 @@ def test_all_take_turns(tmp_path):
         for name in ("a", "b")
     }
     first, second = alternate.in_turn(candidates, 3, ["1", "22"], longest=10.0)
-    assert log.read_text() == "a1 b1 " * 3 + "a22 b22 " * 3
+    # Each round begins with another.
+    assert log.read_text() == "a1 b1 b1 a1 a1 b1 " + "a22 b22 b22 a22 a22 b22 "
     assert first.answers == second.answers == {"a": [1.0] * 3, "b": [1.0] * 3}
     assert first.costs["a"] == {"seconds": 0.001, "peak": 1}
     assert second.costs["b"] == {"seconds": 0.001, "peak": 2}
@@ -87,6 +89,13 @@ def test_a_round_is_long_enough_to_be_timed():
     # A sleep lasts at least what it is told to.
     assert 0.001 <= short["one"].lower <= short["one"].median <= short["one"].upper
     assert long["one"].median >= 0.02
+
+
+def test_a_round_is_not_the_first_after_a_rest():
+    """Nor of slow work: its memory may have gone back to the system meanwhile."""
+    pauses = [0.05, 0.0, 0.0]
+    assert alternate.rested(lambda: time.sleep(pauses.pop(0)), 2) < 0.05
+    assert not pauses
 
 
 def test_the_middle_of_several_rounds():
