@@ -3,12 +3,17 @@
 import contextlib
 import functools
 import os
-import platform
+import platform as machine
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax import dtypes
+from jax.extend.backend import backends
 from jax.extend.core import get_opaque_trace_state
+
+from kernels.lowering import only_on
 
 Options = Mapping[str, bool | str]
 
@@ -50,6 +55,10 @@ def jit(f: Callable[..., Any], **kwargs: Any) -> "Program":
     where jax takes no options, it is `jax.jit` without them. A depthwise convolution on a CPU is
     then a sum of shifted products in place of oneDNN's.
 
+    Where jax has no platform but the CPU, that is all the operators are traced for, which takes
+    half the time; to lower such a program for another platform raises NotImplementedError, and
+    `jax.jit` does it.
+
     jaxlib 0.12 cannot write programs that call oneDNN into jax's persistent compilation cache, and
     warns where one is set; they compile fast.
 
@@ -71,7 +80,7 @@ class Program:
         @functools.wraps(f)
         def known(*args: Any, **kwargs: Any) -> Any:
             with compiled_with(self._options):
-                return f(*args, **kwargs)
+                return _marked(f(*args, **kwargs))
 
         functools.update_wrapper(self, known)
 
@@ -109,6 +118,28 @@ def compiled_with(options: Options) -> Iterator[None]:
         yield
 
 
+def platform() -> str | None:
+    """The platform that what is being traced will be lowered for, if that is sure."""
+    return "cpu" if YNN in dict(_known.value) and set(backends()) == {"cpu"} else None
+
+
+def _marked(results: Any) -> Any:
+    """A program's results, which can be lowered only for the platform that it was traced for."""
+    known = platform()
+    leaves, tree = jax.tree.flatten(results)
+    plain = (i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not _key(leaf))
+    place = next(plain, None)
+    if known is None or place is None:
+        return results
+    told = f"kernels.jit, unlike jax.jit, traces for one platform: this runs on {known} only"
+    leaves[place] = only_on([known], leaves[place], told)
+    return jax.tree.unflatten(tree, leaves)
+
+
+def _key(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, dtypes.extended)
+
+
 def optimised() -> bool:
     """Whether what is being traced will be compiled with `compiler_options()` for a CPU."""
     return YNN in dict(_known.value) or f"--{YNN}=" in os.environ.get("XLA_FLAGS", "")
@@ -122,5 +153,5 @@ def onednn() -> bool:
 
 def has_onednn() -> bool:
     """Whether this jaxlib has oneDNN's convolutions: where they were tried, that is."""
-    tried = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+    tried = (machine.system(), machine.machine()) == ("Linux", "x86_64")
     return tried and jax.__version_info__ >= (0, 11)

@@ -6,7 +6,7 @@ Adding one (Triton kernels, a compiled CPU extension) takes that module and one 
 
 The choice follows the platform that a computation is lowered for, not the default device: where
 some platform has an implementation of its own, all of them are traced behind
-`jax.lax.platform_dependent`.
+`jax.lax.platform_dependent`, unless the platform is known already (`compiler.platform`).
 """
 
 import contextlib
@@ -17,10 +17,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
 import numpy as np
 from jax import lax
-from jax.interpreters import batching, mlir
+
+from kernels import compiler, lowering
 
 Requested = str | Sequence[str] | None
 
@@ -113,9 +113,17 @@ def _compiled(
     def call(*arrays: Any) -> Any:
         own = dict(bound)
         default = own.pop("any", None) or _refusing(lacking, next(iter(bound.values())))
-        return lax.platform_dependent(*arrays, default=default, **own) if own else default(*arrays)
+        return by_platform(*arrays, default=default, **own)
 
     return jax.jit(call, inline=True)
+
+
+def by_platform(*arrays: Any, default: Callable[..., Any], **own: Callable[..., Any]) -> Any:
+    """`jax.lax.platform_dependent`, which traces one branch only where the platform is known."""
+    platform = compiler.platform()
+    if platform is None and own:
+        return lax.platform_dependent(*arrays, default=default, **own)
+    return own.get(platform or "", default)(*arrays)
 
 
 def _choose(
@@ -157,24 +165,11 @@ def _choose(
     return branches, "; ".join([reason, *told])
 
 
-# The identity, but lowering it raises: it stands before what a platform cannot run.
-_only_p = jax.extend.core.Primitive("only_on_other_platforms")
-_only_p.def_abstract_eval(lambda x, *, message: x)
-batching.defvectorized(_only_p)
-
-
-def _raise_when_lowered(context: Any, x: Any, *, message: str) -> Any:
-    raise NotImplementedError(f"{message}, not on {', '.join(context.module_context.platforms)}")
-
-
-mlir.register_lowering(_only_p, _raise_when_lowered)
-
-
 def _refusing(message: str, pass_: Callable[..., Any]) -> Callable[..., Any]:
     """The branch for all other platforms: of the same type as `pass_`, and an error to lower."""
 
     def refuse(first: Any, *others: Any) -> Any:
-        return pass_(_only_p.bind(first, message=message), *others)
+        return pass_(lowering.only_on((), first, message), *others)
 
     return refuse
 

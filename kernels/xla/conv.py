@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax
 
 from kernels import compiler, dispatch
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
@@ -159,7 +158,7 @@ def _run(platform: str, step: str, static: Static, a: jax.Array, b: jax.Array) -
 
 def _pass(step: str) -> linear.Forward:
     def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
-        return lax.platform_dependent(
+        return dispatch.by_platform(
             a,
             b,
             cpu=functools.partial(_run, "cpu", step, static),

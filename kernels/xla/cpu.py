@@ -189,7 +189,7 @@ def by_platform(pass_: Callable[..., Any]) -> Callable[..., Any]:
     on_cpu = dispatch.with_gradient(functools.partial(pass_, How(sums, once)), usual)
 
     def run(static: Any, *arrays: Any) -> Any:
-        return lax.platform_dependent(
+        return dispatch.by_platform(
             *arrays,
             cpu=functools.partial(on_cpu, static),
             default=functools.partial(usual, static),

@@ -255,7 +255,7 @@ ON_CPU: dict[str, linear.Forward] = {
 
 def _pass(step: str, usual: linear.Forward) -> linear.Forward:
     def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
-        return lax.platform_dependent(
+        return dispatch.by_platform(
             a,
             b,
             cpu=functools.partial(ON_CPU[step], static),

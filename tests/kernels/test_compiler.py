@@ -61,6 +61,29 @@ def test_operators_count_on_the_options_only_where_they_hold():
     assert "stablehlo.convolution" not in without
 
 
+def test_a_program_is_traced_for_its_platform_alone():
+    traced = kernels.jit(kernels.depthwise_conv).trace(X, W)
+    assert "platform_index" not in str(traced.jaxpr)
+    assert "platform_index" in str(jax.jit(kernels.depthwise_conv).trace(X, W).jaxpr)
+    with pytest.raises(NotImplementedError, match="runs on cpu only, not on tpu"):
+        traced.lower(lowering_platforms=("tpu",))
+
+
+def test_but_not_where_there_are_others(monkeypatch):
+    monkeypatch.setattr(compiler, "backends", lambda: {"cpu": None, "cuda": None})
+    traced = kernels.jit(lambda x: kernels.conv(x, jnp.ones((1, 1, 4, 2)))).trace(X)
+    assert "platform_index" in str(traced.jaxpr)
+    assert traced.lower(lowering_platforms=("tpu",)).as_text()
+
+
+def test_results_of_any_kind():
+    key, nothing, array, two = kernels.jit(lambda k: (k, None, X, 2))(jax.random.key(0))
+    assert (key, nothing, two) == (jax.random.key(0), None, 2)
+    assert array.tolist() == X.tolist()
+    assert kernels.jit(lambda: None)() is None
+    assert kernels.jit(jax.random.split)(key).shape == (2,)
+
+
 def test_an_option_may_be_taken_back():
     f = kernels.jit(kernels.depthwise_conv, compiler_options={compiler.ONEDNN: "false"})
     assert implementations(f, X, W) == {"xla"}
