@@ -13,7 +13,8 @@ IMPLEMENTATIONS = (
         "max_pool": max_pool.IMPLEMENTATION,
     },
     {
-        "depthwise_conv": onednn.IMPLEMENTATION,
-        "depthwise_bias_act": fused(onednn.IMPLEMENTATION),
+        "conv": onednn.CONV,
+        "depthwise_conv": onednn.DEPTHWISE,
+        "depthwise_bias_act": fused(onednn.DEPTHWISE),
     },
 )

@@ -20,7 +20,7 @@ from jax import lax
 
 from kernels import dispatch
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.window import Pair
+from kernels.window import Pair, Window
 from kernels.xla import cpu, linear
 
 # A kernel with more taps than this is walked row by row at run time: unrolling all of its taps
@@ -91,34 +91,44 @@ def forward(
 def input_grad(
     static: Static, dy: jax.Array, w: jax.Array, correlate: Correlate = correlate
 ) -> jax.Array:
-    """(dy, w) → dx, by sub-pixel phases.
+    """(dy, w) → dx."""
+    window, m = static.window, _multiplier(static, w.shape[3])
+    if m > 1:
+        dy = dy.reshape(*dy.shape[:3], window.groups, m)
+    dx = by_phases(window, dy, _taps(w, m), dy.shape[3:], correlate)
+    if m > 1:
+        dx = dx.sum(axis=4)
+    return dx.astype(dy.dtype)
+
+
+def by_phases(
+    window: Window,
+    dy: jax.Array,
+    taps: jax.Array,
+    channels: tuple[int, ...],
+    correlate: Correlate,
+) -> jax.Array:
+    """(dy, taps [kh, kw, …]) → dx [N, H, W, *channels], by sub-pixel phases.
 
     With stride s, dx[s·q + r] takes only the taps i with (r + padding − i·dilation) divisible by
     s. They are every (s / gcd(s, dilation))-th tap, so each of the phases r is an ordinary
     correlation of dy with a part of the turned kernel, and no zero is multiplied.
     """
-    window, m = static.window, _multiplier(static, w.shape[3])
-    taps = _taps(w, m)
-    if m > 1:
-        dy = dy.reshape(*dy.shape[:3], window.groups, m)
     (sh, sw), (qh, qw) = window.strides, _quotients(window.size, window.strides)
-    rows = [_phase(static, 0, r) for r in range(sh)]
-    columns = [_phase(static, 1, r) for r in range(sw)]
+    rows = [_phase(window, 0, r) for r in range(sh)]
+    columns = [_phase(window, 1, r) for r in range(sw)]
     dtype = linear.wide(dy.dtype)
 
     def phase(r: int, c: int) -> jax.Array:
         (row_taps, row_pads, row_step), (col_taps, col_pads, col_step) = rows[r], columns[c]
         if row_taps is None or col_taps is None:
-            return jnp.zeros((dy.shape[0], qh, qw, *dy.shape[3:]), dtype)
+            return jnp.zeros((dy.shape[0], qh, qw, *channels), dtype)
         part = jnp.flip(taps[row_taps, col_taps], (0, 1))
         return correlate(dy, part, (1, 1), (row_pads, col_pads), (row_step, col_step), dtype)
 
     grid = [[phase(r, c) for c in range(sw)] for r in range(sh)]
     dx = _interleave([_interleave(line, axis=2) for line in grid], axis=1)
-    dx = dx[:, : window.size[0], : window.size[1]]
-    if m > 1:
-        dx = dx.sum(axis=4)
-    return dx.astype(dy.dtype)
+    return dx[:, : window.size[0], : window.size[1]]
 
 
 def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -196,9 +206,8 @@ def _rows_at_once(rows: int, taps: int) -> int:
     return next(fitting, min(most, 4))
 
 
-def _phase(static: Static, axis: int, r: int) -> tuple[slice | None, Pair, int]:
+def _phase(window: Window, axis: int, r: int) -> tuple[slice | None, Pair, int]:
     """The taps of one phase on one axis, and the padding and dilation to correlate dy with."""
-    window = static.window
     size, k, s = window.size[axis], window.kernel[axis], window.strides[axis]
     low, d = window.padding[axis][0], window.dilation[axis]
     step = s // math.gcd(s, d)

@@ -118,6 +118,56 @@ class TestOneDNN:
         op = functools.partial(kernels.depthwise_conv, implementation="onednn")
         check(op, x, w, geometry, groups=5, jit=kernels.jit)
 
+    @pytest.mark.parametrize(
+        ("shape", "outputs", "groups"),
+        [((3, 11, 10, 16), 24, 2), ((2, 9, 8, 12), 6, 3), ((1, 8, 9, 32), 32, 4)],
+    )
+    @pytest.mark.parametrize(
+        ("kernel", "strides", "dilation", "padding"),
+        [
+            (3, (1, 1), (1, 1), ((1, 1), (1, 1))),
+            (1, (2, 2), (1, 1), ((0, 0), (0, 0))),
+            (3, (2, 3), (1, 2), ((0, 2), (3, 0))),
+            (2, (3, 1), (2, 1), ((3, 3), (2, 2))),
+        ],
+    )
+    def test_groups(self, shape, outputs, groups, kernel, strides, dilation, padding):
+        geometry = {"strides": strides, "dilation": dilation, "padding": padding}
+        x, w = (
+            draw(shape, "float32"),
+            draw((kernel, kernel, shape[3] // groups, outputs), "float32"),
+        )
+        op = functools.partial(kernels.conv, groups=groups, implementation="onednn")
+        check(op, x, w, geometry, groups=groups, jit=kernels.jit)
+
+    def test_passes_of_groups_are_onednns(self):
+        x, w = jnp.ones((2, 14, 14, 32)), jnp.ones((3, 3, 8, 32))
+        op = functools.partial(kernels.conv, groups=4, padding=1)
+        passes = (
+            op,
+            jax.grad(lambda x, w: op(x, w).sum(), 0),
+            jax.grad(lambda x, w: op(x, w).sum(), 1),
+        )
+        for f in passes:
+            text = kernels.jit(f).lower(x, w).compile().as_text()
+            assert "onednn" in text
+            assert " convolution(" not in text
+
+    @pytest.mark.parametrize(
+        ("groups", "algo", "takes"),
+        [
+            (2, "auto", True),
+            (2, "direct", True),
+            (2, "gemm", False),
+            (1, "auto", False),
+            (8, "auto", False),
+        ],
+    )
+    def test_which_groups_it_takes(self, groups, algo, takes):
+        op = kernels.jit(functools.partial(kernels.conv, groups=groups, algo=algo))
+        told = implementations(op, jnp.ones((1, 5, 5, 8)), jnp.ones((3, 3, 8 // groups, 8)))
+        assert ("onednn" in told) == takes
+
     def test_what_it_does_not_take_is_left_to_xla(self):
         for x, w in ((X, jnp.ones((3, 3, 1, 8))), (X.astype("bfloat16"), W.astype("bfloat16"))):
             assert implementations(kernels.jit(kernels.depthwise_conv), x, w) == {"xla"}
