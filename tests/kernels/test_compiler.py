@@ -103,6 +103,12 @@ class TestOneDNN:
     def test_sampled(self, case):
         compare("depthwise_conv", case, implementation="onednn", jit=kernels.jit)
 
+    @pytest.mark.sampled
+    @sampled
+    @given(case=convolutions(depthwise=False, dtypes=("float32",)))
+    def test_sampled_groups(self, case):
+        compare("conv", case, implementation=["onednn", "xla"], jit=kernels.jit)
+
     @pytest.mark.parametrize(
         ("kernel", "strides", "dilation", "padding"),
         [
