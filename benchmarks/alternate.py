@@ -8,6 +8,7 @@ it cannot do it answers with the reason.
 """
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -107,10 +108,7 @@ def serve(
             seconds = min(seconds, wall(work, 1))
         repeats = max(1, round(SHORTEST / seconds))
 
-        def go() -> float:
-            return rested(work, repeats)
-
-        return seconds, go
+        return seconds, functools.partial(rested, work, repeats)
 
     answer(ready, versions)
 

@@ -59,10 +59,7 @@ def _ready(
         cost["peak"] = peak if planned else peak - (before or 0)
     repeats = max(1, round(alternate.SHORTEST / seconds))
 
-    def go() -> float:
-        return alternate.rested(once, repeats)
-
-    return {"seconds": seconds, **cost}, go
+    return {"seconds": seconds, **cost}, functools.partial(alternate.rested, once, repeats)
 
 
 def _both(layer: Any, variables: Any, x: Any, labels: Any, key: Any) -> Any:

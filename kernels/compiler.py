@@ -3,13 +3,11 @@
 import contextlib
 import functools
 import os
-import platform as machine
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import dtypes
 from jax.extend.backend import backends
 from jax.extend.core import get_opaque_trace_state
 
@@ -118,26 +116,21 @@ def compiled_with(options: Options) -> Iterator[None]:
         yield
 
 
-def platform() -> str | None:
+def target() -> str | None:
     """The platform that what is being traced will be lowered for, if that is sure."""
     return "cpu" if YNN in dict(_known.value) and set(backends()) == {"cpu"} else None
 
 
 def _marked(results: Any) -> Any:
     """A program's results, which can be lowered only for the platform that it was traced for."""
-    known = platform()
+    known = target()
     leaves, tree = jax.tree.flatten(results)
-    plain = (i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array) and not _key(leaf))
-    place = next(plain, None)
+    place = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)), None)
     if known is None or place is None:
         return results
     told = f"kernels.jit, unlike jax.jit, traces for one platform: this runs on {known} only"
     leaves[place] = only_on([known], leaves[place], told)
     return jax.tree.unflatten(tree, leaves)
-
-
-def _key(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, dtypes.extended)
 
 
 def optimised() -> bool:
@@ -153,5 +146,5 @@ def onednn() -> bool:
 
 def has_onednn() -> bool:
     """Whether this jaxlib has oneDNN's convolutions: where they were tried, that is."""
-    tried = (machine.system(), machine.machine()) == ("Linux", "x86_64")
+    tried = (platform.system(), platform.machine()) == ("Linux", "x86_64")
     return tried and jax.__version_info__ >= (0, 11)

@@ -37,10 +37,11 @@ def conv(
         mathematical sense, as in Flux, which turns the kernel by 180 degrees.
       algo: how every pass is computed. "direct": the compiler's own convolution, which on an
         NVIDIA GPU is cuDNN's, autotuned (a CPU's grouped convolutions are made of dense or
-        depthwise ones first). "gemm": matrix products over patches. "winograd":
-        minimal filtering, for 3x3 kernels without strides or dilation; differs from the others by
-        about ten times float32's rounding. "fft": products of spectra. "auto" chooses for each
-        pass by a measured table (kernels/xla/conv.py); `kernels.explain` tells its choice.
+        depthwise ones first, where oneDNN does not take them). "gemm": matrix products over
+        patches. "winograd": minimal filtering, for 3x3 kernels without strides or dilation;
+        differs from the others by about ten times float32's rounding. "fft": products of spectra.
+        "auto" chooses for each pass by a measured table (kernels/xla/conv.py); `kernels.explain`
+        tells its choice.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:

@@ -6,7 +6,7 @@ Adding one (Triton kernels, a compiled CPU extension) takes that module and one 
 
 The choice follows the platform that a computation is lowered for, not the default device: where
 some platform has an implementation of its own, all of them are traced behind
-`jax.lax.platform_dependent`, unless the platform is known already (`compiler.platform`).
+`jax.lax.platform_dependent`, unless the platform is known already (`compiler.target`).
 """
 
 import contextlib
@@ -120,10 +120,10 @@ def _compiled(
 
 def by_platform(*arrays: Any, default: Callable[..., Any], **own: Callable[..., Any]) -> Any:
     """`jax.lax.platform_dependent`, which traces one branch only where the platform is known."""
-    platform = compiler.platform()
-    if platform is None and own:
+    target = compiler.target()
+    if target is None and own:
         return lax.platform_dependent(*arrays, default=default, **own)
-    return own.get(platform or "", default)(*arrays)
+    return own.get(target or "", default)(*arrays)
 
 
 def _choose(

@@ -52,43 +52,30 @@ def direct(step: str, pass_: Forward, static: Static, a: jax.Array, b: jax.Array
     a, b = a.astype(accurate), b.astype(accurate)
     if step == INPUT_GRAD:
         kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split(b, blocks))
-        pads: Sequence[Pair] = [
-            (e - 1 - p, n + p - m)
-            for e, (p, _), n, m in zip(
-                _extent(window), window.padding, window.size, _spread(window), strict=True
-            )
-        ]
+        pads = [(e - 1 - low, n + low - m) for low, e, n, m in _sizes(window)]
         turned = kernels[:, ::-1, ::-1].swapaxes(3, 4)
         options = {"lhs_dilation": window.strides, "rhs_dilation": window.dilation}
         dx = _convolve(_split(a, blocks), turned, (1, 1), pads, options)
         return _join(dx).astype(dtype)
-    pads = weight_padding(window)
     # Images become channels, as what is summed over.
     x = _split(a, blocks).transpose(0, 4, 2, 3, 1)
     dy = _split(b, blocks).transpose(0, 2, 3, 1, 4)
-    dw = _convolve(x, dy, window.dilation, pads, {"rhs_dilation": window.strides})
+    dw = _convolve(x, dy, window.dilation, weight_padding(window), {"rhs_dilation": window.strides})
     return _join(jax.vmap(lambda x: _diagonal(x.transpose(1, 2, 0, 3), merged))(dw)).astype(dtype)
 
 
 def weight_padding(window: Window) -> tuple[Pair, Pair]:
     """What pads x where dy, spread by the strides, is the kernel, and makes dw."""
-    height, width = (
-        (p, e - 1 + m - n - p)
-        for e, (p, _), n, m in zip(
-            _extent(window), window.padding, window.size, _spread(window), strict=True
-        )
-    )
+    height, width = ((low, e - 1 + m - n - low) for low, e, n, m in _sizes(window))
     return height, width
 
 
-def _extent(window: Window) -> list[int]:
-    """Rows and columns from a kernel's first to its last tap."""
-    return [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
-
-
-def _spread(window: Window) -> list[int]:
-    """Rows and columns of dy with strides between them."""
-    return [(n - 1) * s + 1 for n, s in zip(window.out, window.strides, strict=True)]
+def _sizes(window: Window) -> list[tuple[int, int, int, int]]:
+    """For height and width: the padding before x, the extents of kernel, x and spread dy."""
+    extent = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
+    spread = [(n - 1) * s + 1 for n, s in zip(window.out, window.strides, strict=True)]
+    before = [low for low, _ in window.padding]
+    return list(zip(before, extent, window.size, spread, strict=True))
 
 
 def _convolve(

@@ -1,10 +1,10 @@
 """Grouped and depthwise convolution by oneDNN, which XLA calls on a CPU where an option lets it.
 
 The same library as PyTorch's. It serves ordinary convolutions, so an input gradient is written as
-some: of dy with parts of the turned kernel. What it does not serve is left to XLA: the depthwise
-weight gradient, and with strides the input gradient, whose phases were measured to be no faster by
-oneDNN (EfficientNet-Lite's 5x5 at 56x56: 1.4 ms instead of 0.9). Dense convolutions XLA hands over
-by itself.
+some: of dy with parts of the turned kernel. What it does not serve of depthwise convolutions stays
+a sum of shifted products: the weight gradient, and with strides the input gradient, whose phases
+were measured to be no faster by oneDNN (EfficientNet-Lite's 5x5 at 56x56: 1.4 ms instead of 0.9).
+Dense convolutions XLA hands over by itself.
 
 3x3 in 32 groups, batch 8, on 2 cores of an AMD EPYC with jax 0.12.0, in milliseconds, a loop of
 dense convolutions (kernels/xla/groups.py) → oneDNN:
@@ -24,7 +24,7 @@ from jax import lax
 from kernels import compiler, dispatch
 from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
 from kernels.window import Pair
-from kernels.xla import conv, cpu, depthwise, groups
+from kernels.xla import cpu, depthwise, groups
 
 # Channels of a group that make its weight gradient worth it.
 LEAST = 8
@@ -81,28 +81,30 @@ def _input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
-    """(x, dy) → dw, as one convolution with a kernel of dy's size, where that is worth it.
-
-    A group's images become its channels, as what is summed over. Devices would gather all of an
-    x that is sharded by images for it.
-    """
+    """(x, dy) → dw: with dy as the kernel. A group's images become its channels, to be summed."""
     window = static.window
-    inputs, outputs = (n // window.groups for n in (window.channels, dy.shape[3]))
-    if min(inputs, outputs) < LEAST or cpu.devices() > 1:
-        return conv.IMPLEMENTATION.passes[WEIGHT_GRAD](static, x, dy)
-    by_group = x.reshape(*x.shape[:3], window.groups, inputs).transpose(4, 1, 2, 3, 0)
-    turned = by_group.reshape(inputs, *window.size, -1)
-    padding = groups.weight_padding(window)
+    by_group = x.reshape(*x.shape[:3], window.groups, -1).transpose(4, 1, 2, 3, 0)
+    turned = by_group.reshape(-1, *window.size, window.groups * x.shape[0])
     # The barrier keeps XLA from taking the transposed array as it lies, which oneDNN does not.
     dw = _correlate(
         lax.optimization_barrier(turned),
         dy.transpose(1, 2, 0, 3),
         window.dilation,
-        padding,
+        groups.weight_padding(window),
         window.strides,
         x.dtype,
     )
     return dw.transpose(1, 2, 0, 3)
+
+
+def _yields(step: str, static: Static, *arrays: jax.Array) -> str | None:
+    """Why XLA's groups are the better ones, or None."""
+    if cpu.devices() > 1:
+        return "makes XLA gather images that are sharded over devices"
+    a_group = min(x.shape[3] for x in arrays) // static.window.groups
+    if step == WEIGHT_GRAD and a_group < LEAST:
+        return f"is slower at weight gradients of less than {LEAST} channels a group"
+    return None
 
 
 def _refuses(a: jax.Array) -> str | None:
@@ -147,4 +149,5 @@ CONV = dispatch.Implementation(
     },
     platforms=("cpu",),
     refuses=_refuses_conv,
+    yields=_yields,
 )

@@ -111,13 +111,13 @@ def gradients(op):
     return jax.value_and_grad(functools.partial(loss, op), argnums=(0, 1))
 
 
-def on_mesh(kind, name, op, x, weights):
-    """Plain jit, the batch sharded by its placement alone."""
+def on_mesh(kind, name, op, x, weights, jit=jax.jit):
+    """The batch sharded by its placement alone."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     with jax.set_mesh(mesh):
         x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
         weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
-        compiled = jax.jit(gradients(op)).lower(x, weights).compile()
+        compiled = jit(gradients(op)).lower(x, weights).compile()
         result = compiled(x, weights)
     assert result[1][0].sharding.spec[0] == "data", result[1][0].sharding
     gathered = activations_gathered(compiled.as_text(), x)
@@ -143,6 +143,7 @@ def in_shard_map(name, op, x, weights):
 
 RUNS = {
     "jit": functools.partial(on_mesh, AxisType.Auto),
+    "kernels.jit": functools.partial(on_mesh, AxisType.Auto, jit=kernels.jit),
     "explicit": functools.partial(on_mesh, AxisType.Explicit),
     "shard_map": in_shard_map,
 }

@@ -10,6 +10,7 @@ from hypothesis import given
 
 import kernels
 from kernels import compiler
+from kernels.xla import onednn
 from tests.kernels.cases import convolutions, draw, sampled
 from tests.kernels.test_convolutions import check
 from tests.kernels.test_sampled_convolutions import check as compare
@@ -173,6 +174,19 @@ class TestOneDNN:
         op = kernels.jit(functools.partial(kernels.conv, groups=groups, algo=algo))
         told = implementations(op, jnp.ones((1, 5, 5, 8)), jnp.ones((3, 3, 8 // groups, 8)))
         assert ("onednn" in told) == takes
+
+    def test_what_of_groups_is_left_to_xla(self, monkeypatch):
+        def passes(channels):
+            """Those that oneDNN does."""
+            x, w = jnp.ones((1, 5, 5, channels)), jnp.ones((3, 3, channels // 2, channels))
+            loss = kernels.jit(jax.grad(lambda x, w: kernels.conv(x, w, groups=2).sum(), (0, 1)))
+            told = kernels.explain(loss, x, w)
+            return {choice.step for choice in told if choice.implementation == "onednn"}
+
+        assert passes(16) == {"forward", "input_grad", "weight_grad"}
+        assert passes(14) == {"forward", "input_grad"}
+        monkeypatch.setattr(onednn.cpu, "devices", lambda: 2)
+        assert passes(16) == set()
 
     def test_what_it_does_not_take_is_left_to_xla(self):
         for x, w in ((X, jnp.ones((3, 3, 1, 8))), (X.astype("bfloat16"), W.astype("bfloat16"))):

@@ -9,7 +9,7 @@ import pytest
 CHECKS = ("explicit", "jit", "shard_map")
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", [*CHECKS, "kernels.jit"])
 def test_on_eight_devices(check, root):
     run(root, check)
 
