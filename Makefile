@@ -64,6 +64,9 @@ bench-all: $(call installed,peers)
 
 bench-gpu: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch
+	$(BIN)/python -m benchmarks.models --device gpu --dtypes float32,bfloat16 \
+		--peers torch,torch-compiled
+	$(BIN)/python -m benchmarks.scaling --device gpu --peers torch
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -64,6 +64,12 @@ class Record(NamedTuple):
         return [command] if isinstance(command, str) else list(command)
 
     @property
+    def part(self) -> str:
+        """What a file is about, of several alike: "peers" of `models-cpu-peers-jax0.12.json`."""
+        found = re.match(r"\w+-\w+-(\w+)-jax", self.path.name)
+        return found[1] if found else ""
+
+    @property
     def gpu(self) -> bool:
         """Whether a GPU was measured."""
         return any(re.search(r"--device[ =]gpu\b", each) for each in self.commands)

@@ -198,7 +198,8 @@ def _heading(record: Record, fixed: Sequence[str]) -> list[str]:
         for library, version in record.versions(name).items()
         if library in ("jax", "torch")
     )
-    title = f"### {record.kind.capitalize()}, jax {record.jax or 'unknown'}"
+    part = f" ({record.part})" if record.part else ""
+    title = f"### {record.kind.capitalize()}{part}, jax {record.jax or 'unknown'}"
     about = [record.told["device"], *versions, *fixed]
     for field, words, unit in (("bandwidth", "copy", "GB/s"), ("rate", "product", "GFLOP/s")):
         if told := record.told.get(field):

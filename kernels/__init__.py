@@ -11,9 +11,11 @@ from kernels.conv import conv
 from kernels.depthwise import depthwise_conv
 from kernels.dispatch import Choice, explain
 from kernels.max_pool import max_pool
+from kernels.recompute import Recomputable
 
 __all__ = [
     "Choice",
+    "Recomputable",
     "batch_norm",
     "batch_norm_inference",
     "bias_act",

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import dispatch
+from kernels import activations, dispatch
 from kernels.bias_act import check, scale_bias_act
+from kernels.recompute import Recomputable
 from kernels.sharding import alike, like
 
 OP = "batch_norm"
@@ -32,8 +33,9 @@ def batch_norm(
     act: str = "identity",
     residual: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
+    recomputable: bool = False,
     implementation: dispatch.Requested = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Any, jax.Array, jax.Array]:
     """Normalises each channel by its statistics over the batch (arXiv 1502.03167).
 
     y = act((x − mean) / √(var + eps) · scale + bias + residual)
@@ -45,6 +47,8 @@ def batch_norm(
       act: an activation's name, as for `bias_act`.
       residual: like x, added before the activation.
       axis_name: mapped axis or axes, such as `vmap`'s, to take the statistics over as well.
+      recomputable: gives y as a Recomputable, for a convolution that alone reads it. Takes no
+        residual.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
@@ -64,7 +68,14 @@ def batch_norm(
         raise ValueError(f"{OP}: axis_name must be a name or names of axes, got {axis_name!r}")
     axis_name = tuple(names) or None
     static = Static(float(eps), act, axis_name)
-    return _batch_norm(static, implementation, *alike(x, scale, bias, residual))
+    if not recomputable:
+        return _batch_norm(static, implementation, *alike(x, scale, bias, residual))
+    if residual is not None:
+        raise ValueError(f"{OP}: recomputable takes no residual, got one of {residual.shape}")
+    x, scale, bias = alike(x, scale, bias)
+    y, mean, var = _batch_norm(static, implementation, x, scale, bias, None)
+    kept = (x, scale, bias, mean, var)
+    return Recomputable(y, functools.partial(value, static), kept), mean, var
 
 
 def batch_norm_inference(
@@ -113,6 +124,27 @@ def batch_norm_inference(
 def _check_eps(op: str, eps: float) -> None:
     if not isinstance(eps, numbers.Real) or not float(eps) >= 0:
         raise ValueError(f"{op}: eps must be a number of at least 0, got {eps!r}")
+
+
+def value(
+    static: Static,
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    residual: jax.Array | None = None,
+) -> jax.Array:
+    """y, like x, by statistics that are known."""
+    z = normalised(static, x, mean, var) * scale + bias
+    if residual is not None:
+        z = z + residual.astype(z.dtype)
+    return activations.ACTIVATIONS[static.act].value(z).astype(x.dtype)
+
+
+def normalised(static: Static, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
+    """X less its mean, over its standard deviation; in the statistics' dtype."""
+    return (x.astype(mean.dtype) - mean) * jax.lax.rsqrt(var + static.eps)
 
 
 def average(static: Static, mean: jax.Array) -> jax.Array:

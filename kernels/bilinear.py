@@ -6,11 +6,13 @@ of the other two. So reverse mode of any order never leaves the fast formulation
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
 from kernels import dispatch, sharding
+from kernels.recompute import Recomputable, again
 from kernels.window import Window
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
@@ -24,10 +26,18 @@ class Static(NamedTuple):
 
 
 def convolve(
-    op: str, requested: dispatch.Requested, static: Static, x: jax.Array, w: jax.Array
+    op: str,
+    requested: dispatch.Requested,
+    static: Static,
+    x: jax.Array,
+    w: jax.Array,
+    source: Recomputable | None = None,
 ) -> jax.Array:
-    """The convolution of x with w by an operator's implementations."""
-    return _pass(op, FORWARD, requested, static, *sharding.alike(x, w))
+    """The convolution of x with w by an operator's implementations; x may have a source."""
+    x, w = sharding.alike(x, w)
+    if source is None:
+        return _pass(op, FORWARD, requested, static, x, w)
+    return _reading(op, requested, static, source.function, source.arrays, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
@@ -68,3 +78,34 @@ def _bwd(
 
 
 _pass.defvjp(_fwd, _bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def _reading(
+    op: str,
+    requested: dispatch.Requested,
+    static: Static,
+    function: Callable[..., jax.Array],
+    arrays: tuple[jax.Array, ...],
+    x: jax.Array,
+    w: jax.Array,
+) -> jax.Array:
+    """(x, w) → y, where x = function(*arrays)."""
+    return _pass(op, FORWARD, requested, static, x, w)
+
+
+def _reading_fwd(
+    op: str, requested: dispatch.Requested, static: Static, function: Any, *arrays: Any
+) -> tuple[jax.Array, Any]:
+    return _reading(op, requested, static, function, *arrays), arrays
+
+
+def _reading_bwd(
+    op: str, requested: dispatch.Requested, static: Static, function: Any, saved: Any, t: jax.Array
+) -> tuple[None, jax.Array, jax.Array]:
+    arrays, x, w = saved
+    x, t = again(function, arrays, x, t)
+    return None, *_bwd(op, FORWARD, requested, static, (x, w), t)
+
+
+_reading.defvjp(_reading_fwd, _reading_bwd)

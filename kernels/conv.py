@@ -7,13 +7,14 @@ import jax.numpy as jnp
 
 from kernels import dispatch
 from kernels.bilinear import Static, convolve
+from kernels.recompute import Recomputable, parted
 from kernels.window import Padding, operands
 
 ALGORITHMS = ("auto", "direct", "gemm", "winograd", "fft")
 
 
 def conv(
-    x: jax.Array,
+    x: jax.Array | Recomputable,
     w: jax.Array,
     *,
     strides: int | Sequence[int] = 1,
@@ -27,7 +28,7 @@ def conv(
     """Convolves x with w.
 
     Args:
-      x: input, [N, H, W, C], floating point.
+      x: input, [N, H, W, C], floating point; or a Recomputable one.
       w: kernel, [kh, kw, C / groups, out] of x's dtype.
       strides, dilation: an integer, or one for height and one for width.
       padding: "SAME" (XLA's, the odd row or column last), "VALID", an integer, or
@@ -55,7 +56,8 @@ def conv(
     """
     if algo not in ALGORITHMS:
         raise ValueError(f"conv: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+    x, source = parted(x)
     x, w, window = operands("conv", x, w, strides, padding, dilation, groups)
     if flip:
         w = jnp.flip(w, (0, 1))
-    return convolve("conv", implementation, Static(window, algo), x, w)
+    return convolve("conv", implementation, Static(window, algo), x, w, source)

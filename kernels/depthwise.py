@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from kernels import activations, dispatch, sharding
 from kernels.bias_act import bias_act
 from kernels.bilinear import Static, convolve
+from kernels.recompute import Recomputable, parted
 from kernels.window import DEPTHWISE, DTYPES, Padding, Window, operands
 
 FUSED = "depthwise_bias_act"
@@ -23,7 +24,7 @@ class Fused(NamedTuple):
 
 
 def depthwise_conv(
-    x: jax.Array,
+    x: jax.Array | Recomputable,
     w: jax.Array,
     *,
     strides: int | Sequence[int] = 1,
@@ -41,7 +42,8 @@ def depthwise_conv(
     `bias_act` makes of the convolution.
 
     Args:
-      x: input, [N, H, W, C], floating point.
+      x: input, [N, H, W, C], floating point; or a Recomputable one, which is of use only without
+        a bias.
       w: kernels, [kh, kw, 1, C·m] of x's dtype; output channel c·m + j filters input channel c.
       strides, dilation: an integer, or one for height and one for width.
       padding: "SAME" (XLA's, the odd row or column last), "VALID", an integer, or
@@ -61,6 +63,7 @@ def depthwise_conv(
 
     Differentiable in reverse mode, to any order.
     """
+    x, source = parted(x)
     x, w, window = operands("depthwise_conv", x, w, strides, padding, dilation, DEPTHWISE)
     if flip:
         w = jnp.flip(w, (0, 1))
@@ -68,7 +71,7 @@ def depthwise_conv(
     if bias is None:
         if act != "identity":
             raise ValueError(f"depthwise_conv: act={act!r} takes a bias, got none")
-        return convolve("depthwise_conv", implementation, Static(window), x, w)
+        return convolve("depthwise_conv", implementation, Static(window), x, w, source)
     bias = jnp.asarray(bias)
     if bias.shape != w.shape[3:] or bias.dtype.name not in DTYPES:
         raise ValueError(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import kernels
+from kernels import Recomputable
 from kernels.window import Padding
 from zoo.initial import ONES, ZEROS, Initial, Normal, he, note
 
@@ -16,7 +17,11 @@ Dtype = Any
 
 
 def parameter(
-    module: nn.Module, name: str, initial: Initial, shape: tuple[int, ...], x: jax.Array
+    module: nn.Module,
+    name: str,
+    initial: Initial,
+    shape: tuple[int, ...],
+    x: jax.Array | Recomputable,
 ) -> jax.Array:
     """A module's parameter: made by `initial` in `module.init`, else the one that was given.
 
@@ -72,7 +77,7 @@ class Conv(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array | Recomputable, residual: jax.Array | None = None) -> jax.Array:
         """[N, H, W, C] → [N, H', W', features]; the residual is added before the activation."""
         k, channels = self.kernel_size, x.shape[-1]
         shape = (k, k, channels // self.groups, self.features)
@@ -124,19 +129,21 @@ class BatchNorm(nn.Module):
     old · momentum + new · (1 − momentum). The batch is normalised by its biased variance; what is
     averaged is the unbiased one, as in PyTorch and TensorFlow. With `fused`, the statistics have
     been folded into scale and bias (`zoo.fuse`).
+
+    What only one convolution reads need not be `kept`: in training it is then a
+    `kernels.Recomputable`, which that convolution makes anew for its gradients.
     """
 
     eps: float = 1e-5
     momentum: float = 0.9
     act: str = "identity"
+    kept: bool = True
     fused: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, train: bool = False, residual: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False, residual: jax.Array | None = None) -> Any:
         """[..., C] → [..., C]; the residual is added before the activation."""
         shape = x.shape[-1:]
         scale = parameter(self, "scale", ONES, shape, x)
@@ -149,7 +156,9 @@ class BatchNorm(nn.Module):
         mean = self.statistic("mean", ZEROS, shape)
         var = self.statistic("var", ONES, shape)
         if train:
-            y, now_mean, now_var = kernels.batch_norm(x, scale, bias, eps=self.eps, **rest)
+            y, now_mean, now_var = kernels.batch_norm(
+                x, scale, bias, eps=self.eps, recomputable=not self.kept, **rest
+            )
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
                 now_var = now_var * (count / max(count - 1, 1))
@@ -170,6 +179,7 @@ class ConvNorm(nn.Module):
     """Convolution, batch normalisation and activation, as submodules "conv" and "norm".
 
     With `fused`, the norm has been folded into the convolution's kernel and bias (`zoo.fuse`).
+    `kept` is as for BatchNorm.
     """
 
     features: int
@@ -182,14 +192,18 @@ class ConvNorm(nn.Module):
     act: str = "relu"
     eps: float = 1e-5
     momentum: float = 0.9
+    kept: bool = True
     fused: bool = False
     dtype: Dtype = jnp.float32
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool = False, residual: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        x: jax.Array | Recomputable,
+        train: bool = False,
+        residual: jax.Array | None = None,
+    ) -> Any:
         """[N, H, W, C] → [N, H', W', features]; the residual is added before the activation."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         conv = Conv(
@@ -206,7 +220,7 @@ class ConvNorm(nn.Module):
         )
         if self.fused:
             return conv(x, residual)
-        norm = BatchNorm(self.eps, self.momentum, self.act, name="norm", **dtypes)
+        norm = BatchNorm(self.eps, self.momentum, self.act, self.kept, name="norm", **dtypes)
         return norm(conv(x), train, residual)
 
 

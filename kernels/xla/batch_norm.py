@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kernels import activations, dispatch
-from kernels.batch_norm import Static, average, devices, total
+from kernels.batch_norm import Static, average, devices, normalised, total, value
 from kernels.xla import cpu
 from kernels.xla.linear import wide
 
@@ -35,11 +35,7 @@ def forward(
     own = origin + away
     mean = average(static, own)
     var = average(static, jnp.maximum(squares - jnp.square(away), 0) + jnp.square(own - mean))
-    z = _normalised(static, x, mean, var) * scale + bias
-    if residual is not None:
-        z = z + residual.astype(z.dtype)
-    y = activations.ACTIVATIONS[static.act].value(z).astype(x.dtype)
-    return how.once(y), mean, var
+    return how.once(value(static, x, scale, bias, mean, var, residual)), mean, var
 
 
 def backward(
@@ -67,7 +63,7 @@ def backward(
         """→ dz, and the normalised x."""
         x, dy, *residual = operands[:-4]
         mean, var, scale, bias = operands[-4:]
-        xhat = _normalised(static, x, mean, var)
+        xhat = normalised(static, x, mean, var)
         z = xhat * scale + bias
         for r in residual:
             z = z + r.astype(z.dtype)
@@ -88,10 +84,6 @@ def backward(
     dresidual = None if residual is None else dz.astype(residual.dtype)
     dx = how.once(dx.astype(x.dtype))
     return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
-
-
-def _normalised(static: Static, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
-    return (x.astype(mean.dtype) - mean) * lax.rsqrt(var + static.eps)
 
 
 IMPLEMENTATION = dispatch.Implementation(

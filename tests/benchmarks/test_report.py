@@ -107,6 +107,15 @@ def test_the_newest_jax_comes_first(made):
 
 
 @undrawn
+def test_headings_tell_files_of_a_kind_apart(made):
+    record = models(row(ours=1))
+    files = {"models-cpu-jax0.12": record, "models-cpu-peers-jax0.12": record}
+    _, page = made(**files)
+    assert "### Models, jax 0.12.0.1\n" in page
+    assert "### Models (peers), jax 0.12.0.1\n" in page
+
+
+@undrawn
 def test_a_gpu_has_a_section_of_its_own(made):
     gpu = models(row(ours=2, torch=1), device="NVIDIA H100", options=" --device gpu")
     _, page = made(gpu=gpu)

@@ -28,8 +28,9 @@ class DenseLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H, W, C + growth]."""
-        y = self.layers(BatchNorm, act="relu")(name="preact")(x, train)
-        y = self.layers(ConvNorm)(BOTTLENECK * self.growth, name="bottleneck")(y, train)
+        y = self.layers(BatchNorm, act="relu", kept=False)(name="preact")(x, train)
+        squeeze = self.layers(ConvNorm, kept=False)(BOTTLENECK * self.growth, name="bottleneck")
+        y = squeeze(y, train)
         y = self.layers(Conv)(self.growth, 3, name="grow")(y)
         y = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(y)
         return jnp.concatenate([x.astype(y.dtype), y], axis=-1)
@@ -43,7 +44,7 @@ class Transition(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / 2, W / 2, C / 2]."""
-        y = self.layers(BatchNorm, act="relu")(name="preact")(x, train)
+        y = self.layers(BatchNorm, act="relu", kept=False)(name="preact")(x, train)
         y = self.layers(Conv)(x.shape[-1] // COMPRESSION, name="reduce")(y)
         return nn.avg_pool(y, (2, 2), (2, 2))
 

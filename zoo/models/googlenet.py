@@ -65,7 +65,7 @@ class Stem(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / 4, W / 4, 192]."""
         x = max_pool(self.conv(64, 7, 2, name="conv1")(x, train), 3, 2, padding=0, ceil=True)
-        x = self.conv(64, name="conv2")(x, train)
+        x = self.conv(64, kept=False, name="conv2")(x, train)
         return self.conv(192, 3, name="conv3")(x, train)
 
 
@@ -80,10 +80,13 @@ class Inception(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H, W, the branches' channels]."""
         row, conv = self.row, self.conv
+        reduce = functools.partial(conv, kept=False)
+        threes = reduce(row.reduce3, name="reduce3")(x, train)
+        fives = reduce(row.reduce5, name="reduce5")(x, train)
         branches = [
             conv(row.ones, name="ones")(x, train),
-            conv(row.threes, 3, name="threes")(conv(row.reduce3, name="reduce3")(x, train), train),
-            conv(row.fives, 3, name="fives")(conv(row.reduce5, name="reduce5")(x, train), train),
+            conv(row.threes, 3, name="threes")(threes, train),
+            conv(row.fives, 3, name="fives")(fives, train),
             conv(row.pooled, name="pooled")(max_pool(x, 3, 1), train),
         ]
         y = jnp.concatenate(branches, axis=-1)

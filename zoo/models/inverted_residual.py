@@ -42,8 +42,8 @@ class InvertedResidual(nn.Module):
         conv = self.layers(ConvNorm, act=self.act)
         y, wide = x, self.expanded
         if wide != x.shape[-1]:
-            y = conv(wide, name="expand")(y, train)
-        window = {"dilation": self.dilation, "groups": wide}
+            y = conv(wide, kept=False, name="expand")(y, train)
+        window = {"dilation": self.dilation, "groups": wide, "kept": self.squeezed > 0}
         y = conv(wide, self.kernel, self.stride, **window, name="depthwise")(y, train)
         if self.squeezed:
             y = SqueezeExcite(self.layers, self.squeezed, name="squeeze_excite")(y)

@@ -44,7 +44,8 @@ class Separable(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / stride, W / stride, channels]."""
         c, (stride, dilation, _) = x.shape[-1], self.step
-        x = self.conv(c, 3, stride, dilation=dilation, groups=c, name="depthwise")(x, train)
+        window = {"dilation": dilation, "groups": c}
+        x = self.conv(c, 3, stride, **window, kept=False, name="depthwise")(x, train)
         return self.conv(self.channels, name="pointwise")(x, train)
 
 

@@ -31,7 +31,8 @@ class BasicBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / stride, W / stride, channels]."""
         stride, dilation, after = self.step
-        y = self.conv(self.channels, 3, stride, dilation=dilation, name="conv1")(x, train)
+        first = functools.partial(self.conv, kept=False, name="conv1")
+        y = first(self.channels, 3, stride, dilation=dilation)(x, train)
         if stride > 1 or x.shape[-1] != self.channels:
             x = self.conv(self.channels, 1, stride, act="identity", name="shortcut")(x, train)
         return self.conv(self.channels, 3, dilation=after, name="conv2")(y, train, x)
@@ -54,8 +55,9 @@ class Bottleneck(nn.Module):
         inner = self.channels * self.base_width // 64 * self.groups
         outer = self.channels * 4
         first, second = (stride, 1) if self.stride_in_1x1 else (1, stride)
-        filters = self.conv(inner, 3, second, dilation=dilation, groups=self.groups, name="conv2")
-        y = filters(self.conv(inner, 1, first, name="conv1")(x, train), train)
+        inside = functools.partial(self.conv, inner, kept=False)
+        filters = inside(3, second, dilation=dilation, groups=self.groups, name="conv2")
+        y = filters(inside(1, first, name="conv1")(x, train), train)
         if stride > 1 or x.shape[-1] != outer:
             x = self.conv(outer, 1, stride, act="identity", name="shortcut")(x, train)
         return self.conv(outer, name="conv3")(y, train, x)

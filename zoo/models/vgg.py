@@ -30,7 +30,9 @@ class Convolutions(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / 2, W / 2, channels]."""
         for number in range(1, self.depth + 1):
-            x = call(self.conv(self.channels, 3, name=f"conv{number}"), x, train, self.remat)
+            kept = self.remat or number == self.depth
+            conv = self.conv(self.channels, 3, kept=kept, name=f"conv{number}")
+            x = call(conv, x, train, self.remat)
         return max_pool(x, 2, 2)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from kernels import Recomputable
 from zoo.layers import Conv, ConvNorm, Stage, max_pool
 from zoo.models.base import Model, Step, register, steps
 
@@ -40,7 +41,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, (H − 1) / 2 − 2, (W − 1) / 2 − 2, 64]."""
-        x = self.conv(STEM[0], 3, 2, padding="VALID", name="conv1")(x, train)
+        x = self.conv(STEM[0], 3, 2, padding="VALID", kept=False, name="conv1")(x, train)
         return self.conv(STEM[1], 3, padding="VALID", name="conv2")(x, train)
 
 
@@ -51,16 +52,20 @@ class Separable(nn.Module):
     channels: int
     act: str
     dilation: int
+    kept: bool = True
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, train: bool = False, residual: jax.Array | None = None
-    ) -> jax.Array:
+        self,
+        x: jax.Array | Recomputable,
+        train: bool = False,
+        residual: jax.Array | None = None,
+    ) -> Any:
         """[N, H, W, C] → [N, H, W, channels]; the residual is added before the activation."""
         c = x.shape[-1]
         filters = self.layers(Conv)(c, 3, dilation=self.dilation, groups=c, name="depthwise")
-        mix = self.layers(ConvNorm)(self.channels, act=self.act, name="pointwise")
-        return mix(filters(x), train, residual)
+        mix = self.layers(ConvNorm, act=self.act, kept=self.kept)
+        return mix(self.channels, name="pointwise")(filters(x), train, residual)
 
 
 class Block(nn.Module):
@@ -84,8 +89,9 @@ class Block(nn.Module):
         y = jax.nn.relu(x) if self.relu else x
         for number, c in enumerate(channels, start=1):
             last = number == len(channels)
+            act = "identity" if last else "relu"
             separable = Separable(
-                self.layers, c, "identity" if last else "relu", dilation, name=f"separable{number}"
+                self.layers, c, act, dilation, kept=last, name=f"separable{number}"
             )
             y = separable(y, train, shortcut if last and not strided else None)
         if not strided:
@@ -130,8 +136,6 @@ class Xception(Model):
             ]
             x = Stage(blocks, self.remat, name=f"stage{number}")(x, train)
         for number, channels in enumerate(TAIL, start=1):
-            tail = Separable(
-                self.layers, channels, "relu", spent[-1].after, name=f"separable{number}"
-            )
-            x = tail(x, train)
+            tail = functools.partial(Separable, self.layers, channels, "relu", spent[-1].after)
+            x = tail(kept=number == len(TAIL), name=f"separable{number}")(x, train)
         return self.logits(x, train, self.dropout_rate)
