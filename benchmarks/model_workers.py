@@ -126,7 +126,7 @@ def _jax(platform: str, kind: str) -> None:
         images, labels = data(case)
 
         def state() -> Any:
-            variables = model.init(jax.random.key(0), jax.ShapeDtypeStruct(images.shape, "float32"))
+            variables = model.init(jax.random.key(0), jax.numpy.zeros(images.shape))
             if case.pass_ == FUSED:
                 return fuse(model, variables)[1]
             return training.begin(variables, optimizer) if case.pass_ == STEP else variables

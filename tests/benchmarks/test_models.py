@@ -124,12 +124,22 @@ def test_runs(root, tmp_path):
     assert str(tmp_path) not in json.dumps(record.told)
 
 
+@pytest.mark.slow
+def test_layers_run(root, tmp_path):
+    record, _ = run(root, tmp_path / "layers.json", "--layers", "--batches", "1", "--peers", "")
+    assert record.kind == "layers"
+    assert [row["model"] for row in record.rows] == [name for name in LAYERS for _ in range(2)]
+    for row in record.rows:
+        assert not row["refusals"]
+        assert set(row["seconds"]) == {"ours"}
+
+
 @pytest.mark.peer
 def test_runs_beside_pytorch(root, tmp_path):
     words = ["--layers", "*atch*orm", "--batches", "2", "--peers", "flax,torch"]
     record, _ = run(root, tmp_path / "layers.json", *words)
-    assert record.kind == "layers"
     assert [row["pass"] for row in record.rows] == list(model_cases.LAYER_PASSES)
+    assert all({"ours", "flax", "torch"} == set(row["seconds"]) for row in record.rows)
     words = ["--models", "SqueezeNet1_1", "--size", "32", "--batches", "2", "--peers", "torch"]
     record, _ = run(root, tmp_path / "models.json", *words)
     assert [row["pass"] for row in record.rows] == list(model_cases.PASSES)
