@@ -143,7 +143,7 @@ def value(
 
 
 def normalised(static: Static, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
-    """X less its mean, over its standard deviation; in the statistics' dtype."""
+    """How many deviations each value is above the mean; in the statistics' dtype."""
     return (x.astype(mean.dtype) - mean) * jax.lax.rsqrt(var + static.eps)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import kernels
+import zoo
 from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, adaptive_mean, drop_path, max_pool
 
 
@@ -133,3 +134,40 @@ def test_adaptive_means_are_those_of_their_cells(size):
         np.testing.assert_allclose(
             got[:, i, j], x[:, rows, columns].mean((1, 2)), rtol=1e-5, atol=1e-6
         )
+
+
+# Norms of which one convolution alone reads the result, by the papers' tables.
+READ_ONCE = {
+    "VGG16_BN": 13 - 5,  # not where a pool follows
+    "ResNet18": 8,  # between a block's two convolutions
+    "ResNet50": 16 * 2,  # before a bottleneck's second and third
+    "DenseNet121": 58 * 2 + 3,  # two in a layer, and one in a transition
+    "GoogLeNet": 9 * 2 + 1,  # before the 3x3 and "5x5" ones, and in the stem
+    "MobileNetV1": 13,  # between depthwise and pointwise
+    "MobileNetV2": 17 + 16,  # the first block does not expand
+    "MobileNetV3_Large": 14 + 7,  # expansions; filters without squeeze-and-excitation
+    "EfficientNetLite0": 16 + 15,
+    "Xception": 1 + 3 + 8 * 2 + 1 + 1,  # the stem, the entry, middle and exit flows, the tail
+}
+
+
+@pytest.mark.parametrize("name", READ_ONCE)
+def test_what_one_convolution_reads_is_not_kept(name):
+    model = getattr(zoo, name)()
+    x = jax.ShapeDtypeStruct((2, 96, 96, 3), "float32")
+    found = []
+
+    def note(call, args, kwargs, context):
+        y = call(*args, **kwargs)
+        if isinstance(context.module, BatchNorm):
+            found.append(isinstance(y, kernels.Recomputable))
+        return y
+
+    def train(x):
+        variables = model.init(jax.random.key(0), x)
+        with nn.intercept_methods(note):
+            rngs = {"dropout": jax.random.key(1)}
+            return model.apply(variables, x, train=True, mutable=True, rngs=rngs)[0]
+
+    jax.eval_shape(train, x)
+    assert sum(found) == READ_ONCE[name]
