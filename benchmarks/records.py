@@ -132,11 +132,12 @@ def read(path: Path) -> Record:
 
 
 def read_all(folder: Path) -> list[Record]:
-    """All files of results in a folder: the newest jax first, then by name."""
+    """All files of results in a folder: the newest jax first, then what is about no part."""
     if not folder.is_dir():
         raise RecordError(f"{folder}: expected a folder of results")
     found = [read(path) for path in sorted(folder.glob("*.json"))]
     kept = [record for record in found if record.kind in KEYS]
+    kept.sort(key=lambda record: record.part)
     return sorted(kept, key=lambda record: record.jax_numbers, reverse=True)
 
 
