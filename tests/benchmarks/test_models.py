@@ -128,7 +128,9 @@ def test_runs(root, tmp_path):
 def test_layers_run(root, tmp_path):
     record, _ = run(root, tmp_path / "layers.json", "--layers", "--batches", "1", "--peers", "")
     assert record.kind == "layers"
-    assert [row["model"] for row in record.rows] == [name for name in LAYERS for _ in range(2)]
+    assert [row["model"] for row in record.rows] == [
+        name for name in LAYERS for _ in model_cases.LAYER_PASSES
+    ]
     for row in record.rows:
         assert not row["refusals"]
         assert set(row["seconds"]) == {"ours"}

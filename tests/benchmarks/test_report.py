@@ -109,10 +109,10 @@ def test_the_newest_jax_comes_first(made):
 @undrawn
 def test_headings_tell_files_of_a_kind_apart(made):
     record = models(row(ours=1))
-    files = {"models-cpu-jax0.12": record, "models-cpu-peers-jax0.12": record}
+    files = {"models-cpu-batches-jax0.12": record, "models-cpu-jax0.12": record}
     _, page = made(**files)
-    assert "### Models, jax 0.12.0.1\n" in page
-    assert "### Models (peers), jax 0.12.0.1\n" in page
+    main, part = "### Models, jax 0.12.0.1\n", "### Models (batches), jax 0.12.0.1\n"
+    assert page.index(main) < page.index(part)
 
 
 @undrawn

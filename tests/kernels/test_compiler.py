@@ -160,6 +160,15 @@ class TestOneDNN:
             assert "onednn" in text
             assert " convolution(" not in text
 
+    def test_a_convolution_without_padding_takes_bias_and_activation(self):
+        x, w, bias = jnp.ones((2, 32, 32, 3)), jnp.ones((3, 3, 3, 64)), jnp.ones(64)
+
+        def f(x, w, bias):
+            return kernels.bias_act(kernels.conv(x, w, padding="VALID"), bias, "relu")
+
+        text = kernels.jit(f).lower(x, w, bias).compile().as_text()
+        assert '"ops":["BIAS","RELU"]' in text
+
     @pytest.mark.parametrize(
         ("groups", "algo", "takes"),
         [

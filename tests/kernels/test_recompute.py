@@ -81,6 +81,17 @@ def test_less_memory():
     assert step(True) <= (0.75 if new else 1.0) * step(False)
 
 
+def test_only_a_cpu_computes_it_again():
+    again, kept, arrays = losses("conv")
+
+    def barriers(f, platform):
+        traced = jax.jit(jax.grad(f, 3)).trace(*arrays)
+        return traced.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier")
+
+    assert barriers(again, "cpu") == barriers(kept, "cpu") + 1
+    assert barriers(again, "tpu") == barriers(kept, "tpu")
+
+
 def test_another_dtype_is_an_array():
     x = draw((2, 4), "float32", 0)
     source = Recomputable(x, jnp.tanh, (x,))
