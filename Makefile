@@ -52,21 +52,21 @@ bench: $(call installed,peers)
 	$(BIN)/python -m benchmarks.models --models MobileNetV2,ResNet50 --rounds 5 \
 		--passes "inference, fused" "training step"
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options --rounds 5 --only 14²x
-	$(BIN)/python -m benchmarks.classify --rounds 5
+	$(BIN)/python -m benchmarks.models.classify --rounds 5
 
 # All that benchmarks/README.md tells, which takes hours.
 bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.models --batches 1,8,32 --peers flax,torch,torch-compiled
-	$(BIN)/python -m benchmarks.scaling --peers torch
+	$(BIN)/python -m benchmarks.models.scaling --peers torch
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
-	$(BIN)/python -m benchmarks.classify
-	$(BIN)/python -m benchmarks.weights
+	$(BIN)/python -m benchmarks.models.classify
+	$(BIN)/python -m benchmarks.models.weights
 
 bench-gpu: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch
 	$(BIN)/python -m benchmarks.models --device gpu --dtypes float32,bfloat16 \
 		--peers torch,torch-compiled
-	$(BIN)/python -m benchmarks.scaling --device gpu --peers torch
+	$(BIN)/python -m benchmarks.models.scaling --device gpu --peers torch
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

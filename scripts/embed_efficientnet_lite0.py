@@ -9,10 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 import zoo
-from pretrained import catalogue, store
-from pretrained.convert import convert, efficientnet_lite, read
-from pretrained.fetch import Digest, verify
-from zoo.fit import template
+from zoo.checkpoints.validate import template
+from zoo_pretrained import catalogue, read
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.convert import convert, efficientnet_lite
+from zoo_pretrained.fetch import Digest, verify
 
 MODEL, WEIGHTS = "EfficientNetLite0", "IMAGENET1K"
 

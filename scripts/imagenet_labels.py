@@ -9,7 +9,8 @@ from pathlib import Path
 
 from timm.data.imagenet_info import ImageNetInfo
 
-TARGET = Path(__file__).parent.parent / "pretrained" / "labels" / "imagenet1k.tsv"
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "pretrained" / "zoo_pretrained" / "labels" / "imagenet1k.tsv"
 
 # Classes whose first lemma another class has too.
 DISTINCT = {

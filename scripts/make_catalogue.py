@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from pretrained.convert import defaults
 from zoo.models.base import MODELS
+from zoo_pretrained.convert import defaults
 
-TARGET = Path(__file__).parent.parent / "pretrained" / "catalogue.json"
+TARGET = Path(__file__).parent.parent / "pretrained" / "zoo_pretrained" / "catalogue.json"
 
 # Ours by other names than theirs in small letters, without what only writes a width.
 NAMES = {

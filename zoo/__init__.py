@@ -8,15 +8,12 @@ lite = zoo.trained(zoo.EfficientNetLite0)      # with its ImageNet weights
 lite.classify("cat.jpg")                       # [(label, probability), …]
 """
 
-from zoo._parts import __version__
-from zoo.adapt import adapt
-from zoo.compiler import compiler_options, jit
-from zoo.convert import convert, export
-from zoo.describe import Description, describe
-from zoo.features import backbone, features
-from zoo.fuse import fuse
-from zoo.images import ImageError
-from zoo.memory import keep_memory
+import zoo_kernels as kernels
+import zoo_pretrained as pretrained
+from zoo.checkpoints.convert import convert, export
+from zoo.checkpoints.weights import NoWeightsError
+from zoo.inference.images import ImageError
+from zoo.inference.trained import Info, Trained, list_models, trained
 from zoo.models.base import UnknownModelError
 from zoo.models.densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201, DenseNet264
 from zoo.models.efficientnet_lite import (
@@ -45,8 +42,14 @@ from zoo.models.resnet import (
 from zoo.models.squeezenet import SqueezeNet1_0, SqueezeNet1_1
 from zoo.models.vgg import VGG11, VGG11_BN, VGG13, VGG13_BN, VGG16, VGG16_BN, VGG19, VGG19_BN
 from zoo.models.xception import Xception
-from zoo.trained import Info, Trained, list_models, trained
-from zoo.weights import NoWeightsError
+from zoo.runtime.compiler import compiler_options, jit
+from zoo.runtime.memory import keep_memory
+from zoo.surgery.adapt import adapt
+from zoo.surgery.describe import Description, describe
+from zoo.surgery.features import backbone, features
+from zoo.surgery.fuse import fuse
+
+__version__ = "0.1.0"
 
 __all__ = [
     "VGG11",
@@ -102,6 +105,8 @@ __all__ = [
     "fuse",
     "jit",
     "keep_memory",
+    "kernels",
     "list_models",
+    "pretrained",
     "trained",
 ]

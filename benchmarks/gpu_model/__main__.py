@@ -1,6 +1,6 @@
 """What our GPU kernels become as machine code, and how long an H100 should take, with no GPU.
 
-    python -m benchmarks.gpu_code [--arch 80] [--only TEXT] [--json FILE]
+    python -m benchmarks.gpu_model [--arch 80] [--only TEXT] [--json FILE]
 
 For each pass the modelled time, its limit (the least bytes it can move, over the memory's rate)
 and their ratio; for each kernel that the pass launches what bounds it, and its code. A kernel's
@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-import kernels
-from benchmarks.cases import GPU_CASES, Case
-from benchmarks.machine_code import WARP, Code, Launch, lowered, machine_code
+import zoo_kernels as kernels
+from benchmarks.gpu_model.machine_code import WARP, Code, Launch, lowered, machine_code
+from benchmarks.operators.cases import GPU_CASES, Case
 
 # An H100 with SXM: processors, Hz, and bytes a second that a copy was measured to move.
 PROCESSORS, CLOCK, MEMORY = 132, 1.755e9, 3.0e12

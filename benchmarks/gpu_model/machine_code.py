@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks import sass
+from benchmarks.gpu_model import sass
 
 TRITON = "__gpu$xla.gpu.triton"
 # What costs XLA no pass over memory of its own.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alternate
+from benchmarks.harness import alternate
 
 # Seconds that the calls of one round last at least.
 SHORTEST = 0.005

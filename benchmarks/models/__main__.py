@@ -21,13 +21,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alternate, model_cases, model_workers, targets
-from benchmarks.cases import COPY, DEVICES, PRODUCT
-from benchmarks.layers import LAYERS
-from benchmarks.model_cases import LAYER_PASSES, PASSES, Case
-from benchmarks.records import Record
+from benchmarks.harness import alternate
+from benchmarks.models import cases as model_cases
+from benchmarks.models import workers as model_workers
+from benchmarks.models.cases import LAYER_PASSES, PASSES, Case
+from benchmarks.models.layers import LAYERS
+from benchmarks.operators.cases import COPY, DEVICES, PRODUCT
+from benchmarks.report import targets
+from benchmarks.report.records import Record
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 # The names of the command line, and those of the tables.
 PEERS = {
     "flax": "flax",

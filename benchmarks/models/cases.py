@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.layers import LAYERS, Layer
+from benchmarks.models.layers import LAYERS, Layer
 
 INFERENCE, FUSED, GRADIENT, STEP = PASSES = (
     "inference",
@@ -77,7 +77,7 @@ def costs(case: Case) -> list[tuple[float, float]]:
     import flax.linen as nn
     import jax
 
-    from zoo.describe import describe
+    from zoo.surgery.describe import describe
 
     times, each = 3 if case.training else 1, 2 if case.dtype == "bfloat16" else 4
     if case.layer:

@@ -1,6 +1,6 @@
 """How fast photos are classified: from the shell, and in batches beside PyTorch.
 
-    python -m benchmarks.classify [--jax-python PATH] [--rounds 15] [--out FILE.json]
+    python -m benchmarks.models.classify [--jax-python PATH] [--rounds 15] [--out FILE.json]
 
 PyTorch's side needs the extra `peers`. `--jax-python` runs ours under another environment's Python,
 such as one with a newer jax than the Python that has PyTorch can install.
@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import alternate
+from benchmarks.harness import alternate
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
 BATCH = 32
 
 
 def photos(batch: int) -> np.ndarray:
     """Normalised photos [N, 224, 224, 3]: the examples, each moved a little further."""
-    from zoo.images import Preprocessing
+    from zoo.inference.images import Preprocessing
 
     third = (1 / 3,) * 3
     plain = Preprocessing(224, 256, "bicubic", third, third)(EXAMPLES)
@@ -77,7 +77,7 @@ WORKERS = {
 def throughput(jax_python: str, rounds: int) -> dict[str, alternate.Timing]:
     """Seconds a batch, every candidate in turn."""
     commands = {
-        name: [python, "-m", "benchmarks.classify", "--worker", name]
+        name: [python, "-m", "benchmarks.models.classify", "--worker", name]
         for name in WORKERS
         for python in [jax_python if name == "jax-zoo" else sys.executable]
     }
@@ -131,7 +131,7 @@ def main() -> None:
     if options.out:
         record = {
             "device": alternate.device(),
-            "command": "python -m benchmarks.classify",
+            "command": "python -m benchmarks.models.classify",
             "start_s": seconds,
             "batch": BATCH,
             "seconds_a_batch": {name: timing._asdict() for name, timing in timings.items()},

@@ -1,6 +1,6 @@
 """What a model costs before and while it trains: making its variables, and memory with remat.
 
-    python -m benchmarks.costs [--model ResNet50] [--batch 32] [--size 160]
+    python -m benchmarks.models.costs [--model ResNet50] [--batch 32] [--size 160]
 
 Prints the seconds that `jax.jit(model.init)` takes in this fresh process, compilation included, and
 for a training step without and with `remat` the temporary memory of the compiled program.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from zoo.layers import BatchNorm, Conv, Dense, max_pool
+from zoo.models.layers import BatchNorm, Conv, Dense, max_pool
 
 
 class Layer(NamedTuple):

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-import kernels
-from zoo.layers import BatchNorm, Conv, Dense
+import zoo_kernels as kernels
+from zoo.models.layers import BatchNorm, Conv, Dense
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """How the time grows with the batch, the size of the images and the number of devices.
 
-    python -m benchmarks.scaling [--models MobileNetV2] [--peers torch] [--json FILE]
+    python -m benchmarks.models.scaling [--models MobileNetV2] [--peers torch] [--json FILE]
 
 Inference is fused (PyTorch's is the original, unfused), a training step is SGD with momentum. The
 batch grows at the first `--size`, the size at the first `--batch`; on several devices the same
@@ -25,10 +25,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alternate, scaling_worker, tables
-from benchmarks.scaling_worker import PASSES, Job
+from benchmarks.harness import alternate
+from benchmarks.models import scaling_worker
+from benchmarks.models.scaling_worker import PASSES, Job
+from benchmarks.report import tables
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 AXES = ("batch", "size", "devices")
 
 
@@ -68,7 +70,7 @@ def measure(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], dict[
     for axis in AXES:
         peers = [] if axis == "devices" else [peer for peer in options.peers.split(",") if peer]
         count = max(options.devices, default=1) if axis == "devices" else 1
-        own = ["-m", "benchmarks.scaling", "--device", options.device, "--count", str(count)]
+        own = ["-m", "benchmarks.models.scaling", "--device", options.device, "--count", str(count)]
         commands = {
             name: [options.jax_python if name == "ours" else sys.executable, *own, "--worker", name]
             for name in ("ours", *peers)
@@ -170,7 +172,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "benchmark": "scaling",
         "device": alternate.device(),
-        "command": " ".join(["python -m benchmarks.scaling", *words]),
+        "command": " ".join(["python -m benchmarks.models.scaling", *words]),
         "commit": _commit(),
         "options": {n: v for n, v in vars(options).items() if n in _TOLD},
         "versions": {},

@@ -1,4 +1,4 @@
-"""The processes that `benchmarks.scaling` times in turn: ours on any number of devices, PyTorch."""
+"""The processes that `benchmarks.models.scaling` times: ours on any number of devices, PyTorch."""
 
 import importlib
 import json
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import alternate
+from benchmarks.harness import alternate
 
 INFERENCE, TRAINING = PASSES = ("inference, fused", "training step")
 
@@ -45,9 +45,9 @@ def ours(gpu: bool, devices: int) -> None:
     from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
     import zoo
-    from zoo import step as training
-    from zoo.bench import LEARNING_RATE
     from zoo.models.base import MODELS
+    from zoo.runtime.bench import LEARNING_RATE
+    from zoo.training import step as training
 
     def prepare(line: str) -> Callable[[], Any]:
         job = Job(*json.loads(line))
@@ -87,7 +87,7 @@ def torch(gpu: bool) -> None:
     """PyTorch's side: the model's original, eager, channels_last, its norms not folded."""
     import torch
 
-    from zoo.bench import LEARNING_RATE
+    from zoo.runtime.bench import LEARNING_RATE
 
     originals = importlib.import_module("tests.peers.originals")  # untyped, as all tests are
     device = "cuda" if gpu else "cpu"

@@ -1,6 +1,6 @@
 """What weights cost: loading from the cache, and converting a large file of PyTorch's.
 
-    python -m benchmarks.weights [--rounds 15] [--no-convert] [--out FILE.json]
+    python -m benchmarks.models.weights [--rounds 15] [--no-convert] [--out FILE.json]
 
 Loading is timed beside reading the same bytes, in turn, with the operating system's page cache warm
 and cold; the weights are random. Peak memory is that of a fresh process, all of it: Python, jax and
@@ -25,7 +25,7 @@ MODEL, WEIGHTS = "ResNet50", "IMAGENET1K_V2"
 # In a process of its own: its peak is not ours.
 CONVERTING = """
 import sys
-from zoo.convert import convert
+from zoo.checkpoints.convert import convert
 convert(sys.argv[1], sys.argv[2], sys.argv[3])
 """
 LOADING = """
@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as workshop:
         os.environ["ZOO_CACHE"] = workshop
-        found = {"device": options.device, "command": "python -m benchmarks.weights"}
+        found = {"device": options.device, "command": "python -m benchmarks.models.weights"}
         found |= loading(Path(workshop), options.rounds)
         if not options.no_convert:
             found["convert"] = converting(Path(workshop))
@@ -68,8 +68,8 @@ def loading(workshop: Path, rounds: int) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     import zoo
-    from pretrained import store
-    from zoo.fit import template
+    from zoo.checkpoints.validate import template
+    from zoo_pretrained import checkpoint as store
 
     rng = np.random.default_rng(0)
     variables = jax.tree.map(

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import alternate, memory
-from benchmarks.cases import DEVICES
-from benchmarks.model_cases import BOTH, FUSED, GRADIENT, STEP, Case, find
-from zoo.memory import keep_memory
+from benchmarks.harness import alternate, memory
+from benchmarks.models.cases import BOTH, FUSED, GRADIENT, STEP, Case, find
+from benchmarks.operators.cases import DEVICES
+from zoo.runtime.memory import keep_memory
 
 MOMENTUM = 0.9
 WARM_UP = 3
@@ -66,7 +66,7 @@ def _both(layer: Any, variables: Any, x: Any, labels: Any, key: Any) -> Any:
     """→ a layer's output, the gradients that it gives itself, and new statistics."""
     import jax
 
-    from zoo.layers import BatchNorm
+    from zoo.models.layers import BatchNorm
 
     options = {"train": True} if isinstance(layer, BatchNorm) else {}
 
@@ -83,11 +83,11 @@ def _jax(platform: str, kind: str) -> None:
     import jax
     import optax
 
-    import kernels
-    from benchmarks.plain import plainly
+    import zoo_kernels as kernels
+    from benchmarks.models.plain import plainly
     from zoo import fuse
-    from zoo import step as training
-    from zoo.bench import LEARNING_RATE
+    from zoo.runtime.bench import LEARNING_RATE
+    from zoo.training import step as training
 
     jax.config.update("jax_default_device", jax.devices(platform)[0])
     jax.config.update("jax_enable_compilation_cache", False)
@@ -164,7 +164,7 @@ def _torch_round(case: Case, model: Any, x: Any, labels: Any) -> Callable[[], An
     """What does one round of a case in PyTorch."""
     import torch
 
-    from zoo.bench import LEARNING_RATE
+    from zoo.runtime.bench import LEARNING_RATE
 
     half = torch.autocast(x.device.type, torch.bfloat16, enabled=case.dtype == "bfloat16")
     parameters = list(model.parameters())

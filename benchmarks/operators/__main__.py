@@ -9,7 +9,7 @@ compares algorithms of dense convolution with each other instead (winograd: `--o
 
 On a GPU (NVIDIA), ours is there twice: by default and with implementation="triton"; so is PyTorch,
 eager and compiled. TF32 is left as both frameworks have it by default. Times are the device's own,
-see `benchmarks.device_time`; the wall's are in the JSON.
+see `benchmarks.harness.device_time`; the wall's are in the JSON.
 
 The limit of a pass is the larger of its bytes over the bandwidth of a copy and its operations over
 the rate of a float32 matrix product (on a GPU without TF32), both measured in the same run; what
@@ -25,10 +25,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alternate, operators_report, workers
-from benchmarks.cases import COPY, DEVICES, PRODUCT, job
+from benchmarks.harness import alternate
+from benchmarks.operators import summary as operators_report
+from benchmarks.operators import workers
+from benchmarks.operators.cases import COPY, DEVICES, PRODUCT, job
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def candidates(options: argparse.Namespace) -> dict[str, list[str]]:

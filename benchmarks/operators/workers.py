@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import alternate, device_time
-from benchmarks.cases import COPY, DEVICES, PRODUCT, Case, Device, arrays, find
+from benchmarks.harness import alternate, device_time
+from benchmarks.operators.cases import COPY, DEVICES, PRODUCT, Case, Device, arrays, find
 
 # A job's function, and what it takes.
 Job = tuple[Callable[..., Any], Sequence[Any]]
@@ -67,7 +67,7 @@ def _jax(device: Device, clock: str, kind: str) -> None:
     import jax.numpy as jnp
     from jax import lax
 
-    import kernels
+    import zoo_kernels as kernels
 
     gpu = device.platform == "cuda"
     try:

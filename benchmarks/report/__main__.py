@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import compare, tables
-from benchmarks.records import RESULTS, Record, RecordError, read, read_all
+from benchmarks.report import compare, tables
+from benchmarks.report.records import RESULTS, Record, RecordError, read, read_all
 
-PAGE = Path(__file__).with_name("README.md")
+PAGE = Path(__file__).parent.parent / "README.md"
 NO_GPU = "No GPU has been measured yet."
 
 TABLES: dict[str, Callable[[Record], list[str]]] = {
@@ -77,7 +77,7 @@ def filled(page: str, parts: dict[str, str]) -> str:
 
 def draw(record: Record) -> None:
     """Writes a file's plot."""
-    from benchmarks import plots
+    from benchmarks.report import plots
 
     (plots.growth if record.kind == "scaling" else plots.ratios)(record, plotted(record))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks.records import KEYS, Record, RecordError, Row, key, own
+from benchmarks.report.records import KEYS, Record, RecordError, Row, key, own
 
 # A smaller change counts for nothing, however narrow the quartiles: it is what the machine's state
 # (where memory lies, how warm it is) makes of one program.

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullLocator
 
-from benchmarks.records import Record, Row, own
-from benchmarks.tables import by_axis, exponent, lines, ratio, settings, slope
-from benchmarks.targets import verdicts
+from benchmarks.report.records import Record, Row, own
+from benchmarks.report.tables import by_axis, exponent, lines, ratio, settings, slope
+from benchmarks.report.targets import verdicts
 
 mpl.use("Agg")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 Row = Mapping[str, Any]
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 
 _MODEL = ("model", "pass", "batch", "size", "dtype")
 # What tells a row from every other of its file, by the kind of benchmark. Where no dtype is told,

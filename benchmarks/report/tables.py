@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from benchmarks.records import Record, Row
-from benchmarks.targets import verdicts
+from benchmarks.report.records import Record, Row
+from benchmarks.report.targets import verdicts
 
 Column = tuple[str, Callable[[Row], str]]
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from benchmarks.model_cases import FUSED, INFERENCE, STEP
-from benchmarks.records import Record, Row, key
+from benchmarks.models.cases import FUSED, INFERENCE, STEP
+from benchmarks.report.records import Record, Row, key
 
 # Where the targets hold, on a CPU.
 CONDITIONS = {"batch": 8, "size": 224, "dtype": "float32"}

@@ -3,15 +3,17 @@
 Arrays are NHWC, kernels HWIO. `implementation=` and `explain` say which formulation runs.
 """
 
-from kernels import dispatch, triton, xla
-from kernels.batch_norm import batch_norm, batch_norm_inference
-from kernels.bias_act import bias_act
-from kernels.compiler import compiler_options, jit
-from kernels.conv import conv
-from kernels.depthwise import depthwise_conv
-from kernels.dispatch import Choice, explain
-from kernels.max_pool import max_pool
-from kernels.recompute import Recomputable
+from zoo_kernels.batch_norm import batch_norm, batch_norm_inference
+from zoo_kernels.bias_act import bias_act
+from zoo_kernels.conv import conv
+from zoo_kernels.core import dispatch
+from zoo_kernels.core import implementations as xla
+from zoo_kernels.core import pallas as triton
+from zoo_kernels.core.compiler import compiler_options, jit
+from zoo_kernels.core.dispatch import Choice, explain
+from zoo_kernels.core.recompute import Recomputable
+from zoo_kernels.depthwise_conv import depthwise_conv
+from zoo_kernels.max_pool import max_pool
 
 __all__ = [
     "Choice",
@@ -26,9 +28,6 @@ __all__ = [
     "jit",
     "max_pool",
 ]
-
-# What `zoo` looks for: other distributions have import packages of this name.
-DISTRIBUTION = "jax-zoo"
 
 for implementations in (*xla.IMPLEMENTATIONS, triton.implementations()):
     dispatch.register(implementations)

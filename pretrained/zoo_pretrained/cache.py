@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import platformdirs
 
-from pretrained.store import SUMS
+from zoo_pretrained.checkpoint import SUMS
 
 
 class Item(NamedTuple):

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import ml_dtypes  # noqa: F401, gives NumPy the names of bfloat16 and its like
 import numpy as np
 
-from pretrained.lazy import Lazy
+from zoo_pretrained.lazy_array import Lazy
 
 FORMAT = 1
 SUMS = "SHA256SUMS"

@@ -10,7 +10,7 @@ import re
 import shutil
 from pathlib import Path
 
-from pretrained.fetch import (
+from zoo_pretrained.fetch import (
     TRIES,
     Digest,
     FetchError,
@@ -21,10 +21,10 @@ from pretrained.fetch import (
     offline,
     pause,
 )
-from pretrained.fetch.errors import place
-from pretrained.fetch.files import held, settle
-from pretrained.fetch.http import BUSY, RetryError, quiet, timeout
-from pretrained.fetch.partial import Partial
+from zoo_pretrained.fetch.errors import place
+from zoo_pretrained.fetch.files import held, settle
+from zoo_pretrained.fetch.http import BUSY, RetryError, quiet, timeout
+from zoo_pretrained.fetch.partial import Partial
 
 # huggingface_hub's, and of what it speaks HTTP with: they log signed addresses.
 LOGGERS = ("huggingface_hub", "httpx2", "httpcore2", "httpx", "httpcore")

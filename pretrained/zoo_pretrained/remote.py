@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pretrained import fetch
-from pretrained.fetch import http
+from zoo_pretrained import fetch
+from zoo_pretrained.fetch import http
 
 # Which package knows a scheme that fsspec alone does not.
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}

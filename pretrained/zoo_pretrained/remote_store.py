@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pretrained import archive, cache, fetch, remote
-from pretrained.fetch.errors import place, room
-from pretrained.fetch.files import digests, held, settle
-from pretrained.store import CheckpointError, restore
+from zoo_pretrained import archive, cache, fetch, remote
+from zoo_pretrained.checkpoint import CheckpointError, restore
+from zoo_pretrained.fetch.errors import place, room
+from zoo_pretrained.fetch.files import digests, held, settle
 
 FORMAT = 1
 INDEX = "index.json"

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pretrained import archive, cache, catalogue, fetch, hub, remote, stores
-from pretrained.fetch import errors
-from pretrained.store import (
+from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote
+from zoo_pretrained import remote_store as stores
+from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
     DamagedError,
     read_metadata,
     restore,
 )
+from zoo_pretrained.fetch import errors
 
 # Makes a checkpoint of an upstream file: (file, model, weights, source, target).
 Convert = Callable[[Path, str, str, dict[str, Any], Path], None]

@@ -42,7 +42,7 @@ def models(*rows, jax="0.12.0.1", device="AMD EPYC, 2 cores", options=""):
 
 
 def growing(exponent, axis="batch"):
-    """What `benchmarks.scaling` writes of a model whose time grows with such an exponent."""
+    """What `benchmarks.models.scaling` writes of a model whose time grows with such an exponent."""
     fixed = {"batch": 8, "size": 128, "devices": 1}
     lines = [
         {
@@ -56,4 +56,8 @@ def growing(exponent, axis="batch"):
         }
         for value in (1, 2, 4)
     ]
-    return {**models(*lines), "benchmark": "scaling", "command": "python -m benchmarks.scaling"}
+    return {
+        **models(*lines),
+        "benchmark": "scaling",
+        "command": "python -m benchmarks.models.scaling",
+    }

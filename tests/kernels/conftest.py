@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas
 
-from kernels import dispatch, triton
+from zoo_kernels.core import dispatch
+from zoo_kernels.core import pallas as triton
 
 # How many elements beyond its end each array has while kernels are interpreted.
 TAIL = 4096

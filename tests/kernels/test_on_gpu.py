@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kernels
-from tests.kernels import test_sampled_convolutions as convolutions
-from tests.kernels import test_sampled_pointwise as pointwise
-from tests.kernels import test_triton
+import zoo_kernels as kernels
+from tests.kernels.bias_act import test_sampled_pointwise as pointwise
 from tests.kernels.cases import HALVES, fewer
 from tests.kernels.cases import convolutions as cases
-from tests.kernels.test_convolutions import arrays, check
+from tests.kernels.conv import test_sampled_convolutions as convolutions
+from tests.kernels.conv.test_convolutions import arrays, check
+from tests.kernels.core import test_triton
 
 # jax deprecates the kernels' backend, which the user is told.
 pytestmark = [

@@ -7,8 +7,8 @@ import warnings
 import jax
 import numpy as np
 
-from pretrained.convert import convert, rules
 from zoo.models.base import MODELS
+from zoo_pretrained.convert import convert, rules
 
 TIMM = {
     "MobileNetV1": "mobilenetv1_100",

@@ -7,9 +7,6 @@ import re
 import jax
 import pytest
 
-from pretrained import catalogue
-from pretrained.convert import convert
-from pretrained.store import leaves
 from tests.peers.originals import (
     TORCHVISION,
     built,
@@ -18,8 +15,11 @@ from tests.peers.originals import (
     state_shapes,
     torchvision_models,
 )
-from zoo.fit import template
+from zoo.checkpoints.validate import template
 from zoo.models.base import CLASSIFIER, MODELS
+from zoo_pretrained import catalogue
+from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.convert import convert
 
 pytestmark = pytest.mark.peer
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.store import leaves
 from tests.peers.originals import torch_logits
 from tests.peers.torch_lite import converted_lite, torch_lite
 from tests.peers.training import check_step
+from zoo_pretrained.checkpoint import leaves
 
 pytestmark = pytest.mark.peer
 

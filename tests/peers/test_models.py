@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.convert import ConversionError
-from pretrained.store import leaves
 from tests.peers.originals import (
     TORCHVISION,
     converted,
@@ -16,8 +14,10 @@ from tests.peers.originals import (
     torchvision_models,
 )
 from tests.peers.training import check_step
-from tests.zoo.small_models import PUBLISHED
+from tests.zoo.models.small_models import PUBLISHED
 from zoo.models.base import MODELS
+from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.convert import ConversionError
 
 pytestmark = pytest.mark.peer
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
-from zoo.layers import BatchNorm
+import zoo_kernels as kernels
+from zoo.models.layers import BatchNorm
 
 pytestmark = pytest.mark.peer
 rng = np.random.default_rng(0)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pretrained.convert import read
 from tests.peers import originals
+from zoo_pretrained import read
 
 pytestmark = pytest.mark.peer
 

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.convert import ConversionError, convert, count_classes, read
-from pretrained.store import leaves
 from tests.peers.originals import (
     built,
     family_rules,
@@ -22,6 +20,9 @@ from tests.peers.originals import (
     torch_logits,
     whole,
 )
+from zoo_pretrained import read
+from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.convert import ConversionError, convert, count_classes
 
 pytestmark = pytest.mark.peer
 

@@ -6,9 +6,9 @@ from importlib import metadata
 import numpy as np
 
 import zoo
-from pretrained import catalogue
-from pretrained.convert import convert, efficientnet_lite
 from tests.peers.originals import randomised, template, whole
+from zoo_pretrained import catalogue
+from zoo_pretrained.convert import convert, efficientnet_lite
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from pretrained.store import leaves
+from zoo_pretrained.checkpoint import leaves
 
 
 def check_step(theirs, model, convert, images, bound):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pretrained import fetch
 from tests.pretrained.server import serving
+from zoo_pretrained import fetch
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from pretrained import archive, store
-from pretrained.archive import ArchiveError
+from zoo_pretrained import archive
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.archive import ArchiveError
 
 
 @pytest.fixture

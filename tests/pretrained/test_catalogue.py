@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained import catalogue, store
-from pretrained.convert import defaults, rules
-from pretrained.store import leaves
-from tests.zoo.small_models import PUBLISHED
-from zoo.images import Preprocessing
+from tests.zoo.models.small_models import PUBLISHED
+from zoo.inference.images import Preprocessing
 from zoo.models.base import MODELS
+from zoo_pretrained import catalogue
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.convert import defaults, rules
 
 ENTRIES = [
     pytest.param(model, weights, entry, id=f"{model}-{weights}")

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pretrained import store
-from pretrained.lazy import PIECE, Lazy
-from pretrained.store import CheckpointError, DamagedError
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.checkpoint import CheckpointError, DamagedError
+from zoo_pretrained.lazy_array import PIECE, Lazy
 
 
 def variables():

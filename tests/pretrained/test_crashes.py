@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from pretrained.fetch import Digest, fetch
+from zoo_pretrained.fetch import Digest, fetch
 
 BODY = random.Random(3).randbytes(4_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -20,7 +20,7 @@ KILLS = 40
 CHILD = """
 import sys
 from pathlib import Path
-from pretrained.fetch import Digest, fetch
+from zoo_pretrained.fetch import Digest, fetch
 url, target, digest = sys.argv[1], Path(sys.argv[2]), Digest("sha256", sys.argv[3])
 print(fetch(url, target, digest=digest), flush=True)
 """
@@ -30,7 +30,7 @@ NURSERY = """
 import os, sys
 from pathlib import Path
 import filelock, urllib3
-from pretrained.fetch import Digest, fetch
+from zoo_pretrained.fetch import Digest, fetch
 url, target, digest = sys.argv[1], Path(sys.argv[2]), Digest("sha256", sys.argv[3])
 
 def going(done, total, told=[]):
@@ -51,7 +51,7 @@ for _ in sys.stdin:
 HUB_CHILD = """
 import sys
 from pathlib import Path
-from pretrained.hub import fetch_hub
+from zoo_pretrained.hub import fetch_hub
 
 def going(done, total, told=[]):
     if not told and done > 1_000_000:

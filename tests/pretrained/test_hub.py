@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from pretrained.fetch import DigestError, FetchError, OfflineError
-from pretrained.hub import fetch_hub
-from tests.pretrained.fetching import leave, names
+from tests.pretrained.fetch.fetching import leave, names
+from zoo_pretrained.fetch import DigestError, FetchError, OfflineError
+from zoo_pretrained.hub import fetch_hub
 
 LARGE = random.Random(2).randbytes(300_000)
 SMALL = b'{"architecture": "resnet50"}'

@@ -3,10 +3,10 @@
 import pytest
 
 import zoo
-from pretrained import catalogue, fetch
 from tests.pretrained.server import serving
-from tests.zoo import upstream
-from tests.zoo.upstream import MODEL, WEIGHTS
+from tests.zoo.checkpoints import upstream
+from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS
+from zoo_pretrained import catalogue, fetch
 
 
 @pytest.fixture

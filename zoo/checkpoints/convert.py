@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from pretrained import catalogue, store
-from pretrained import convert as rules
-from pretrained.convert import ConversionError, defaults, read
-from pretrained.convert.matching import Rules
-from pretrained.store import leaves, nested
-from zoo.fit import check, template
+from zoo.checkpoints.validate import check, template
 from zoo.models.base import CLASSIFIER, Entry, Model, find
+from zoo_pretrained import catalogue, read
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained import convert as rules
+from zoo_pretrained.checkpoint import leaves, nested
+from zoo_pretrained.convert import ConversionError, defaults
+from zoo_pretrained.convert.rules import Rules
 
 # What each kind of file may come from, the likeliest first.
 SOURCES = {

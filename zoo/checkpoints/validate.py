@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pretrained.store import CheckpointError, leaves
 from zoo.models.base import CLASSIFIER, Entry, Model
+from zoo_pretrained.checkpoint import CheckpointError, leaves
 
 
 def template(model: Model) -> Any:

@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
-from pretrained import catalogue, registry, remote
-from pretrained.store import Checkpoint
-from zoo.convert import from_upstream
-from zoo.fit import check
+from zoo.checkpoints.convert import from_upstream
+from zoo.checkpoints.validate import check
 from zoo.models.base import Entry
+from zoo_pretrained import catalogue, remote
+from zoo_pretrained import resolve as registry
+from zoo_pretrained.checkpoint import Checkpoint
 
 
 class NoWeightsError(ValueError):

@@ -10,16 +10,16 @@ from typing import Annotated, Any, TextIO
 import typer
 
 import zoo
-from pretrained import registry
-from pretrained.archive import ArchiveError
-from pretrained.catalogue import entries
-from pretrained.convert import ConversionError
-from pretrained.convert.read import ReadError
-from pretrained.fetch import FetchError
-from pretrained.store import CheckpointError
-from pretrained.stores import StoreError
 from zoo.cli import bench, classify, weights
 from zoo.cli.words import columns, printable, size
+from zoo_pretrained import resolve as registry
+from zoo_pretrained.archive import ArchiveError
+from zoo_pretrained.catalogue import entries
+from zoo_pretrained.checkpoint import CheckpointError
+from zoo_pretrained.convert import ConversionError
+from zoo_pretrained.fetch import FetchError
+from zoo_pretrained.read import ReadError
+from zoo_pretrained.remote_store import StoreError
 
 app = typer.Typer(
     add_completion=False,

@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from zoo.bench import PASSES, Row, measure
 from zoo.cli.words import columns
 from zoo.cli.words import size as in_bytes
-from zoo.memory import keep_memory
 from zoo.models.base import UnknownModelError
+from zoo.runtime.bench import PASSES, Row, measure
+from zoo.runtime.memory import keep_memory
 
 
 def bench(

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from pretrained.catalogue import Label
-from zoo import compiler, images
-from zoo.ahead import ahead
 from zoo.cli.words import printable
+from zoo.inference import images
+from zoo.runtime import compiler
+from zoo.runtime.prefetch import ahead
+from zoo_pretrained.catalogue import Label
 
 # A progress bar for fewer photos would be gone before it is seen.
 FEW = 4

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pretrained import cache as cached
-from pretrained import store, stores
-from pretrained.convert.defaults import SOURCES
+from zoo.checkpoints.convert import convert as convert_
+from zoo.checkpoints.convert import export as export_
+from zoo.checkpoints.weights import stored
 from zoo.cli.words import columns, size
-from zoo.convert import convert as convert_
-from zoo.convert import export as export_
 from zoo.models.base import Entry, find
-from zoo.weights import stored
+from zoo_pretrained import cache as cached
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained import remote_store as stores
+from zoo_pretrained.convert.defaults import SOURCES
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 

@@ -12,16 +12,16 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-import kernels
-from pretrained import catalogue
-from pretrained.catalogue import Label
-from pretrained.convert import defaults
-from pretrained.store import CheckpointError
-from zoo.fit import arguments
-from zoo.fuse import fuse
-from zoo.images import Preprocessing, Source, is_single
+import zoo_kernels as kernels
+from zoo.checkpoints.validate import arguments
+from zoo.checkpoints.weights import stored
+from zoo.inference.images import Preprocessing, Source, is_single
 from zoo.models.base import MODELS, Entry, Model, find
-from zoo.weights import stored
+from zoo.surgery.fuse import fuse
+from zoo_pretrained import catalogue
+from zoo_pretrained.catalogue import Label
+from zoo_pretrained.checkpoint import CheckpointError
+from zoo_pretrained.convert import defaults
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pretrained.store import leaves
-from zoo import initial
-from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
+from zoo.models import initializers as initial
+from zoo.models.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
+from zoo_pretrained.checkpoint import leaves
 
 # What comes behind the features, in any family: the outermost modules that a file of a backbone,
 # or of another task's model, may lack.

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
 from zoo.models.base import Model, register
+from zoo.models.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
 
 BOTTLENECK = 4  # a 1x1 convolution makes so many times the growth
 COMPRESSION = 2  # a transition divides the channels by it

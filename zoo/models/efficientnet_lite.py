@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from zoo.layers import ConvNorm, Stage
 from zoo.models.base import Model, register
 from zoo.models.inverted_residual import InvertedResidual, round_channels
+from zoo.models.layers import ConvNorm, Stage
 
 
 class Row(NamedTuple):

@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.layers import ConvNorm, Dense, Stage, adaptive_mean, max_pool
 from zoo.models.base import Model, register, wide
+from zoo.models.layers import ConvNorm, Dense, Stage, adaptive_mean, max_pool
 
 
 class Row(NamedTuple):

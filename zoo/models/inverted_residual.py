@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from zoo.layers import Conv, ConvNorm, drop_path
+from zoo.models.layers import Conv, ConvNorm, drop_path
 
 
 class InvertedResidual(nn.Module):

@@ -8,10 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-import kernels
-from kernels import Recomputable
-from kernels.window import Padding
-from zoo.initial import ONES, ZEROS, Initial, Normal, he, note
+import zoo_kernels as kernels
+from zoo.models.initializers import ONES, ZEROS, Initial, Normal, he, note
+from zoo_kernels import Recomputable
+from zoo_kernels.core.window import Padding
 
 Dtype = Any
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
-from zoo.layers import ConvNorm, Stage
 from zoo.models.base import Model, Step, register, steps
 from zoo.models.inverted_residual import round_channels
+from zoo.models.layers import ConvNorm, Stage
 
 
 class Row(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from zoo.layers import ConvNorm, Dense, Stage
 from zoo.models.base import Model, register, steps
 from zoo.models.inverted_residual import InvertedResidual, round_channels
+from zoo.models.layers import ConvNorm, Dense, Stage
 
 
 class Row(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from zoo.layers import ConvNorm, Stage, max_pool
 from zoo.models.base import Model, Step, register, steps
+from zoo.models.layers import ConvNorm, Stage, max_pool
 
 STEM = 64
 CHANNELS = (64, 128, 256, 512)  # of the stages, before a bottleneck's expansion

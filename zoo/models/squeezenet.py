@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.layers import Conv, Stage, max_pool
 from zoo.models.base import Model, register, wide
+from zoo.models.layers import Conv, Stage, max_pool
 
 
 class Table(NamedTuple):

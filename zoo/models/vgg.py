@@ -10,8 +10,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from zoo.layers import ConvNorm, Dense, adaptive_mean, call, max_pool
 from zoo.models.base import Model, register
+from zoo.models.layers import ConvNorm, Dense, adaptive_mean, call, max_pool
 
 CHANNELS = (64, 128, 256, 512, 512)  # of the stages
 A, B, D, E = (1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)  # convolutions

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from kernels import Recomputable
-from zoo.layers import Conv, ConvNorm, Stage, max_pool
 from zoo.models.base import Model, Step, register, steps
+from zoo.models.layers import Conv, ConvNorm, Stage, max_pool
+from zoo_kernels import Recomputable
 
 
 class Row(NamedTuple):

@@ -1,6 +1,6 @@
 """How fast a model runs here: a quick look, without another framework beside it.
 
-from zoo.bench import measure
+from zoo.runtime.bench import measure
 
 for row in measure(zoo.MobileNetV2, batch=8):
     print(row.name, row.images_per_second)
@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import jit
-from zoo import step as training
-from zoo.compiler import uncached
-from zoo.describe import Description, describe
-from zoo.fuse import fuse
 from zoo.models.base import Model, find
+from zoo.runtime.compiler import uncached
+from zoo.surgery.describe import Description, describe
+from zoo.surgery.fuse import fuse
+from zoo.training import step as training
+from zoo_kernels import jit
 
 PASSES = ("inference", "inference, fused", "training step")
 DTYPES = ("float32", "bfloat16")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from kernels import compiler, compiler_options, jit
-from pretrained import cache
+from zoo_kernels import compiler_options, jit
+from zoo_kernels.core import compiler
+from zoo_pretrained import cache
 
 __all__ = ["cache_compilations", "compiler_options", "jit", "uncached"]
 

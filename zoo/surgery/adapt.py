@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pretrained.store import leaves, nested
 from zoo.models.base import CLASSIFIER, Model
+from zoo_pretrained.checkpoint import leaves, nested
 
 
 def adapt(

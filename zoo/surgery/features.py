@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.fit import template
+from zoo.checkpoints.validate import template
 from zoo.models.base import CLASSIFIER, Model
 
 

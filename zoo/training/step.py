@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import jit
 from zoo.models.base import Model
+from zoo_kernels import jit
 
 # The weight of auxiliary classifiers' losses (Szegedy et al. 2015, arXiv 1409.4842, section 5).
 AUXILIARY = 0.3

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import activations, dispatch
-from kernels.bias_act import check, scale_bias_act
-from kernels.recompute import Recomputable
-from kernels.sharding import alike, like
+from zoo_kernels.bias_act import check, scale_bias_act
+from zoo_kernels.core import activations, dispatch
+from zoo_kernels.core.recompute import Recomputable
+from zoo_kernels.core.sharding import alike, like
 
 OP = "batch_norm"
 

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import activations
-from kernels.batch_norm import Static, average, devices, total
-from kernels.triton import launch, rows, tile
-from kernels.triton.launch import Lazy, Output
+from zoo_kernels.batch_norm import Static, average, devices, total
+from zoo_kernels.core import activations
+from zoo_kernels.core.pallas import launch, rows, tile
+from zoo_kernels.core.pallas.launch import Lazy, Output
 
 refuses = rows.refuses
 

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import activations, dispatch
-from kernels.batch_norm import Static, average, devices, normalised, total, value
-from kernels.xla import cpu
-from kernels.xla.linear import wide
+from zoo_kernels.batch_norm import Static, average, devices, normalised, total, value
+from zoo_kernels.core import activations, cpu, dispatch
+from zoo_kernels.core.linear import wide
 
 
 def forward(

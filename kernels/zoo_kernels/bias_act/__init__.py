@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import activations, dispatch
-from kernels.sharding import alike, like
-from kernels.window import DTYPES
+from zoo_kernels.core import activations, dispatch
+from zoo_kernels.core.sharding import alike, like
+from zoo_kernels.core.window import DTYPES
 
 OP = "bias_act"
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 
-from kernels import activations
-from kernels.bias_act import Static
-from kernels.triton import rows
-from kernels.triton.launch import Lazy, Output
+from zoo_kernels.bias_act import Static
+from zoo_kernels.core import activations
+from zoo_kernels.core.pallas import rows
+from zoo_kernels.core.pallas.launch import Lazy, Output
 
 refuses = rows.refuses
 

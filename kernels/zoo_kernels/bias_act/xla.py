@@ -4,10 +4,9 @@ from typing import Any
 
 import jax
 
-from kernels import activations, dispatch
-from kernels.bias_act import Static
-from kernels.xla import cpu
-from kernels.xla.linear import wide
+from zoo_kernels.bias_act import Static
+from zoo_kernels.core import activations, cpu, dispatch
+from zoo_kernels.core.linear import wide
 
 
 def forward(static: Static, *arrays: Any) -> jax.Array:

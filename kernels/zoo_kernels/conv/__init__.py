@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kernels import dispatch
-from kernels.bilinear import Static, convolve
-from kernels.recompute import Recomputable, parted
-from kernels.window import Padding, operands
+from zoo_kernels.core import dispatch
+from zoo_kernels.core.linear_vjp import Static, convolve
+from zoo_kernels.core.recompute import Recomputable, parted
+from zoo_kernels.core.window import Padding, operands
 
 ALGORITHMS = ("auto", "direct", "gemm", "winograd", "fft")
 

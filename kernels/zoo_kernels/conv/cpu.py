@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kernels import compiler, dispatch
-from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.window import Window
-from kernels.xla import depthwise, fft, gemm, groups, linear, winograd
+from zoo_kernels.conv import fft, gemm, winograd
+from zoo_kernels.conv import grouped as groups
+from zoo_kernels.core import compiler, dispatch, linear
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.window import Window
+from zoo_kernels.depthwise_conv import cpu as depthwise
 
 Passes = Mapping[str, linear.Forward]
 

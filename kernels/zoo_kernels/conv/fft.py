@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.bilinear import Static
-from kernels.xla import linear
+from zoo_kernels.core import linear
+from zoo_kernels.core.linear_vjp import Static
 
 
 def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.bilinear import Static
-from kernels.window import Window
-from kernels.xla import cpu
-from kernels.xla.linear import taps, transposed, wide
+from zoo_kernels.core import cpu
+from zoo_kernels.core.linear import taps, transposed, wide
+from zoo_kernels.core.linear_vjp import Static
+from zoo_kernels.core.window import Window
 
 # Rows of a product that make it worth a step of its own.
 ENOUGH = 1024

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.window import Pair, Window
-from kernels.xla.linear import Forward, wide
+from zoo_kernels.core.linear import Forward, wide
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.window import Pair, Window
 
 CHANNELS = 32
 NHWC = ("NHWC", "HWIO", "NHWC")

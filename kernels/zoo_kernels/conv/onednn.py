@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import compiler, dispatch
-from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.window import Pair
-from kernels.xla import cpu, depthwise, groups
+from zoo_kernels.conv import grouped as groups
+from zoo_kernels.core import compiler, cpu, dispatch
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.window import Pair
+from zoo_kernels.depthwise_conv import cpu as depthwise
 
 # Channels of a group that make its weight gradient worth it.
 LEAST = 8

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from kernels.bilinear import Static
-from kernels.xla import linear
+from zoo_kernels.core import linear
+from zoo_kernels.core.linear_vjp import Static
 
 TAPS, TILE = 3, 4
 PATCH = TILE + TAPS - 1

@@ -11,7 +11,7 @@ import jax
 from jax.extend.backend import backends
 from jax.extend.core import get_opaque_trace_state
 
-from kernels.lowering import only_on
+from zoo_kernels.core.lowering import only_on
 
 Options = Mapping[str, bool | str]
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from kernels import dispatch, sharding
-from kernels.xla.linear import wide
+from zoo_kernels.core import dispatch, sharding
+from zoo_kernels.core.linear import wide
 
 # Rows and images are counted by unsigned integers: a signed index that is only known at run time
 # would be wrapped where negative, for each slice anew.

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from kernels import compiler, lowering
+from zoo_kernels.core import compiler, lowering
 
 Requested = str | Sequence[str] | None
 

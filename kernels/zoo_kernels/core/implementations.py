@@ -1,7 +1,12 @@
 """Formulations that XLA compiles well: every platform's default, and the reference for others."""
 
-from kernels.xla import batch_norm, bias_act, conv, depthwise, max_pool, onednn
-from kernels.xla.fused import fused
+from zoo_kernels.batch_norm import xla as batch_norm
+from zoo_kernels.bias_act import xla as bias_act
+from zoo_kernels.conv import cpu as conv
+from zoo_kernels.conv import onednn
+from zoo_kernels.depthwise_conv import cpu as depthwise
+from zoo_kernels.depthwise_conv.fused import fused
+from zoo_kernels.max_pool import xla as max_pool
 
 IMPLEMENTATIONS = (
     {

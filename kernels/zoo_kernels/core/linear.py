@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.sharding import alike
-from kernels.window import Window
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.sharding import alike
+from zoo_kernels.core.window import Window
 
 
 def wide(dtype: jnp.dtype) -> jnp.dtype:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kernels import dispatch, sharding
-from kernels.recompute import Recomputable, again
-from kernels.window import Window
+from zoo_kernels.core import dispatch, sharding
+from zoo_kernels.core.recompute import Recomputable, again
+from zoo_kernels.core.window import Window
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import dispatch
+from zoo_kernels.core import dispatch
 
 
 @functools.partial(

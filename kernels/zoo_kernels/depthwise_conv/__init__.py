@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kernels import activations, dispatch, sharding
-from kernels.bias_act import bias_act
-from kernels.bilinear import Static, convolve
-from kernels.recompute import Recomputable, parted
-from kernels.window import DEPTHWISE, DTYPES, Padding, Window, operands
+from zoo_kernels.bias_act import bias_act
+from zoo_kernels.core import activations, dispatch, sharding
+from zoo_kernels.core.linear_vjp import Static, convolve
+from zoo_kernels.core.recompute import Recomputable, parted
+from zoo_kernels.core.window import DEPTHWISE, DTYPES, Padding, Window, operands
 
 FUSED = "depthwise_bias_act"
 

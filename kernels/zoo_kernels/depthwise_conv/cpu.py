@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import dispatch
-from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.window import Pair, Window
-from kernels.xla import cpu, linear
+from zoo_kernels.core import cpu, dispatch, linear
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.window import Pair, Window
 
 # A kernel with more taps than this is walked row by row at run time: unrolling all of its taps
 # would make a computation that takes XLA minutes to compile.

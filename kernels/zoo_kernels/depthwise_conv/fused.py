@@ -2,10 +2,11 @@
 
 import jax
 
-from kernels import bias_act, dispatch
-from kernels.bilinear import FORWARD, Static
-from kernels.depthwise import Fused
-from kernels.xla import bias_act as pointwise
+from zoo_kernels import bias_act
+from zoo_kernels.bias_act import xla as pointwise
+from zoo_kernels.core import dispatch
+from zoo_kernels.core.linear_vjp import FORWARD, Static
+from zoo_kernels.depthwise_conv import Fused
 
 
 def fused(convolution: dispatch.Implementation) -> dispatch.Implementation:

@@ -8,8 +8,8 @@ lists for each pixel, counted from the tile's first, the (output, tap) pairs tha
 import math
 from typing import NamedTuple
 
-from kernels.triton.tile import cdiv
-from kernels.window import Window
+from zoo_kernels.core.pallas.tile import cdiv
+from zoo_kernels.core.window import Window
 
 
 class Axis(NamedTuple):

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels import activations
-from kernels.triton import stencil
-from kernels.triton.launch import position, run
-from kernels.triton.stencil import Axis
-from kernels.triton.tile import Tile, cdiv, load, store, tile
-from kernels.window import Pair, Window
+from zoo_kernels.core import activations
+from zoo_kernels.core.pallas.launch import position, run
+from zoo_kernels.core.pallas.tile import Tile, cdiv, load, store, tile
+from zoo_kernels.core.window import Pair, Window
+from zoo_kernels.depthwise_conv import stencil
+from zoo_kernels.depthwise_conv.stencil import Axis
 
 
 class Cut(NamedTuple):
@@ -37,7 +37,7 @@ class Cut(NamedTuple):
 
 
 # (the kernel's larger side, up to; bytes of an element) → Cut. Chosen by what compiles without
-# spilling and by the model of `benchmarks.gpu_code`, not yet from timing. With float32 memory sets
+# spilling and by the model of `benchmarks.gpu_model`, not yet from timing. With float32 memory sets
 # the time. With half precision instructions do from 5x5 on, a third of them unpacking pixels and
 # taps: so tiles there are as wide as registers allow, which spreads that over more outputs. Above
 # 9x9 multiplications outweigh memory, and what counts is that the loop holds little else.

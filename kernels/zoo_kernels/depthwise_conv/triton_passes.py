@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kernels.bilinear import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from kernels.depthwise import Fused
-from kernels.triton import rows, stencil, tile, weights
-from kernels.triton.convolve import Job, convolve, plan
-from kernels.triton.launch import LANES, Lazy, Output
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.pallas import rows, tile
+from zoo_kernels.core.pallas.launch import LANES, Lazy, Output
+from zoo_kernels.depthwise_conv import Fused, stencil
+from zoo_kernels.depthwise_conv import triton_weight_grad as weights
+from zoo_kernels.depthwise_conv.triton_forward import Job, convolve, plan
 
 # All columns of a kernel are unrolled, and more would take long to compile.
 WIDEST = 64

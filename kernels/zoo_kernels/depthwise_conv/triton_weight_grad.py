@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kernels.triton import stencil
-from kernels.triton.convolve import Plan, locate, outputs, quotient, reader
-from kernels.triton.launch import position, run
-from kernels.triton.tile import Tile, cdiv, load, store, tile
-from kernels.window import Pair, Window
+from zoo_kernels.core.pallas.launch import position, run
+from zoo_kernels.core.pallas.tile import Tile, cdiv, load, store, tile
+from zoo_kernels.core.window import Pair, Window
+from zoo_kernels.depthwise_conv import stencil
+from zoo_kernels.depthwise_conv.triton_forward import Plan, locate, outputs, quotient, reader
 
 # How many programs a launch has at least, where there is work for them: some for each of the 132
 # multiprocessors of an H100. More make more partial sums to write and read.

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 
-from kernels import dispatch, sharding
-from kernels.window import Padding, Window, pooled
+from zoo_kernels.core import dispatch, sharding
+from zoo_kernels.core.window import Padding, Window, pooled
 
 OP = "max_pool"
 

@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from kernels import dispatch
-from kernels.window import Window
-from kernels.xla import cpu, linear
+from zoo_kernels.core import cpu, dispatch, linear
+from zoo_kernels.core.window import Window
 
 
 def forward(window: Window, x: jax.Array) -> list[jax.Array]:

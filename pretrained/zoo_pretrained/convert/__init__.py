@@ -29,10 +29,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from pretrained.convert.dialects import entries, kinds, laid_out
-from pretrained.convert.matching import Rules, matches, targets
-from pretrained.lazy import Lazy
-from pretrained.store import Variables, leaves, nested
+from zoo_pretrained.checkpoint import Variables, leaves, nested
+from zoo_pretrained.convert.frameworks import entries, kinds, laid_out
+from zoo_pretrained.convert.rules import Rules, matches, targets
+from zoo_pretrained.lazy_array import Lazy
 
 
 class ConversionError(ValueError):

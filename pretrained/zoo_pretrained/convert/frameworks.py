@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from pretrained.lazy import Lazy
+from zoo_pretrained.lazy_array import Lazy
 
 
 class Entry(NamedTuple):

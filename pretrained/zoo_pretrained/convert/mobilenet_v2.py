@@ -1,6 +1,8 @@
 """MobileNetV2, as its sources name the layers."""
 
-from pretrained.convert.efficientnet_lite import TIMM as TIMM  # the same names, of the same blocks
+from zoo_pretrained.convert.efficientnet_lite import (
+    TIMM as TIMM,  # the same names, of the same blocks
+)
 
 TORCHVISION = (
     (r"features\.0\.[01]", "stem/"),

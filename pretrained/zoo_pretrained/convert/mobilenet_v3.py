@@ -1,6 +1,6 @@
 """MobileNetV3, as its sources name the layers."""
 
-from pretrained.convert import efficientnet_lite
+from zoo_pretrained.convert import efficientnet_lite
 
 TORCHVISION = (
     (r"features\.0\.[01]", "stem/"),

@@ -9,12 +9,12 @@ import random
 import time
 from pathlib import Path
 
-from pretrained.fetch import http, partial
-from pretrained.fetch.errors import DigestError, FetchError, OfflineError, place, readable
-from pretrained.fetch.files import Digest, digests, held, locked, settle, verify
-from pretrained.fetch.http import RetryError
-from pretrained.fetch.partial import Partial, Source
-from pretrained.fetch.progress import Progress, bar
+from zoo_pretrained.fetch import http, partial
+from zoo_pretrained.fetch.errors import DigestError, FetchError, OfflineError, place, readable
+from zoo_pretrained.fetch.files import Digest, digests, held, locked, settle, verify
+from zoo_pretrained.fetch.http import RetryError
+from zoo_pretrained.fetch.partial import Partial, Source
+from zoo_pretrained.fetch.progress import Progress, bar
 
 __all__ = [
     "Digest",

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pretrained.fetch.errors import DigestError, place
+from zoo_pretrained.fetch.errors import DigestError, place
 
 # The hexadecimal digits of a whole digest.
 DIGITS = {"sha256": 64, "md5": 32, "git-sha1": 40}

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pretrained import DISTRIBUTION
-from pretrained.fetch.errors import FetchError
+from zoo_pretrained.fetch.errors import FetchError
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -207,7 +206,7 @@ def opened(
                     "GET",
                     bare,
                     headers={
-                        "User-Agent": DISTRIBUTION,
+                        "User-Agent": "jax-zoo",
                         "Accept-Encoding": "identity",
                         **headers,
                         **(login if (here.scheme, here.hostname, here.port) == origin else {}),

@@ -8,10 +8,10 @@ from http import HTTPStatus, client
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pretrained.fetch import http
-from pretrained.fetch.errors import FetchError, place, readable, room
-from pretrained.fetch.http import RetryError
-from pretrained.fetch.progress import Progress
+from zoo_pretrained.fetch import http
+from zoo_pretrained.fetch.errors import FetchError, place, readable, room
+from zoo_pretrained.fetch.http import RetryError
+from zoo_pretrained.fetch.progress import Progress
 
 if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse

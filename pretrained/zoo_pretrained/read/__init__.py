@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from pretrained.convert.read import files, hdf5, jld2, keras, pth, safetensors
-from pretrained.convert.read.archive import Archive
-from pretrained.convert.read.files import Allowance, ReadError, UnreadableError
+from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
+from zoo_pretrained.read.archive import Archive
+from zoo_pretrained.read.files import Allowance, ReadError, UnreadableError
 
 __all__ = ["ReadError", "arrays", "source"]
 

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from pretrained.convert.read.files import LIMIT, RATIO, SMALL, Allowance, UnreadableError, Window
+from zoo_pretrained.read.files import LIMIT, RATIO, SMALL, Allowance, UnreadableError, Window
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of which the lengths of name and extra field are asked
 

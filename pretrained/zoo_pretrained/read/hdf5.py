@@ -16,14 +16,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from pretrained.convert.read.files import (
-    SMALL,
-    Allowance,
-    UnreadableError,
-    Window,
-    view,
-)
-from pretrained.convert.read.headers import Headers
+from zoo_pretrained.read.files import SMALL, Allowance, UnreadableError, Window, view
+from zoo_pretrained.read.headers import Headers
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DEPTH = 64

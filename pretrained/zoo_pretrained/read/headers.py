@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pretrained.convert.read.files import TEXT_LIMIT, UnreadableError
+from zoo_pretrained.read.files import TEXT_LIMIT, UnreadableError
 
 _CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO, _LAYOUT = 0x10, 0x0C, 0x15, 0x08
 _NOWHERE = b"\xff" * 8  # an address

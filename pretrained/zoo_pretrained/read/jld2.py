@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pretrained.convert.read.files import UnreadableError
-from pretrained.convert.read.hdf5 import DEPTH, Store
+from zoo_pretrained.read.files import UnreadableError
+from zoo_pretrained.read.hdf5 import DEPTH, Store
 
 HEADER = b"HDF5-based Julia Data Format"
 

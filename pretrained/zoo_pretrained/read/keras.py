@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from pretrained.convert.read import keras_names
-from pretrained.convert.read.archive import Archive
-from pretrained.convert.read.files import TEXT_LIMIT, Allowance, UnreadableError
-from pretrained.convert.read.hdf5 import DEPTH, Store
+from zoo_pretrained.read import keras_names
+from zoo_pretrained.read.archive import Archive
+from zoo_pretrained.read.files import TEXT_LIMIT, Allowance, UnreadableError
+from zoo_pretrained.read.hdf5 import DEPTH, Store
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"  # in a .keras
 # Groups that hold layers and have no name of their own, in Keras 3 and in TensorFlow's Keras 2.

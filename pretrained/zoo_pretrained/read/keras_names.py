@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pretrained.convert.read.files import UnreadableError
+from zoo_pretrained.read.files import UnreadableError
 
 # In the order in which Keras 3 numbers them; a kind's name is its class's, in snake case.
 _VARIABLES = {

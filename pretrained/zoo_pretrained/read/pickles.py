@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 import ml_dtypes
 import numpy as np
 
-from pretrained.convert.read.files import UnreadableError
+from zoo_pretrained.read.files import UnreadableError
 
 # Some forty operations make a tensor, so these are for 12 000 of them; a second or two.
 OPERATIONS = 500_000

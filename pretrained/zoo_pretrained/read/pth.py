@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pretrained.convert.read.archive import Archive
-from pretrained.convert.read.files import TEXT_LIMIT, Allowance, UnreadableError, view
-from pretrained.convert.read.pickles import Known, Storage, Tensor, load
+from zoo_pretrained.read.archive import Archive
+from zoo_pretrained.read.files import TEXT_LIMIT, Allowance, UnreadableError, view
+from zoo_pretrained.read.pickles import Known, Storage, Tensor, load
 
 MAGIC = (119547037146038801333356, 1001)  # of the older format, and its version
 # Under which checkpoints keep the state dict, the first of them first.

@@ -7,7 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from pretrained.convert.read.files import UnreadableError, view
+from zoo_pretrained.read.files import UnreadableError, view
 
 HEADER_LIMIT = 16 << 20
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import sass
-from benchmarks.cases import Case
-from benchmarks.gpu_code import Work, works
-from benchmarks.machine_code import launches, machine_code
+from benchmarks.gpu_model import sass
+from benchmarks.gpu_model.__main__ import Work, works
+from benchmarks.gpu_model.machine_code import launches, machine_code
+from benchmarks.operators.cases import Case
 from tests.kernels.cases import fewer
 
 compiles = pytest.mark.skipif(sys.platform != "linux", reason="Triton has wheels for Linux alone")

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from benchmarks import alternate
+from benchmarks.harness import alternate
 
 
 def candidate(body, versions="{}"):
     """A process whose `prepare(job)` has this body."""
-    script = "import sys, time\nfrom benchmarks.alternate import answer, serve\n"
+    script = "import sys, time\nfrom benchmarks.harness.alternate import answer, serve\n"
     script += f"def prepare(job):\n{textwrap.indent(textwrap.dedent(body), '    ')}\n"
     return [sys.executable, "-c", script + f"answer(prepare, {versions})"]
 
@@ -81,7 +81,7 @@ def test_a_round_is_long_enough_to_be_timed():
     work = [
         sys.executable,
         "-c",
-        "import time\nfrom benchmarks.alternate import serve\n"
+        "import time\nfrom benchmarks.harness.alternate import serve\n"
         "serve(lambda job: lambda: time.sleep(float(job)), {})",
     ]
     (short,) = alternate.compare({"one": work}, 3, ["0.001"])

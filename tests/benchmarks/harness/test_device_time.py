@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import alternate, device_time
+from benchmarks.harness import alternate, device_time
 
 
 def test_spans_that_overlap_count_once():
@@ -42,7 +42,7 @@ def test_a_candidate_tells_both_clocks(root, monkeypatch):
     monkeypatch.chdir(root)
     script = """
 import time
-from benchmarks.device_time import Calls, serve
+from benchmarks.harness.device_time import Calls, serve
 def prepare(job):
     return Calls(lambda s: time.sleep(s), [(0.002,), (0.002,)], lambda result: None)
 def tracer(run):

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from benchmarks import memory
+from benchmarks.harness import memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's /proc")
 MIB = 2**20

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import model_cases, models, records
-from benchmarks.layers import LAYERS
-from benchmarks.model_cases import Case
-from tests.zoo.test_memory import GLIBC
+from benchmarks.models import __main__ as models
+from benchmarks.models import cases as model_cases
+from benchmarks.models.cases import Case
+from benchmarks.models.layers import LAYERS
+from benchmarks.report import records
+from tests.zoo.runtime.test_memory import GLIBC
 
 LAYER = "Conv 3x3, stride 2"
 

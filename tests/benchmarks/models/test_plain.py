@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import zoo
-from benchmarks.plain import plainly
-from tests.zoo.small_models import SMALL
-from zoo import step
+from benchmarks.models.plain import plainly
+from tests.zoo.models.small_models import SMALL
+from zoo.training import step
 
 LABELS = jnp.array([1, 3, 0])
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from benchmarks import records, scaling
+from benchmarks.models import scaling
+from benchmarks.report import records
 
 
 def row(axis, value, **seconds):
@@ -59,7 +60,7 @@ def test_a_run(root, tmp_path):
     words = ["--models", "SqueezeNet1_1", "--batches", "1,2", "--sizes", "", "--devices", "2"]
     words += ["--batch", "2", "--size", "32", "--rounds", "3", "--json", str(file)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scaling", *words],
+        [sys.executable, "-m", "benchmarks.models.scaling", *words],
         cwd=root,
         capture_output=True,
         text=True,

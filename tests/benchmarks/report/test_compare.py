@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from benchmarks import report
+from benchmarks.report import __main__ as report
 from tests.benchmarks.made_up import growing, models, row, timing
 
 

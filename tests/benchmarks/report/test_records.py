@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from benchmarks import records, report
+from benchmarks.report import __main__ as report
+from benchmarks.report import records
 from tests.benchmarks.conftest import PAGE
 from tests.benchmarks.made_up import models, row
 

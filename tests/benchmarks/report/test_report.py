@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import report
+from benchmarks.report import __main__ as report
 from tests.benchmarks.conftest import PAGE
 from tests.benchmarks.made_up import growing, models, row, timing
 

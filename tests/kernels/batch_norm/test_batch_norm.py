@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
+import zoo_kernels as kernels
 
 KEYS = jax.random.split(jax.random.key(0), 5)
 X = 3 * jax.random.normal(KEYS[0], (4, 5, 6, 3)) + jnp.array([0.0, 5.0, -20.0])

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
-from kernels.activations import ACTIVATIONS
+import zoo_kernels as kernels
+from zoo_kernels.core.activations import ACTIVATIONS
 
 PLAIN = {
     "identity": lambda z: z,

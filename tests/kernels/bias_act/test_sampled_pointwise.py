@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kernels
-from kernels.triton.rows import UNABLE
+import zoo_kernels as kernels
+from tests.kernels.bias_act.test_bias_act import PLAIN
 from tests.kernels.cases import (
     DTYPES,
     HALVES,
@@ -25,7 +25,7 @@ from tests.kernels.cases import (
     sampled,
     unit,
 )
-from tests.kernels.test_bias_act import PLAIN
+from zoo_kernels.core.pallas.rows import UNABLE
 
 # What is tested is rounding, and tanh rounds worse without optimisation (`pytest --unoptimised`).
 AS_USERS_DO = {"xla_backend_optimization_level": 3}

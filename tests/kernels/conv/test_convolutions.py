@@ -9,10 +9,9 @@ import pytest
 from jax.test_util import check_grads
 from scipy import signal
 
-import kernels
-from kernels.conv import ALGORITHMS
-from kernels.xla import gemm
+import zoo_kernels as kernels
 from tests.kernels.reference import convolution
+from zoo_kernels.conv import ALGORITHMS, gemm
 
 
 def check(op, x, w, geometry, groups, rtol=2e-5, jit=jax.jit):

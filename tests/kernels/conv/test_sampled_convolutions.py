@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-import kernels
+import zoo_kernels as kernels
 from tests.kernels.cases import (
     HALVES,
     assert_close,

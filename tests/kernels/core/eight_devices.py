@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-import kernels
-from kernels import dispatch, triton
-from kernels.xla import gemm
+import zoo_kernels as kernels
+from zoo_kernels.conv import gemm
+from zoo_kernels.core import dispatch
+from zoo_kernels.core import pallas as triton
 
 BATCH = 16
 rng = np.random.default_rng(0)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-import kernels
-from kernels import compiler
-from kernels.xla import onednn
+import zoo_kernels as kernels
 from tests.kernels.cases import convolutions, draw, sampled
-from tests.kernels.test_convolutions import check
-from tests.kernels.test_sampled_convolutions import check as compare
+from tests.kernels.conv.test_convolutions import check
+from tests.kernels.conv.test_sampled_convolutions import check as compare
+from zoo_kernels.conv import onednn
+from zoo_kernels.core import compiler
 
 X, W = jnp.ones((2, 9, 8, 4)), jnp.ones((3, 3, 1, 4))
 HAS_ONEDNN = compiler.has_onednn()

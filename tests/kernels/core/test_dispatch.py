@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-import kernels
-from kernels import dispatch
-from kernels.dispatch import Implementation, register, run
+import zoo_kernels as kernels
+from zoo_kernels.core import dispatch
+from zoo_kernels.core.dispatch import Implementation, register, run
 
 X, W = jnp.ones((1, 6, 6, 4)), jnp.ones((3, 3, 1, 4))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-import kernels
-from kernels import Recomputable
+import zoo_kernels as kernels
 from tests.kernels.cases import draw
+from zoo_kernels import Recomputable
 
 CONVOLUTIONS = {
     "conv": (lambda x, w: kernels.conv(x, w, padding="SAME"), (3, 3, 8, 8)),

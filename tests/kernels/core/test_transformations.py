@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-import kernels
+import zoo_kernels as kernels
 from tests.kernels.cases import draw
 
 SHAPE = (2, 3, 4, 5)

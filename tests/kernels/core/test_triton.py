@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
-from kernels.triton import launch
+import zoo_kernels as kernels
 from tests.kernels.cases import draw
+from zoo_kernels.core.pallas import launch
 
 X, W, BIAS = draw((2, 4, 5, 4), "float32"), draw((2, 2, 1, 4), "float32"), draw((4,), "float32")
 OPERATORS = {

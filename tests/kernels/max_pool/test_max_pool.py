@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-import kernels
+import zoo_kernels as kernels
 from tests.kernels.cases import DTYPES, sampled
 from tests.kernels.reference import explicit
 

@@ -4,13 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from pretrained.convert import (
-    ConversionError,
-    convert,
-    count_classes,
-)
-from pretrained.lazy import Lazy
-from pretrained.store import leaves, nested
+from zoo_pretrained.checkpoint import leaves, nested
+from zoo_pretrained.convert import ConversionError, convert, count_classes
+from zoo_pretrained.lazy_array import Lazy
 
 RULES = ((r"c(?P<block>\d+)\.(?:conv|bn)", "#/"), (r"fc", "head"))
 

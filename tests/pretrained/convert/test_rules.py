@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from pretrained.convert import convert, count_classes, rules
-from pretrained.convert.matching import matches
-from pretrained.store import leaves, nested
-from tests.zoo.small_models import random_variables
+from tests.zoo.models.small_models import random_variables
 from zoo.models.resnet import ResNet
 from zoo.models.vgg import VGG
+from zoo_pretrained.checkpoint import leaves, nested
+from zoo_pretrained.convert import convert, count_classes, rules
+from zoo_pretrained.convert.rules import matches
 
 
 def test_tables_and_sources_by_name():

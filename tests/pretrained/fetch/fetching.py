@@ -3,8 +3,8 @@
 import hashlib
 import random
 
-from pretrained.fetch import Digest
-from pretrained.fetch.partial import Partial, Source
+from zoo_pretrained.fetch import Digest
+from zoo_pretrained.fetch.partial import Partial, Source
 
 BODY = random.Random(0).randbytes(200_000)
 OTHER = random.Random(1).randbytes(200_000)

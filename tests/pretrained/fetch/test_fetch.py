@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from pretrained.fetch import (
+from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, OTHER, leave, names, sha256
+from zoo_pretrained.fetch import (
     Digest,
     DigestError,
     FetchError,
@@ -22,8 +23,7 @@ from pretrained.fetch import (
     offline,
     verify,
 )
-from pretrained.fetch.errors import readable
-from tests.pretrained.fetching import BODY, DIGEST, LOCK, OTHER, leave, names, sha256
+from zoo_pretrained.fetch.errors import readable
 
 pytestmark = pytest.mark.usefixtures("plain")
 

@@ -9,13 +9,9 @@ import threading
 
 import pytest
 
-from pretrained.fetch import (
-    FetchError,
-    fetch,
-    http,
-)
-from tests.pretrained.fetching import BODY, DIGEST, LOCK, names
+from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, names
 from tests.pretrained.server import serving
+from zoo_pretrained.fetch import FetchError, fetch, http
 
 pytestmark = pytest.mark.usefixtures("plain")
 

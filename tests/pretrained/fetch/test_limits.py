@@ -10,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pretrained.fetch import (
-    FetchError,
-    fetch,
-    fetch_unverified,
-    partial,
-)
-from tests.pretrained.fetching import BODY, DIGEST, LOCK, leave, names
+from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, leave, names
+from zoo_pretrained.fetch import FetchError, fetch, fetch_unverified, partial
 
 pytestmark = pytest.mark.usefixtures("plain")
 

@@ -4,12 +4,9 @@ import json
 
 import pytest
 
-import pretrained.fetch as package
-from pretrained.fetch import (
-    FetchError,
-    fetch,
-)
-from tests.pretrained.fetching import BODY, DIGEST, LOCK, OTHER, leave, names, sha256
+from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, OTHER, leave, names, sha256
+from zoo_pretrained import fetch as package
+from zoo_pretrained.fetch import FetchError, fetch
 
 pytestmark = pytest.mark.usefixtures("plain")
 

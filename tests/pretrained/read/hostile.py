@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 
-from pretrained.convert import read
+from zoo_pretrained import read
 
 MAGIC, VERSION = 119547037146038801333356, 1001
 SECONDS, BYTES = 5, 100 << 20  # what no file may cost

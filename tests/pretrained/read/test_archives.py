@@ -6,8 +6,7 @@ import zipfile
 
 import numpy as np
 
-from pretrained.convert import read
-from tests.pretrained.hostile import (
+from tests.pretrained.read.hostile import (
     a_state,
     damaged,
     pickled,
@@ -18,6 +17,7 @@ from tests.pretrained.hostile import (
     torch_stream,
     torch_zip,
 )
+from zoo_pretrained import read
 
 VALUE = {"x": tensor(storage("0", "Float", 1), (1,), (1,))}
 

@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pretrained.convert import read
-from tests.pretrained.hostile import damaged, refuses, survives
-from tests.pretrained.test_read_keras import BIAS, KERNEL, SCALE, legacy, variables
+from tests.pretrained.read.hostile import damaged, refuses, survives
+from tests.pretrained.read.test_keras import BIAS, KERNEL, SCALE, legacy, variables
+from zoo_pretrained import read
 
 
 def files(tmp_path):

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from pretrained.convert import read
-from tests.pretrained.hostile import damaged, refuses, survives
+from tests.pretrained.read.hostile import damaged, refuses, survives
+from zoo_pretrained import read
 
 REFERENCE = h5py.ref_dtype
 rng = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pretrained.convert import read
-from tests.pretrained.hostile import refuses
+from tests.pretrained.read.hostile import refuses
+from zoo_pretrained import read
 
 TEXT = h5py.string_dtype()
 rng = np.random.default_rng(0)

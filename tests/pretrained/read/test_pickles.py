@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from tests.pretrained.hostile import (
+from tests.pretrained.read.hostile import (
     Op,
     called,
     encoded,

@@ -8,8 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pretrained.convert import read
-from tests.pretrained.hostile import (
+from tests.pretrained.read.hostile import (
     Op,
     a_state,
     called,
@@ -21,6 +20,7 @@ from tests.pretrained.hostile import (
     torch_stream,
     torch_zip,
 )
+from zoo_pretrained import read
 
 
 def written(tmp_path, value, storages, form="zip", **options):
@@ -250,7 +250,7 @@ def test_reading_imports_no_framework(tmp_path):
     state, storages = a_state()
     path = written(tmp_path, state, storages)
     code = (
-        "import sys; from pretrained.convert import read; read.arrays(sys.argv[1]); "
+        "import sys; from zoo_pretrained import read; read.arrays(sys.argv[1]); "
         "assert not {'torch', 'h5py', 'keras', 'safetensors'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, path], check=True)

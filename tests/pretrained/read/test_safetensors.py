@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pretrained.convert import read
-from tests.pretrained.hostile import damaged, refuses, survives
+from tests.pretrained.read.hostile import damaged, refuses, survives
+from zoo_pretrained import read
 
 
 def written(path, header, body=b"", length=None):

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained import catalogue, store
 from tests.pretrained.server import serving
-from tests.zoo import upstream
-from tests.zoo.upstream import MODEL, WEIGHTS
+from tests.zoo.checkpoints import upstream
+from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS
+from zoo_pretrained import catalogue
+from zoo_pretrained import checkpoint as store
 
 KILLS = 12
 
@@ -26,8 +27,9 @@ NURSERY = """
 import json, os, sys
 import orbax.checkpoint
 import zoo
-from pretrained import catalogue, registry
-from zoo.convert import from_upstream
+from zoo_pretrained import catalogue
+from zoo_pretrained import resolve as registry
+from zoo.checkpoints.convert import from_upstream
 entries = json.loads(sys.argv[1])
 catalogue.entries = lambda: entries
 (model, several), = entries.items()

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained import archive, cache, fetch, registry, store, stores
-from pretrained.store import CheckpointError
-from tests.zoo import upstream
-from tests.zoo.upstream import MODEL, WEIGHTS, same
+from tests.zoo.checkpoints import upstream
+from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, same
+from zoo_pretrained import archive, cache, fetch
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained import remote_store as stores
+from zoo_pretrained import resolve as registry
+from zoo_pretrained.checkpoint import CheckpointError
 
 
 def published_to(base, checkpoint, tmp_path, weights="ours"):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained import cache, catalogue, fetch, store
-from pretrained.store import DamagedError
-from tests.zoo import upstream
-from tests.zoo.upstream import MODEL, WEIGHTS, same
+from tests.zoo.checkpoints import upstream
+from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, same
+from zoo_pretrained import cache, catalogue, fetch
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.checkpoint import DamagedError
 
 
 class TestUpstream:

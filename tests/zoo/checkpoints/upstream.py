@@ -7,9 +7,9 @@ import numpy as np
 from safetensors.numpy import save
 
 import zoo
-from pretrained import store
-from pretrained.store import leaves
-from zoo.fit import template
+from zoo.checkpoints.validate import template
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.checkpoint import leaves
 
 MODEL, WEIGHTS = "SqueezeNet1_1", "TEST"
 

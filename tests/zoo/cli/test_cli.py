@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import zoo
-from kernels import compiler
-from pretrained import catalogue
-from tests.zoo.shell import runner
+from tests.zoo.cli.shell import runner
+from zoo_kernels.core import compiler
+from zoo_pretrained import catalogue
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def shell(monkeypatch, capfd, tmp_path, lite):
     """Runs the command line in this process; → exit code, standard output, standard error."""
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     # JAX's setting would stay.
-    monkeypatch.setattr("zoo.compiler.cache_compilations", lambda: None)
+    monkeypatch.setattr("zoo.runtime.compiler.cache_compilations", lambda: None)
     monkeypatch.setattr(
         zoo,
         "trained",

@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import save_file
 
 import zoo
-from pretrained import store
-from pretrained.convert import read
-from tests.zoo import upstream
-from tests.zoo.shell import runner
+from tests.zoo.checkpoints import upstream
+from tests.zoo.cli.shell import runner
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained import read
 
 MODEL = upstream.MODEL
 
@@ -245,7 +245,7 @@ def test_a_store_that_is_gone_is_one_line(shell, tmp_path, monkeypatch):
 
 
 def test_classify_with_ones_own(shell, file, tmp_path, examples, monkeypatch):
-    monkeypatch.setattr("zoo.compiler.cache_compilations", lambda: None)
+    monkeypatch.setattr("zoo.runtime.compiler.cache_compilations", lambda: None)
     assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "ours")[0] == 0
     words = ("--model", MODEL, "--weights", tmp_path / "ours", "--top", "1")
     code, out, err = shell("classify", examples / "cat.jpg", *words)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo import images
-from zoo.images import ImageError, Preprocessing
+from zoo.inference import images
+from zoo.inference.images import ImageError, Preprocessing
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

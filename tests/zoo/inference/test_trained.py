@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 import zoo
-from pretrained import catalogue, store
-from pretrained.store import CheckpointError
-from tests.zoo.small_models import small
+from tests.zoo.models.small_models import small
+from zoo_pretrained import catalogue
+from zoo_pretrained import checkpoint as store
+from zoo_pretrained.checkpoint import CheckpointError
 
 # What the photos show, as people would say: any of these labels is right.
 RIGHT = {

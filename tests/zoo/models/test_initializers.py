@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.store import leaves
-from tests.zoo.small_models import SMALL
+from tests.zoo.models.small_models import SMALL
+from zoo_pretrained.checkpoint import leaves
 
 
 def test_all_parameters_come_from_one_draw():

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
 import zoo
-from zoo.layers import BatchNorm, Conv, ConvNorm, Dense, adaptive_mean, drop_path, max_pool
+import zoo_kernels as kernels
+from zoo.models.layers import BatchNorm, Conv, ConvNorm, Dense, adaptive_mean, drop_path, max_pool
 
 
 class Dropped(nn.Module):

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import kernels
 import zoo
-from pretrained.store import leaves
-from tests.zoo.small_models import PUBLISHED, SMALL, logits, small
+import zoo_kernels as kernels
+from tests.zoo.models.small_models import PUBLISHED, SMALL, logits, small
 from zoo.models.base import MODELS, Step, steps
 from zoo.models.inverted_residual import round_channels
+from zoo_pretrained.checkpoint import leaves
 
 FAMILIES = sorted(SMALL)
 # Families without batch normalisation have nothing to fold, and no state.

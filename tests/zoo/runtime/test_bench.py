@@ -9,10 +9,11 @@ import optax
 import pytest
 
 import zoo
-from pretrained import cache
-from tests.zoo.shell import runner
-from tests.zoo.small_models import small
-from zoo import bench, compiler, step
+from tests.zoo.cli.shell import runner
+from tests.zoo.models.small_models import small
+from zoo.runtime import bench, compiler
+from zoo.training import step
+from zoo_pretrained import cache
 
 
 def test_a_step_is_what_optax_makes_of_the_gradients():

@@ -46,7 +46,7 @@ def test_what_is_freed_stays():
 def test_another_c_library_is_left_as_it_is(monkeypatch):
     import ctypes
 
-    from zoo.memory import keep_memory
+    from zoo.runtime.memory import keep_memory
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     assert keep_memory() is False

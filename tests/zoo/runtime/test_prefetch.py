@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from zoo.ahead import ahead
+from zoo.runtime.prefetch import ahead
 
 
 def threads():

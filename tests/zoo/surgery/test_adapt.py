@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.store import leaves
-from tests.zoo.small_models import SMALL, logits, small
+from tests.zoo.models.small_models import SMALL, logits, small
+from zoo_pretrained.checkpoint import leaves
 
 PATHS = {
     "vgg": "params/stage1/conv1/conv/kernel",

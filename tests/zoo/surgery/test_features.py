@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo.small_models import SMALL, logits, small
+from tests.zoo.models.small_models import SMALL, logits, small
 
 PAIR = small("resnet")
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import zoo
-from pretrained.store import leaves
-from tests.zoo.small_models import small
+from tests.zoo.models.small_models import small
+from zoo_pretrained.checkpoint import leaves
 
 
 def test_the_norm_of_a_convolution_with_a_bias_by_hand():

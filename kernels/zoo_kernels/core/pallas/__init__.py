@@ -17,9 +17,11 @@ touches this folder alone, and of it, by what each would need:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernels import xla
-from kernels.dispatch import Implementation, with_gradient
-from kernels.triton import batch_norm, bias_act, depthwise
+from zoo_kernels.batch_norm import triton_passes as batch_norm
+from zoo_kernels.bias_act import triton_passes as bias_act
+from zoo_kernels.core import implementations as xla
+from zoo_kernels.core.dispatch import Implementation, with_gradient
+from zoo_kernels.depthwise_conv import triton_passes as depthwise
 
 NAME = "triton"
 

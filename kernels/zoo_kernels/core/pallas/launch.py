@@ -26,7 +26,7 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from kernels import sharding
+from zoo_kernels.core import sharding
 
 # What an axis of an operand or a result is: the batch, its lanes, or whole on every device.
 BATCH, LANES, WHOLE = "batch", "lanes", "whole"

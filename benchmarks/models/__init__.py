@@ -1,0 +1,1 @@
+"""Whole models and layers beside flax and PyTorch."""

@@ -1,0 +1,1 @@
+"""Models taken apart: adapted, fused, described, and read at inner layers."""
