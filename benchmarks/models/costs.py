@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import find
+from zoo.models.base import find_model
 
 
 def temporary_bytes(model: Any, variables: Any, x: jax.ShapeDtypeStruct) -> int:
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=160, help="height and width in pixels")
     options = parser.parse_args()
-    model: Any = find(options.model).constructor()
+    model: Any = find_model(options.model).constructor()
     x = jax.ShapeDtypeStruct((options.batch, options.size, options.size, 3), jnp.float32)
     start = time.perf_counter()
     variables = jax.block_until_ready(jax.jit(lambda key: model.init(key, x))(jax.random.key(0)))

@@ -161,10 +161,10 @@ def main() -> None:
         return scaling_worker.torch(gpu)
     if options.worker:
         return scaling_worker.ours(gpu, options.count)
-    from zoo.models.base import UnknownModelError, find
+    from zoo.models.base import UnknownModelError, find_model
 
     try:
-        options.models = [find(model).name for model in options.models]
+        options.models = [find_model(model).name for model in options.models]
     except UnknownModelError as error:
         raise SystemExit(f"--models: {error}") from error
     os.chdir(ROOT)

@@ -69,9 +69,9 @@ def ours(gpu: bool, devices: int) -> None:
             apply = zoo.jit(model.apply)
             return lambda: jax.block_until_ready(apply(variables, x))
         optimizer = optax.sgd(LEARNING_RATE, momentum=0.9)
-        state = [jax.device_put(training.begin(variables, optimizer), everywhere)]
+        state = [jax.device_put(training.init_train_state(variables, optimizer), everywhere)]
         key = jax.device_put(jax.random.key(1), everywhere)
-        step = training.step(model, optimizer)
+        step = training.make_train_step(model, optimizer)
 
         def once() -> None:
             state[0], loss = step(state[0], x, labels, key)

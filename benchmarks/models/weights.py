@@ -68,12 +68,12 @@ def loading(workshop: Path, rounds: int) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     import zoo
-    from zoo.checkpoints.validate import template
     from zoo_pretrained import checkpoint as store
 
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), template(zoo.ResNet50())
+        lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype),
+        zoo.ResNet50().variable_shapes(),
     )
     folder = workshop / "checkpoints" / f"{MODEL}-{WEIGHTS}"
     store.save(folder, variables, {"model": MODEL, "weights": WEIGHTS})

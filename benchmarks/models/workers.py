@@ -106,7 +106,7 @@ def _jax(platform: str, kind: str) -> None:
 
     def program(case: Case, model: Any) -> Any:
         if case.pass_ == STEP:
-            return jit(inspect.unwrap(training.step(model, optimizer)), donate_argnums=0)
+            return jit(inspect.unwrap(training.make_train_step(model, optimizer)), donate_argnums=0)
         if case.pass_ == BOTH:
             return jit(functools.partial(_both, model))
         if case.pass_ != GRADIENT:
@@ -114,7 +114,9 @@ def _jax(platform: str, kind: str) -> None:
 
         def gradient(variables: Any, x: Any, labels: Any, key: Any) -> Any:
             def loss(params: Any) -> Any:
-                return training.loss(model, {**variables, "params": params}, x, labels, key)
+                return training.classification_loss(
+                    model, {**variables, "params": params}, x, labels, key
+                )
 
             return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
@@ -129,7 +131,9 @@ def _jax(platform: str, kind: str) -> None:
             variables = model.init(jax.random.key(0), jax.numpy.zeros(images.shape))
             if case.pass_ == FUSED:
                 return fuse(model, variables)[1]
-            return training.begin(variables, optimizer) if case.pass_ == STEP else variables
+            return (
+                training.init_train_state(variables, optimizer) if case.pass_ == STEP else variables
+            )
 
         call = program(case, model.clone(fused=True) if case.pass_ == FUSED else model)
         shapes = jax.eval_shape(lambda: (state(), jax.random.key(1)))

@@ -11,13 +11,13 @@ from zoo_kernels.core import implementations as xla
 from zoo_kernels.core import pallas as triton
 from zoo_kernels.core.compiler import compiler_options, jit
 from zoo_kernels.core.dispatch import Choice, explain
-from zoo_kernels.core.recompute import Recomputable
+from zoo_kernels.core.recompute import RecomputableArray
 from zoo_kernels.depthwise_conv import depthwise_conv
 from zoo_kernels.max_pool import max_pool
 
 __all__ = [
     "Choice",
-    "Recomputable",
+    "RecomputableArray",
     "batch_norm",
     "batch_norm_inference",
     "bias_act",

@@ -93,7 +93,9 @@ def save(
         raise FileExistsError(f"{target} is there already; overwriting must be asked for")
     if target.exists() and not (target / SUMS).is_file():
         raise FileExistsError(f"{target} is there already, and is no checkpoint to replace")
-    arrays = {p: a if isinstance(a, Lazy) else np.asarray(a) for p, a in leaves(variables)}
+    arrays = {
+        p: a if isinstance(a, Lazy) else np.asarray(a) for p, a in flatten_variables(variables)
+    }
     _check(arrays)
     record = {"kernel_convention": CONVENTIONS[0], **metadata, "format": FORMAT}
     _check_convention(record["kernel_convention"])
@@ -155,7 +157,9 @@ def restore(
             f"the checkpoint {folder} has format {metadata.get('format')!r}; "
             f"this version reads format {FORMAT}"
         )
-    return Checkpoint(nested(found), {**metadata, "kernel_convention": kernel_convention})
+    return Checkpoint(
+        unflatten_variables(found), {**metadata, "kernel_convention": kernel_convention}
+    )
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -171,17 +175,17 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return metadata
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_variables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The arrays of nested dictionaries with their paths, such as "params/stem/conv/kernel"."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{name}/")
+            yield from flatten_variables(value, f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", value
 
 
-def nested(flat: Mapping[str, Any]) -> Variables:
-    """Arrays by their paths → nested dictionaries; the inverse of `leaves`."""
+def unflatten_variables(flat: Mapping[str, Any]) -> Variables:
+    """Arrays by their paths → nested dictionaries; the inverse of `flatten_variables`."""
     tree: Variables = {}
     for path, array in flat.items():
         *folders, name = path.split("/")
@@ -235,7 +239,8 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
         metadata=ocp.JsonCheckpointHandler(),
     )
     args = ocp.args.Composite(
-        variables=ocp.args.PyTreeSave(nested(plain)), metadata=ocp.args.JsonSave(metadata)
+        variables=ocp.args.PyTreeSave(unflatten_variables(plain)),
+        metadata=ocp.args.JsonSave(metadata),
     )
     quiet = _expected("Skipping merge of OCDBT")
     try:

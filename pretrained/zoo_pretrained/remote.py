@@ -19,7 +19,7 @@ def is_web(address: str) -> bool:
     return urlsplit(address).scheme in ("http", "https")
 
 
-def shown(address: str) -> str:
+def redact_address(address: str) -> str:
     """An address or a path as messages may show it: without user, password and query."""
     return http.redacted(address) if "://" in address else address
 
@@ -32,7 +32,7 @@ def read(address: str, most: int) -> bytes:
       FetchError: it cannot be had, or is larger than `most` bytes.
     """
     if fetch.offline():
-        raise fetch.OfflineError(f"ZOO_OFFLINE is set: {shown(address)} is not read")
+        raise fetch.OfflineError(f"ZOO_OFFLINE is set: {redact_address(address)} is not read")
     with tempfile.TemporaryDirectory() as workshop:
         file = Path(workshop) / "file"
         fetch.fetch_unverified(address, file, most)
@@ -49,7 +49,7 @@ def opened(address: str) -> Iterator[tuple[Any, str]]:
     """
     import fsspec
 
-    name = shown(address)
+    name = redact_address(address)
     scheme = address.partition("://")[0]
     if fetch.offline() and scheme != "memory":
         raise fetch.OfflineError(f"ZOO_OFFLINE is set: {name} is not read")

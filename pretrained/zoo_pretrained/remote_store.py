@@ -58,12 +58,12 @@ class Item(NamedTuple):
         return f"{self.base.rstrip('/')}/{self.archive}"
 
 
-def bases() -> list[str]:
+def configured_stores() -> list[str]:
     """The stores that `$ZOO_STORES` lists, with commas between them."""
     return [base.strip() for base in os.environ.get("ZOO_STORES", "").split(",") if base.strip()]
 
 
-def contents(base: str) -> dict[str, dict[str, Item]]:
+def read_index(base: str) -> dict[str, dict[str, Item]]:
     """What a store has: model → weights → item.
 
     Raises:
@@ -72,7 +72,7 @@ def contents(base: str) -> dict[str, dict[str, Item]]:
     """
     text = _read(base, INDEX)
     if text is None:
-        raise StoreError(f"{remote.shown(base)} is no store: it has no {INDEX}")
+        raise StoreError(f"{remote.redact_address(base)} is no store: it has no {INDEX}")
     try:
         index = json.loads(text)
         if index["format"] != FORMAT:
@@ -85,10 +85,12 @@ def contents(base: str) -> dict[str, dict[str, Item]]:
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cause = f"{type(error).__name__}: {error}"
-        raise StoreError(f"the {INDEX} of {remote.shown(base)} cannot be used: {cause}") from error
+        raise StoreError(
+            f"the {INDEX} of {remote.redact_address(base)} cannot be used: {cause}"
+        ) from error
 
 
-def locate(url: str) -> Item:
+def find_archive(url: str) -> Item:
     """The archive at an address: in a store, or with its sum behind it, as in …#sha256=HEX.
 
     Raises:
@@ -101,20 +103,20 @@ def locate(url: str) -> Item:
         if not match or not _NAME.fullmatch(name):
             raise StoreError(
                 f"an address ends in the archive's name and #sha256= with 64 digits, "
-                f"got {remote.shown(url)!r}"
+                f"got {remote.redact_address(url)!r}"
             )
         return Item(base, name, match[1])
-    for several in contents(base).values():
+    for several in read_index(base).values():
         for item in several.values():
             if item.archive == name:
                 return item
     raise StoreError(
-        f"{remote.shown(base)} has no archive {name!r} in its {INDEX}, so nothing verifies it; "
-        f"an address outside a store ends in #sha256=…"
+        f"{remote.redact_address(base)} has no archive {name!r} in its {INDEX}, so nothing "
+        f"verifies it; an address outside a store ends in #sha256=…"
     )
 
 
-def get(item: Item, target: Path) -> None:
+def download_archive(item: Item, target: Path) -> None:
     """Fetches an archive, verifies it, and unpacks it to a folder, which appears whole.
 
     Raises:
@@ -165,13 +167,13 @@ def publish(
     """
     if remote.is_web(base):
         raise StoreError(
-            f"{remote.shown(base)} cannot be written to; publish to a folder, serve it"
+            f"{remote.redact_address(base)} cannot be written to; publish to a folder, serve it"
         )
     if not base:
         raise StoreError("a store is a folder or an address, got ''")
     made, replaced = [], []
     with tempfile.TemporaryDirectory() as workshop, _alone(base):
-        known = contents(base) if _read(base, INDEX) is not None else {}
+        known = read_index(base) if _read(base, INDEX) is not None else {}
         for number, path in enumerate(map(Path, checkpoints)):
             metadata = restore(path).metadata
             model = metadata.get("model")
@@ -184,7 +186,7 @@ def publish(
                 raise StoreError(f"the metadata of {path}: {error}") from error
             before = known.setdefault(model, {}).get(weights)
             if before and not overwrite:
-                raise StoreError(f"{remote.shown(base)} has {model} {weights} already")
+                raise StoreError(f"{remote.redact_address(base)} has {model} {weights} already")
             packed = Path(workshop) / str(number)
             unpacked = archive.pack(path, packed)
             sha256 = digests(packed, "sha256")[0]
@@ -228,7 +230,9 @@ def _alone(base: str) -> Iterator[None]:
         with FileLock(local / f".{INDEX}.lock"):
             yield
     except OSError as error:
-        raise StoreError(f"{remote.shown(base)} cannot be written to: {error.strerror}") from error
+        raise StoreError(
+            f"{remote.redact_address(base)} cannot be written to: {error.strerror}"
+        ) from error
 
 
 def _item(base: str, entry: dict[str, Any]) -> Item:
@@ -291,9 +295,9 @@ def _fetch(item: Item, target: Path, digest: fetch.Digest, progress: fetch.Progr
                     progress(sink.tell(), item.size)
                     if sink.tell() > most:
                         raise fetch.FetchError(
-                            f"{remote.shown(item.address)} has more than {most} bytes"
+                            f"{remote.redact_address(item.address)} has more than {most} bytes"
                         )
-        settle(part, digest, target, remote.shown(item.address))
+        settle(part, digest, target, remote.redact_address(item.address))
 
 
 def _drop(base: str, name: str) -> None:

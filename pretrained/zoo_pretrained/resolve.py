@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote
-from zoo_pretrained import remote_store as stores
+from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote, remote_store
 from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -40,7 +39,7 @@ class Origin(NamedTuple):
     size: int | None
 
 
-def origins() -> dict[str, dict[str, Origin]]:
+def list_origins() -> dict[str, dict[str, Origin]]:
     """All weights: model → weights → origin; a model's first ones are its default.
 
     Stores that cannot be used are passed over with a warning.
@@ -50,17 +49,17 @@ def origins() -> dict[str, dict[str, Origin]]:
         for weights, entry in several.items():
             found.setdefault(model, {})[weights] = _upstream(entry)
     failures: dict[str, Exception] = {}
-    for base in stores.bases():
+    for base in remote_store.configured_stores():
         try:
-            contents = stores.contents(base)
-        except (fetch.FetchError, stores.StoreError) as error:
+            contents = remote_store.read_index(base)
+        except (fetch.FetchError, remote_store.StoreError) as error:
             failures[base] = error
             continue
         for model, listed in contents.items():
             for weights, item in listed.items():
                 known = found.setdefault(model, {}).get(weights)
                 if known is None or known.kind == "upstream":
-                    origin = Origin("store", remote.shown(item.address), item.size)
+                    origin = Origin("store", remote.redact_address(item.address), item.size)
                     found[model][weights] = origin
     _pass_over(failures)
     for here in cache.items():
@@ -81,7 +80,7 @@ def _names(item: cache.Item, known: Mapping[str, Mapping[str, Any]]) -> list[tup
     return [] if weights == item.name or by_address else [(model, weights)]
 
 
-def load(model: str, weights: str, convert: Convert) -> Checkpoint:
+def load_checkpoint(model: str, weights: str, convert: Convert) -> Checkpoint:
     """The checkpoint of a model's weights, from wherever it is.
 
     Args:
@@ -106,10 +105,10 @@ def load(model: str, weights: str, convert: Convert) -> Checkpoint:
                     _from_store(item, model, path)
                 else:
                     _from_upstream(model, weights, entry["source"], path, convert)
-    return _restored(path, lambda: load(model, weights, convert))
+    return _restored(path, lambda: load_checkpoint(model, weights, convert))
 
 
-def load_from(place: str) -> Checkpoint:
+def load_checkpoint_from(place: str) -> Checkpoint:
     """The checkpoint in a folder, in an archive, or at an address of an archive.
 
     Raises:
@@ -123,21 +122,21 @@ def load_from(place: str) -> Checkpoint:
         with archive.unpacked(path) as folder:
             return restore(folder)  # what it maps outlives the folder
     try:
-        item = stores.locate(place)
+        item = remote_store.find_archive(place)
     except fetch.OfflineError:  # its index would tell the sum, which a cached folder's name has too
         known = cache.fetched(place.rpartition("/")[2].removesuffix(".tar"))
         if len(known) != 1:
             raise
-        return _restored(known[0], lambda: load_from(place))
+        return _restored(known[0], lambda: load_checkpoint_from(place))
     path = cache.checkpoint(f"{item.archive.removesuffix('.tar')}-{item.sha256[:16]}")
     if not cache.holds(path):
         with _alone(path):
             if not cache.holds(path):
-                stores.get(item, path)
-    return _restored(path, lambda: load_from(place))
+                remote_store.download_archive(item, path)
+    return _restored(path, lambda: load_checkpoint_from(place))
 
 
-def _in_stores(model: str, weights: str, elsewhere: bool) -> stores.Item | None:
+def _in_stores(model: str, weights: str, elsewhere: bool) -> remote_store.Item | None:
     """The first store's item of those names; None if upstream has them.
 
     Args:
@@ -149,10 +148,10 @@ def _in_stores(model: str, weights: str, elsewhere: bool) -> stores.Item | None:
       FetchError, StoreError: nobody has them, but a store could not be asked.
     """
     found, failures = None, dict[str, Exception]()
-    for base in stores.bases():
+    for base in remote_store.configured_stores():
         try:
-            found = stores.contents(base).get(model, {}).get(weights)
-        except (fetch.FetchError, stores.StoreError) as error:
+            found = remote_store.read_index(base).get(model, {}).get(weights)
+        except (fetch.FetchError, remote_store.StoreError) as error:
             failures[base] = error
         if found:
             break
@@ -164,14 +163,15 @@ def _in_stores(model: str, weights: str, elsewhere: bool) -> stores.Item | None:
     return found
 
 
-def _from_store(item: stores.Item, model: str, path: Path) -> None:
+def _from_store(item: remote_store.Item, model: str, path: Path) -> None:
     """Puts a store's checkpoint into the cache, if it is the model's."""
-    stores.get(item, path)
+    remote_store.download_archive(item, path)
     held = read_metadata(path).get("model")
     if held != model:
         kept = cache.set_aside(path)
-        raise stores.StoreError(
-            f"{remote.shown(item.address)} holds a {held}, not a {model}; it is kept at {kept}"
+        raise remote_store.StoreError(
+            f"{remote.redact_address(item.address)} holds a {held}, not a {model}; "
+            f"it is kept at {kept}"
         )
 
 
@@ -182,7 +182,7 @@ def _from_upstream(
     try:
         file, sha256 = _fetched(source, f"{model} {weights}")
     except fetch.OfflineError as error:
-        size = errors.readable(_upstream(catalogue.entries()[model][weights]).size or 0)
+        size = errors.format_bytes(_upstream(catalogue.entries()[model][weights]).size or 0)
         raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
     with fetch.locked(file):  # nobody removes it meanwhile
         convert(file, model, weights, {**source, "sha256": sha256}, path)
@@ -249,7 +249,9 @@ def _alone(path: Path) -> Iterator[None]:
 def _pass_over(failures: Mapping[str, Exception]) -> None:
     """A store that cannot be asked is no reason to fail, but one to say so."""
     for base, error in failures.items():
-        warnings.warn(f"the store {remote.shown(base)} is passed over: {error}", stacklevel=4)
+        warnings.warn(
+            f"the store {remote.redact_address(base)} is passed over: {error}", stacklevel=4
+        )
 
 
 def _upstream(entry: dict[str, Any]) -> Origin:

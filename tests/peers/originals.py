@@ -144,12 +144,6 @@ def hollow(shapes):
     return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
 
 
-def template(model):
-    """The shapes of our model's variables."""
-    x = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    return jax.eval_shape(model.clone(dtype=np.float32).init, jax.random.key(0), x)
-
-
 def family_rules(constructor, source):
     """The table of the family of a constructor, by name, for a source."""
     return rules(MODELS[constructor].family, source)
@@ -160,7 +154,7 @@ def converted(name, state, model=None, dtype=np.float32, source=None):
     model = model or MODELS[name].constructor()
     table = family_rules(name, source or ("timm" if name in TIMM else "torchvision"))
     arrays = {key: value.numpy() for key, value in state.items()}
-    return whole(convert(arrays, table, template(model), dtype=dtype))
+    return whole(convert(arrays, table, model.variable_shapes(), dtype=dtype))
 
 
 def whole(variables):

@@ -15,10 +15,9 @@ from tests.peers.originals import (
     state_shapes,
     torchvision_models,
 )
-from zoo.checkpoints.validate import template
-from zoo.models.base import CLASSIFIER, MODELS
+from zoo.models.base import MODELS
 from zoo_pretrained import catalogue
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import convert
 
 pytestmark = pytest.mark.peer
@@ -55,7 +54,7 @@ ORIGINALS = sorted(
 def ours(model, arguments):
     """Our model, and the shapes of its variables."""
     made = MODELS[model].constructor(**json.loads(arguments))
-    return made, template(made)
+    return made, made.variable_shapes()
 
 
 @pytest.mark.parametrize(("model", "source", "theirs", "arguments", "parameters"), ORIGINALS)
@@ -65,10 +64,12 @@ def test_names_shapes_and_habits(model, source, theirs, arguments, parameters):
     converted = convert(arrays, family_rules(model, source), shapes, source)
     assert jax.tree.structure(converted) == jax.tree.structure(shapes)
     counted = [
-        leaf.size for path, leaf in leaves(shapes["params"]) if not re.search("auxiliary", path)
+        leaf.size
+        for path, leaf in flatten_variables(shapes["params"])
+        if not re.search("auxiliary", path)
     ]
     assert sum(counted) == parameters
-    assert set(shapes["params"]) & set(CLASSIFIER)
+    assert set(shapes["params"]) & set(made.classifier)
     epsilons, same = habits(source, theirs)
     assert epsilons <= {made.norm_eps}
     assert same == (made.padding == "SAME") or "keras" in source

@@ -10,7 +10,7 @@ import zoo
 from tests.peers.originals import torch_logits
 from tests.peers.torch_lite import converted_lite, torch_lite
 from tests.peers.training import check_step
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 pytestmark = pytest.mark.peer
 
@@ -51,9 +51,9 @@ def test_imagenet_weights_plain_and_fused(lite, fused, batches, kind):
 def test_the_embedded_checkpoint_is_the_published_file(lite):
     """Converted again, bit for bit."""
     _, again = converted_lite(0, torch_lite(0, pretrained=True).state_dict())
-    embedded = dict(leaves(lite.variables))
-    assert embedded.keys() == dict(leaves(again)).keys()
-    for path, array in leaves(again):
+    embedded = dict(flatten_variables(lite.variables))
+    assert embedded.keys() == dict(flatten_variables(again)).keys()
+    for path, array in flatten_variables(again):
         assert np.asarray(embedded[path]).tobytes() == array.tobytes(), path
 
 
@@ -65,7 +65,7 @@ def test_every_size_with_random_weights_and_statistics(size):
     want = torch_logits(theirs, x)
     got = jax.jit(model.apply)(variables, x)
     assert float(np.abs(got - want).max()) <= 1e-4 * np.abs(want).max()
-    count = sum(array.size for _, array in leaves(variables["params"]))
+    count = sum(array.size for _, array in flatten_variables(variables["params"]))
     assert count == sum(p.numel() for p in theirs.parameters())
 
 

@@ -16,7 +16,7 @@ from tests.peers.originals import (
 from tests.peers.training import check_step
 from tests.zoo.models.small_models import PUBLISHED
 from zoo.models.base import MODELS
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import ConversionError
 
 pytestmark = pytest.mark.peer
@@ -31,7 +31,7 @@ def test_logits_and_parameters(name):
     """In inference mode, at an odd size, and for one member of each family at the native one."""
     theirs, model = original(name), MODELS[name].constructor()
     variables = converted(name, theirs.state_dict(), model)
-    counted = sum(array.size for _, array in leaves(variables["params"]))
+    counted = sum(array.size for _, array in flatten_variables(variables["params"]))
     assert counted == sum(p.numel() for p in theirs.parameters())
     if name in PUBLISHED and name != "GoogLeNet":  # whose published number lacks auxiliary heads
         assert counted == PUBLISHED[name][0]
@@ -110,7 +110,9 @@ def test_densenets_old_names():
         for name, value in theirs.items()
     }
     assert dotted.keys() != theirs.keys()
-    new, old = (dict(leaves(converted("DenseNet121", state))) for state in (theirs, dotted))
+    new, old = (
+        dict(flatten_variables(converted("DenseNet121", state))) for state in (theirs, dotted)
+    )
     assert all(np.array_equal(old[path], array) for path, array in new.items())
 
 

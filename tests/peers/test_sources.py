@@ -16,12 +16,11 @@ from tests.peers.originals import (
     randomised,
     randomised_keras,
     state_shapes,
-    template,
     torch_logits,
     whole,
 )
 from zoo_pretrained import read
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import ConversionError, convert, count_classes
 
 pytestmark = pytest.mark.peer
@@ -70,7 +69,7 @@ def test_logits(source, architecture, name, arguments, size):
     theirs, arrays = theirs_and_arrays(source, architecture, size)
     model, table = getattr(zoo, name)(**arguments), family_rules(name, source)
     assert count_classes(arrays, table, source) == 1000
-    variables = whole(convert(arrays, table, template(model), source))
+    variables = whole(convert(arrays, table, model.variable_shapes(), source))
     x = np.float32(np.random.default_rng(0).uniform(-1, 1, size=(1, *size, 3)))
     # Keras's MobileNetV3 makes -1 to 1 of pixels itself.
     pixels = architecture.startswith("MobileNetV3")
@@ -90,7 +89,7 @@ def test_without_a_classifier(architecture, name, arguments):
     theirs, arrays = theirs_and_arrays("keras", architecture, size, include_top=False)
     model, table = getattr(zoo, name)(**arguments), family_rules(name, "keras")
     assert count_classes(arrays, table, "keras") is None
-    variables = whole(convert(arrays, table, template(model), "keras", optional=headless))
+    variables = whole(convert(arrays, table, model.variable_shapes(), "keras", optional=headless))
     assert not headless & variables["params"].keys()
     x = np.float32(np.random.default_rng(0).normal(size=(1, *size, 3)))
     agree(jax.jit(zoo.backbone(model).apply)(variables, x)[32], theirs(x))
@@ -148,7 +147,7 @@ def test_names_and_shapes(source, architecture, options, name, arguments):
     arrays = hollow(state_shapes(source, architecture, **options))
     model, table = getattr(zoo, name)(**arguments), family_rules(name, source)
     optional = {"fc6", "fc7", "head"} if options.get("include_top") is False else ()
-    convert(arrays, table, template(model), source, optional=optional)
+    convert(arrays, table, model.variable_shapes(), source, optional=optional)
 
 
 @pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
@@ -162,7 +161,7 @@ def test_a_file_that_keras_has_written(tmp_path, architecture, name, ending):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_weights(path) if ending == "weights.h5" else model.save(path)
-    ours, table = template(getattr(zoo, name)()), family_rules(name, "keras")
+    ours, table = getattr(zoo, name)().variable_shapes(), family_rules(name, "keras")
     assert read.source(path) == "keras"
     made = whole(convert(read.arrays(path), table, ours, "keras"))
     want = whole(convert(keras_arrays(model), table, ours, "keras"))
@@ -172,12 +171,12 @@ def test_a_file_that_keras_has_written(tmp_path, architecture, name, ending):
 def test_weights_exported_as_flux_has_them_come_back_exactly(lite):
     names = {"kernel": "weight", "scale": "γ", "mean": "μ", "var": "σ²"}
     exported = {}
-    for path, array in leaves(jax.device_get(lite.variables)):
+    for path, array in flatten_variables(jax.device_get(lite.variables)):
         _, _, rest = path.partition("/")
         module, _, leaf = rest.rpartition("/")
         theirs = "β" if module.endswith("norm") and leaf == "bias" else names.get(leaf, leaf)
         if array.ndim == 4:
             array = np.ascontiguousarray(array[::-1, ::-1].transpose(3, 2, 0, 1))
         exported[f"{module}.{theirs}"] = array
-    back = whole(convert(exported, [(r"(.*)", r"\1")], template(lite.model), "flux"))
+    back = whole(convert(exported, [(r"(.*)", r"\1")], lite.model.variable_shapes(), "flux"))
     jax.tree.map(np.testing.assert_array_equal, back, jax.device_get(lite.variables))

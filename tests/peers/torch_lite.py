@@ -6,7 +6,7 @@ from importlib import metadata
 import numpy as np
 
 import zoo
-from tests.peers.originals import randomised, template, whole
+from tests.peers.originals import randomised, whole
 from zoo_pretrained import catalogue
 from zoo_pretrained.convert import convert, efficientnet_lite
 
@@ -33,5 +33,7 @@ def converted_lite(size, state, dtype=np.float32):
     """Our EfficientNet-Lite of a size, and its variables from a PyTorch state dict."""
     model = getattr(zoo, f"EfficientNetLite{size}")()
     arrays = {name: value.numpy() for name, value in state.items()}
-    variables = convert(arrays, efficientnet_lite.LITE_PYTORCH, template(model), dtype=dtype)
+    variables = convert(
+        arrays, efficientnet_lite.LITE_PYTORCH, model.variable_shapes(), dtype=dtype
+    )
     return model, whole(variables)

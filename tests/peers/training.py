@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 
 def check_step(theirs, model, convert, images, bound):
@@ -52,7 +52,7 @@ def check_step(theirs, model, convert, images, bound):
     expected = convert(state)
     assert value == pytest.approx(want.item(), rel=1e-9)
     for ours, wanted in ((grads, expected["params"]), (stats, expected.get("batch_stats", {}))):
-        got = dict(leaves(ours))
-        for path, array in leaves(wanted):
+        got = dict(flatten_variables(ours))
+        for path, array in flatten_variables(wanted):
             atol = bound * np.abs(array).max() + 1e-12
             np.testing.assert_allclose(got[path], array, atol=atol, rtol=0, err_msg=path)

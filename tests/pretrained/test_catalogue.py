@@ -11,7 +11,7 @@ from zoo.inference.images import Preprocessing
 from zoo.models.base import MODELS
 from zoo_pretrained import catalogue
 from zoo_pretrained import checkpoint as store
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import defaults, rules
 
 ENTRIES = [
@@ -85,10 +85,10 @@ def test_an_embedded_checkpoint_is_what_its_entry_says(model, weights, entry):
     variables, metadata = store.restore(catalogue.checkpoint(entry))
     assert {name: metadata[name] for name in entry} == entry
     assert (metadata["model"], metadata["weights"]) == (model, weights)
-    assert entry["parameters"] == sum(a.size for _, a in leaves(variables["params"]))
+    assert entry["parameters"] == sum(a.size for _, a in flatten_variables(variables["params"]))
     assert entry["kernel_convention"] == "cross-correlation"
     assert variables["params"]["head"]["bias"].shape == (len(catalogue.labels(entry["labels"])),)
-    assert all(np.isfinite(array).all() for _, array in leaves(variables))
+    assert all(np.isfinite(array).all() for _, array in flatten_variables(variables))
     assert zoo.trained(model, weights=weights).info.preprocessing.size == MODELS[model].input_size
 
 

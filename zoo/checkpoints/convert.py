@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoints.validate import check, template
-from zoo.models.base import CLASSIFIER, Entry, Model, find
+from zoo.checkpoints.validate import check
+from zoo.models.base import Entry, Model, find_model
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import checkpoint as store
 from zoo_pretrained import convert as rules
-from zoo_pretrained.checkpoint import leaves, nested
+from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
 from zoo_pretrained.convert import ConversionError, defaults
 from zoo_pretrained.convert.rules import Rules
 
@@ -73,7 +73,7 @@ def convert(
       ConversionError: the weights do not fit; lists all that is amiss.
       FileExistsError: `out` is there already.
     """
-    entry = find(model)
+    entry = find_model(model)
     arrays = read.arrays(file, inside)
     exported = _exported(file)
     if exported is not None:
@@ -82,7 +82,7 @@ def convert(
                 f"{file} is a checkpoint that zoo.export wrote; num_classes, head, inside, ignore "
                 f"and arguments are what it says"
             )
-        variables = nested(arrays)
+        variables = unflatten_variables(arrays)
         check(variables, exported, entry, str(file))
         record = {**exported, **(metadata or {})}
         store.save(out, variables, record, overwrite=overwrite)
@@ -160,7 +160,9 @@ def export(checkpoint: store.Checkpoint, out: str | os.PathLike[str]) -> None:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
     beside = target.with_name(f".{target.name}.{os.getpid()}")
-    arrays = {path: np.require(a, requirements="C") for path, a in leaves(checkpoint.variables)}
+    arrays = {
+        path: np.require(a, requirements="C") for path, a in flatten_variables(checkpoint.variables)
+    }
     try:
         save_file(arrays, beside, {EXPORTED: json.dumps(checkpoint.metadata)})
         beside.rename(target)
@@ -194,10 +196,11 @@ def _variables(
     classes = num_classes or rules.count_classes(arrays, table, source) or 1000
     made = {**defaults.arguments(entry.family, source), **arguments, "num_classes": classes}
     try:
-        shapes = template(entry.constructor(**made))
+        model = entry.constructor(**made)
+        shapes = model.variable_shapes()
     except (TypeError, ValueError) as error:
         raise ConversionError(f"{entry.name} does not take these arguments: {error}") from error
-    optional = () if head else CLASSIFIER
+    optional = () if head else model.classifier
     return rules.convert(arrays, table, shapes, source, optional=optional), made
 
 

@@ -3,18 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from zoo.models.base import CLASSIFIER, Entry, Model
-from zoo_pretrained.checkpoint import CheckpointError, leaves
-
-
-def template(model: Model) -> Any:
-    """The shapes of a model's variables."""
-    side = model.least_size
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), images)
+from zoo.models.base import Entry
+from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 
 
 def arguments(variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,14 +29,17 @@ def check(
     if metadata.get("model", entry.name) != entry.name:
         raise CheckpointError(f"{place} holds a {metadata['model']}, not a {entry.name}")
     try:
-        expected = template(entry.constructor(**arguments(variables, metadata)))
+        model = entry.constructor(**arguments(variables, metadata))
+        expected = model.variable_shapes()
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{place} has arguments that {entry.name} does not take: {error}"
         ) from error
-    given = {path: array.shape for path, array in leaves(variables)}
-    wanted = {path: leaf.shape for path, leaf in leaves(expected)}
-    headless = {path for path in wanted.keys() - given.keys() if path.split("/")[1] in CLASSIFIER}
+    given = {path: array.shape for path, array in flatten_variables(variables)}
+    wanted = {path: leaf.shape for path, leaf in flatten_variables(expected)}
+    headless = {
+        path for path in wanted.keys() - given.keys() if path.split("/")[1] in model.classifier
+    }
     paths = sorted(given.keys() | wanted.keys() - headless)
     amiss = [path for path in paths if given.get(path) != wanted.get(path)]
     if len(amiss) == 1 and _same_but_channels(given.get(amiss[0]), wanted.get(amiss[0])):

@@ -6,8 +6,7 @@ from pathlib import Path
 from zoo.checkpoints.convert import from_upstream
 from zoo.checkpoints.validate import check
 from zoo.models.base import Entry
-from zoo_pretrained import catalogue, remote
-from zoo_pretrained import resolve as registry
+from zoo_pretrained import catalogue, remote, resolve
 from zoo_pretrained.checkpoint import Checkpoint
 
 
@@ -20,22 +19,22 @@ def stored(entry: Entry, weights: str | os.PathLike[str] | None = None) -> Check
     place = _default(entry.name) if weights is None else os.fspath(weights)
     if not ("/" in place or os.sep in place or place.endswith(".tar")):
         try:
-            return registry.load(entry.name, place, from_upstream)
+            return resolve.load_checkpoint(entry.name, place, from_upstream)
         except LookupError:
             if not Path(place).is_dir():
-                names = ", ".join(registry.origins().get(entry.name, {})) or "none"
+                names = ", ".join(resolve.list_origins().get(entry.name, {})) or "none"
                 raise NoWeightsError(
                     f"{entry.name} has no weights {place!r}; it has: {names}"
                 ) from None
-    checkpoint = registry.load_from(place)
-    check(*checkpoint, entry, remote.shown(place))
+    checkpoint = resolve.load_checkpoint_from(place)
+    check(*checkpoint, entry, remote.redact_address(place))
     return checkpoint
 
 
 def _default(name: str) -> str:
     """The weights of a model that are used where none are named."""
     # Stores are asked only where the catalogue has nothing.
-    known = catalogue.entries().get(name) or registry.origins().get(name)
+    known = catalogue.entries().get(name) or resolve.list_origins().get(name)
     if not known:
         some = ", ".join(catalogue.entries())
         raise NoWeightsError(f"there are no weights for {name}; there are for: {some}")

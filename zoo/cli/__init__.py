@@ -12,7 +12,7 @@ import typer
 import zoo
 from zoo.cli import bench, classify, weights
 from zoo.cli.words import columns, printable, size
-from zoo_pretrained import resolve as registry
+from zoo_pretrained import resolve
 from zoo_pretrained.archive import ArchiveError
 from zoo_pretrained.catalogue import entries
 from zoo_pretrained.checkpoint import CheckpointError
@@ -149,7 +149,7 @@ _HEADINGS = ("model", "weights", "top 1", "where", "size", "place", "licence")
 
 def _weights(names: list[str]) -> list[dict[str, Any]]:
     """All weights of models, a model's default first."""
-    known, catalogue = registry.origins(), entries()
+    known, catalogue = resolve.list_origins(), entries()
     return [
         {
             "model": name,

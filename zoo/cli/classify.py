@@ -19,7 +19,7 @@ import zoo
 from zoo.cli.words import printable
 from zoo.inference import images
 from zoo.runtime import compiler
-from zoo.runtime.prefetch import ahead
+from zoo.runtime.prefetch import prefetch
 from zoo_pretrained.catalogue import Label
 
 # A progress bar for fewer photos would be gone before it is seen.
@@ -85,7 +85,7 @@ def _classified(
     # One shape for all batches, so that the model is compiled once; few shapes over all calls,
     # so that the compilation cache knows them.
     size = min(batch_size, 1 << max(len(files) - 1, 0).bit_length())
-    for results, photos in ahead(_batches(trained, files, size, advance), most=1):
+    for results, photos in prefetch(_batches(trained, files, size, advance), most=1):
         yield from _ranked(trained, results, photos, top)
 
 

@@ -10,10 +10,10 @@ from zoo.checkpoints.convert import convert as convert_
 from zoo.checkpoints.convert import export as export_
 from zoo.checkpoints.weights import stored
 from zoo.cli.words import columns, size
-from zoo.models.base import Entry, find
+from zoo.models.base import Entry, find_model
 from zoo_pretrained import cache as cached
 from zoo_pretrained import checkpoint as store
-from zoo_pretrained import remote_store as stores
+from zoo_pretrained import remote_store
 from zoo_pretrained.convert.defaults import SOURCES
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -74,7 +74,7 @@ def convert(
         overwrite=overwrite,
     )
     arguments = ", ".join(f"{n}={value!r}" for n, value in record.get("arguments", {}).items())
-    print(f"{out}: {find(model).name}({arguments})")
+    print(f"{out}: {find_model(model).name}({arguments})")
 
 
 def export(
@@ -93,7 +93,7 @@ def publish(
     overwrite: Overwrite = False,
 ) -> None:
     """Put checkpoints into a store, from which others load them (see ZOO_STORES)."""
-    made = stores.publish(checkpoints, to, overwrite=overwrite)
+    made = remote_store.publish(checkpoints, to, overwrite=overwrite)
     print(columns([(item.archive, size(item.size), item.sha256) for item in made]))
 
 
@@ -143,4 +143,4 @@ def _argument(text: str) -> tuple[str, Any]:
 def _named(text: str) -> tuple[Entry, str | None]:
     """MODEL or MODEL:WEIGHTS; UnknownModelError for a model that there is not."""
     model, _, weights = text.partition(":")
-    return find(model), weights or None
+    return find_model(model), weights or None

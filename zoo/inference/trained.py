@@ -16,7 +16,7 @@ import zoo_kernels as kernels
 from zoo.checkpoints.validate import arguments
 from zoo.checkpoints.weights import stored
 from zoo.inference.images import Preprocessing, Source, is_single
-from zoo.models.base import MODELS, Entry, Model, find
+from zoo.models.base import MODELS, Entry, Model, find_model
 from zoo.surgery.fuse import fuse
 from zoo_pretrained import catalogue
 from zoo_pretrained.catalogue import Label
@@ -154,7 +154,7 @@ def trained(
         DigestError if they are not what was published.
       CheckpointError: the checkpoint is damaged, or another model's.
     """
-    entry = find(model)
+    entry = find_model(model)
     variables, metadata = stored(entry, weights)
     built = entry.constructor(**arguments(variables, metadata))
     try:

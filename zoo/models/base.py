@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -12,11 +12,7 @@ import jax.numpy as jnp
 
 from zoo.models import initializers as initial
 from zoo.models.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
-from zoo_pretrained.checkpoint import leaves
-
-# What comes behind the features, in any family: the outermost modules that a file of a backbone,
-# or of another task's model, may lack.
-CLASSIFIER = ("fc", "fc6", "fc7", "head")
+from zoo_pretrained.checkpoint import flatten_variables
 
 
 class Model(nn.Module):
@@ -33,6 +29,12 @@ class Model(nn.Module):
       fused: the norms are folded into the convolutions; set by `zoo.fuse`.
       constructor: the name of the constructor that made it; set by the constructor.
     """
+
+    # The outermost modules behind the features, which a file of a backbone may lack.
+    classifier: ClassVar[tuple[str, ...]] = ("head",)
+    # Further modules that `zoo.backbone` leaves out, and what it changes in the definition.
+    backbone_excludes: ClassVar[tuple[str, ...]] = ()
+    backbone_options: ClassVar[Mapping[str, Any]] = {}
 
     num_classes: int = 1000
     dtype: Dtype = jnp.float32
@@ -62,14 +64,20 @@ class Model(nn.Module):
         with initial.noting() as noted:
             shapes = jax.eval_shape(lambda x: plain(jax.random.key(0), x, *rest, **kwargs), x)
         key = rngs.get("params") if isinstance(rngs, Mapping) else rngs
-        known = noted.keys() >= {tuple(path.split("/")) for path, _ in leaves(shapes)}
+        known = noted.keys() >= {tuple(path.split("/")) for path, _ in flatten_variables(shapes)}
         if key is None or not known:  # no key for parameters, or a layer that is not the zoo's
             return dict(plain(rngs, x, *rest, **kwargs))
         variables: dict[str, Any] = initial.draw(key, shapes, noted)
         return variables
 
+    @nn.nowrap
+    def variable_shapes(self, channels: int = 3) -> Any:
+        """Shapes and dtypes of the variables, for images of so many channels."""
+        images = jax.ShapeDtypeStruct((1, self.min_size, self.min_size, channels), jnp.float32)
+        return jax.eval_shape(self.init, jax.random.key(0), images)
+
     @property
-    def least_size(self) -> int:
+    def min_size(self) -> int:
         """The smallest height and width that leave something for the classifier."""
         return 1
 
@@ -106,7 +114,7 @@ class Model(nn.Module):
                 f"{self.title} takes normalised floating-point images, got {x.dtype}; "
                 f"`preprocess` of a trained model makes them"
             )
-        least = self.least_size
+        least = self.min_size
         if 0 in x.shape or min(x.shape[1:3]) < least:
             raise ValueError(
                 f"{self.title} takes one image or more of at least {least}x{least}, "
@@ -219,7 +227,7 @@ def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
     return enter
 
 
-def find(model: str | Callable[..., Any]) -> Entry:
+def find_model(model: str | Callable[..., Any]) -> Entry:
     """The entry of a constructor or of its name; UnknownModelError if there is none."""
     name = model if isinstance(model, str) else getattr(model, "__name__", repr(model))
     entry = MODELS.get(name)

@@ -68,7 +68,7 @@ class DenseNet(Model):
     dropout_rate: float = 0.0
 
     @property
-    def least_size(self) -> int:
+    def min_size(self) -> int:
         """A row is left behind the last transition."""
         return 29
 

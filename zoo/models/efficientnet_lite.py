@@ -6,7 +6,7 @@ tensorflow/tpu, models/official/efficientnet/lite.
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -50,6 +50,8 @@ class EfficientNetLite(Model):
       dropout_rate: dropout before the classifier.
       drop_path_rate: stochastic depth, growing linearly from 0 at the first block.
     """
+
+    backbone_excludes: ClassVar[tuple[str, ...]] = ("conv_head",)
 
     stages: tuple[Row, ...] = STAGES
     width: float = 1.0

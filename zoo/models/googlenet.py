@@ -6,8 +6,8 @@ kernels where the paper has 5x5, and half the paper's dropout before the last la
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -132,6 +132,8 @@ class GoogLeNet(Model):
       dropout_rate, auxiliary_dropout_rate: before the last layer of the classifiers.
     """
 
+    backbone_options: ClassVar[Mapping[str, Any]] = {"auxiliary": False}
+
     stages: tuple[Inceptions, ...] = STAGES
     auxiliary: bool = True
     dropout_rate: float = 0.2
@@ -139,7 +141,7 @@ class GoogLeNet(Model):
     norm_eps: float = 1e-3
 
     @property
-    def least_size(self) -> int:
+    def min_size(self) -> int:
         """The first pool does not pad."""
         return 15
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 import zoo_kernels as kernels
 from zoo.models.initializers import ONES, ZEROS, Initial, Normal, he, note
-from zoo_kernels import Recomputable
+from zoo_kernels import RecomputableArray
 from zoo_kernels.core.window import Padding
 
 Dtype = Any
@@ -21,7 +21,7 @@ def parameter(
     name: str,
     initial: Initial,
     shape: tuple[int, ...],
-    x: jax.Array | Recomputable,
+    x: jax.Array | RecomputableArray,
 ) -> jax.Array:
     """A module's parameter: made by `initial` in `module.init`, else the one that was given.
 
@@ -77,7 +77,9 @@ class Conv(nn.Module):
     param_dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array | Recomputable, residual: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array | RecomputableArray, residual: jax.Array | None = None
+    ) -> jax.Array:
         """[N, H, W, C] → [N, H', W', features]; the residual is added before the activation."""
         k, channels = self.kernel_size, x.shape[-1]
         shape = (k, k, channels // self.groups, self.features)
@@ -131,7 +133,7 @@ class BatchNorm(nn.Module):
     been folded into scale and bias (`zoo.fuse`).
 
     What only one convolution reads need not be `kept`: in training it is then a
-    `kernels.Recomputable`, which that convolution makes anew for its gradients.
+    `kernels.RecomputableArray`, which that convolution makes anew for its gradients.
     """
 
     eps: float = 1e-5
@@ -157,7 +159,7 @@ class BatchNorm(nn.Module):
         var = self.statistic("var", ONES, shape)
         if train:
             y, now_mean, now_var = kernels.batch_norm(
-                x, scale, bias, eps=self.eps, recomputable=not self.kept, **rest
+                x, scale, bias, eps=self.eps, recompute=not self.kept, **rest
             )
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
@@ -200,7 +202,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array | Recomputable,
+        x: jax.Array | RecomputableArray,
         train: bool = False,
         residual: jax.Array | None = None,
     ) -> Any:

@@ -4,7 +4,7 @@ Sandler et al. 2018, arXiv 1801.04381, table 2.
 """
 
 import functools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -48,6 +48,8 @@ class MobileNetV2(Model):
       dropout_rate: before the classifier.
       output_stride: 32, or 16 or 8 with dilation in place of the last strides.
     """
+
+    backbone_excludes: ClassVar[tuple[str, ...]] = ("conv_head",)
 
     stages: tuple[Row, ...] = STAGES
     width: float = 1.0

@@ -4,7 +4,7 @@ Howard et al. 2019, arXiv 1905.02244, tables 1 and 2.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -69,6 +69,9 @@ class MobileNetV3(Model):
       dropout_rate: before the classifier.
       output_stride: 32, or 16 or 8 with dilation in place of the last strides.
     """
+
+    classifier: ClassVar[tuple[str, ...]] = ("fc", "head")
+    backbone_excludes: ClassVar[tuple[str, ...]] = ("conv_head",)
 
     stages: tuple[tuple[Row, ...], ...] = LARGE
     hidden: int = 1280

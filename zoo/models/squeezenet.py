@@ -63,7 +63,7 @@ class SqueezeNet(Model):
     dropout_rate: float = 0.5
 
     @property
-    def least_size(self) -> int:
+    def min_size(self) -> int:
         """A last row is left behind the first convolution and three pools."""
         return self.table.kernel + 14
 

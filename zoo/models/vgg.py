@@ -5,7 +5,7 @@ normalisation after each convolution is torchvision's addition.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -49,13 +49,15 @@ class VGG(Model):
       dropout_rate: after each hidden fully connected layer.
     """
 
+    classifier: ClassVar[tuple[str, ...]] = ("fc6", "fc7", "head")
+
     depths: tuple[int, ...] = D
     norm: bool = False
     hidden: int = 4096
     dropout_rate: float = 0.5
 
     @property
-    def least_size(self) -> int:
+    def min_size(self) -> int:
         """Five pools halve it."""
         return 32
 

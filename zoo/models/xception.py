@@ -12,7 +12,7 @@ import jax
 
 from zoo.models.base import Model, Step, register, steps
 from zoo.models.layers import Conv, ConvNorm, Stage, max_pool
-from zoo_kernels import Recomputable
+from zoo_kernels import RecomputableArray
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ class Separable(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array | Recomputable,
+        x: jax.Array | RecomputableArray,
         train: bool = False,
         residual: jax.Array | None = None,
     ) -> Any:
@@ -118,7 +118,7 @@ class Xception(Model):
     output_stride: int = 32
 
     @property
-    def least_size(self) -> int:
+    def min_size(self) -> int:
         """The first two convolutions do not pad."""
         return 7
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.models.base import Model, find
+from zoo.models.base import Model, find_model
 from zoo.runtime.compiler import uncached
 from zoo.surgery.describe import Description, describe
 from zoo.surgery.fuse import fuse
@@ -128,7 +128,7 @@ def measure(
         raise ValueError(f"passes must be of {', '.join(map(repr, PASSES))}; got {unknown[0]!r}")
     if dtype not in (None, *DTYPES):
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    module = model if isinstance(model, Model) else find(model).constructor()
+    module = model if isinstance(model, Model) else find_model(model).constructor()
     if dtype is not None:
         module = module.clone(dtype=jnp.dtype(dtype))
     return _rows(module, describe(module, size=size), batch, passes, rounds)
@@ -182,8 +182,12 @@ def _program(
 
         optimizer = optax.sgd(LEARNING_RATE, momentum=0.9)
         own = jax.tree.map(jnp.copy, variables)  # which the steps use up
-        arguments = (training.begin(own, optimizer), x, labels, jax.random.key(1))
-        return training.step(module, optimizer), arguments, lambda out, old: (out[0], *old[1:])
+        arguments = (training.init_train_state(own, optimizer), x, labels, jax.random.key(1))
+        return (
+            training.make_train_step(module, optimizer),
+            arguments,
+            lambda out, old: (out[0], *old[1:]),
+        )
     if name == "inference, fused":
         module, variables = fuse(module, variables)
         variables = jax.device_put(variables)

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item]:
+def prefetch(items: Iterable[Item], most: int = 2) -> Generator[Item]:
     """The same items, made by a thread of their own while the caller works on those before.
 
     Where `items` makes batches and puts them on the device, both happen in that thread:
 
-        for batch in ahead(map(jax.device_put, batches)):
+        for batch in prefetch(map(jax.device_put, batches)):
             state, loss = step(state, batch)
 
     What jax is told by `with` (a mesh, a default device) holds in the caller's thread alone: say
@@ -33,12 +33,12 @@ def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item]:
     """
     if most < 1:
         raise ValueError(f"most must be at least 1, got {most!r}")
-    return _ahead(iter(items), most)
+    return _prefetch(iter(items), most)
 
 
-def _ahead(items: Iterator[Item], most: int) -> Generator[Item]:
+def _prefetch(items: Iterator[Item], most: int) -> Generator[Item]:
     end: Any = object()  # a future cannot carry StopIteration
-    thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
         ready = collections.deque(thread.submit(next, items, end) for _ in range(most))
         while (item := ready.popleft().result()) is not end:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import CLASSIFIER, Model
-from zoo_pretrained.checkpoint import leaves, nested
+from zoo.models.base import Model
+from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
 
 
 def adapt(
@@ -40,10 +40,10 @@ def adapt(
         _number(name, value)
         for name, value in (("num_classes", num_classes), ("channels", channels))
     )
-    given, expected = dict(leaves(variables)), _shapes(old, CHANNELS)
+    given, expected = dict(flatten_variables(variables)), _shapes(old, CHANNELS)
     (first,) = _differing(expected, _shapes(old, CHANNELS + 1))
     # Weights without a classifier lack all of it; VGG's has three layers.
-    missing = [p for p in expected.keys() - given.keys() if p.split("/")[1] in CLASSIFIER]
+    missing = [p for p in expected.keys() - given.keys() if p.split("/")[1] in old.classifier]
     if num_classes is None:
         missing = []
     _check(old, given, {p: shape for p, shape in expected.items() if p not in missing}, first)
@@ -58,7 +58,7 @@ def adapt(
         adapted |= {path: array.astype(dtype) for path, array in fresh.items()}
     if channels is not None and channels != before:
         adapted[first] = _other_channels(given[first], channels)
-    return new, nested(adapted)
+    return new, unflatten_variables(adapted)
 
 
 CHANNELS = 3  # any number would do
@@ -78,8 +78,7 @@ def _number(name: str, value: Any) -> int | None:
 
 
 def _shapes(model: Model, channels: int) -> Shapes:
-    shapes = jax.eval_shape(model.init, jax.random.key(0), _images(model, channels))
-    return {path: leaf.shape for path, leaf in leaves(shapes)}
+    return {path: leaf.shape for path, leaf in flatten_variables(model.variable_shapes(channels))}
 
 
 def _differing(one: Shapes, other: Shapes) -> list[str]:
@@ -110,14 +109,14 @@ def _fresh(
 
     @jax.jit
     def draw(key: jax.Array) -> dict[str, jax.Array]:
-        arrays = dict(leaves(model.init(key, _images(model, channels))))
+        arrays = dict(flatten_variables(model.init(key, _images(model, channels))))
         return {path: arrays[path] for path in paths}
 
     return draw(key)
 
 
 def _images(model: Model, channels: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, model.least_size, model.least_size, channels), jnp.float32)
+    return jax.ShapeDtypeStruct((1, model.min_size, model.min_size, channels), jnp.float32)
 
 
 def _other_channels(kernel: Any, channels: int) -> jax.Array:

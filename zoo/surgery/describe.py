@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import MODELS, Model, find
+from zoo.models.base import MODELS, Model, find_model
 
 
 class Layer(NamedTuple):
@@ -125,7 +125,7 @@ def describe(
       UnknownModelError: no model has that name.
       ValueError: the model does not take images of that size.
     """
-    module = model if isinstance(model, Model) else find(model).constructor()
+    module = model if isinstance(model, Model) else find_model(model).constructor()
     if size is None:
         size = MODELS[module.title].input_size if module.title in MODELS else 224
     height, width = size if isinstance(size, Sequence) else (size, size)

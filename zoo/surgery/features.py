@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.checkpoints.validate import template
-from zoo.models.base import CLASSIFIER, Model
+from zoo.models.base import Model
 
 
 def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, jax.Array]:
@@ -64,8 +63,10 @@ def _completed(
     """
     if "head" in variables["params"]:
         return variables, ()
-    params = template(module)["params"]
-    absent = [name for name in CLASSIFIER if name in params and name not in variables["params"]]
+    params = module.variable_shapes()["params"]
+    absent = [
+        name for name in module.classifier if name in params and name not in variables["params"]
+    ]
     zeros = {
         name: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params[name])
         for name in absent
@@ -161,8 +162,8 @@ def backbone(model: Model) -> Backbone:
     """
     if not isinstance(model, Model):
         raise TypeError(f"model must be a definition, such as zoo.ResNet50(), got {model!r}")
-    if getattr(model, "auxiliary", False):  # GoogLeNet's classifiers amid the network
-        model = model.clone(auxiliary=False)
+    model = model.clone(**model.backbone_options)
+    left_out = {*model.classifier, *model.backbone_excludes}
     size, shapes = 256, {}
 
     def run(x: jax.Array) -> Any:
@@ -176,6 +177,6 @@ def backbone(model: Model) -> Backbone:
     at = {
         2 ** round(math.log2(size / shape[1])): path
         for path, shape in shapes.items()
-        if path in variables["params"] and path not in ("conv_head", "head") and len(shape) == 4
+        if path in variables["params"] and path not in left_out and len(shape) == 4
     }
     return Backbone(model, tuple((stride, path) for stride, path in at.items() if stride >= 4))

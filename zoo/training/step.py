@@ -12,10 +12,12 @@ from zoo_kernels import jit
 # The weight of auxiliary classifiers' losses (Szegedy et al. 2015, arXiv 1409.4842, section 5).
 AUXILIARY = 0.3
 
-Step = Callable[["State", jax.Array, jax.Array, jax.Array], tuple["State", jax.Array]]
+TrainStep = Callable[
+    ["TrainState", jax.Array, jax.Array, jax.Array], tuple["TrainState", jax.Array]
+]
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """What a step of training changes.
 
     Args:
@@ -27,12 +29,12 @@ class State(NamedTuple):
     optimizer: Any
 
 
-def begin(variables: Mapping[str, Any], optimizer: Any) -> State:
+def init_train_state(variables: Mapping[str, Any], optimizer: Any) -> TrainState:
     """The state before the first step; the optimizer is one of optax."""
-    return State(dict(variables), optimizer.init(variables["params"]))
+    return TrainState(dict(variables), optimizer.init(variables["params"]))
 
 
-def loss(
+def classification_loss(
     model: Model, variables: Mapping[str, Any], x: jax.Array, labels: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, dict[str, Any]]:
     """The mean cross-entropy of a batch in training, with auxiliary classifiers' if there are any.
@@ -60,7 +62,7 @@ def loss(
     return main + AUXILIARY * sum(others), kept
 
 
-def step(model: Model, optimizer: Any) -> Step:
+def make_train_step(model: Model, optimizer: Any) -> TrainStep:
     """A compiled step of training.
 
     Args:
@@ -68,21 +70,21 @@ def step(model: Model, optimizer: Any) -> Step:
       optimizer: of optax, such as `optax.sgd(0.1, momentum=0.9)`.
 
     Returns:
-      (state, x, labels, key) → (state, loss); see `loss`. The state that is given is donated: its
-      memory becomes that of the new one, and it can be used no more.
+      (state, x, labels, key) → (state, loss); see `classification_loss`. The state that is given is
+      donated: its memory becomes that of the new one, and it can be used no more.
     """
 
     def step(
-        state: State, x: jax.Array, labels: jax.Array, key: jax.Array
-    ) -> tuple[State, jax.Array]:
+        state: TrainState, x: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
         def of(params: Any) -> tuple[jax.Array, dict[str, Any]]:
-            return loss(model, {**state.variables, "params": params}, x, labels, key)
+            return classification_loss(model, {**state.variables, "params": params}, x, labels, key)
 
         params = state.variables["params"]
         (value, new), gradients = jax.value_and_grad(of, has_aux=True)(params)
         updates, kept = optimizer.update(gradients, state.optimizer, params)
         params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
-        return State({**state.variables, **new, "params": params}, kept), value
+        return TrainState({**state.variables, **new, "params": params}, kept), value
 
     return jit(step, donate_argnums=0)
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from zoo_kernels.bias_act import check, scale_bias_act
 from zoo_kernels.core import activations, dispatch
-from zoo_kernels.core.recompute import Recomputable
-from zoo_kernels.core.sharding import alike, like
+from zoo_kernels.core.recompute import RecomputableArray
+from zoo_kernels.core.sharding import match_sharding, match_varying
 
 OP = "batch_norm"
 
 
-class Static(NamedTuple):
+class BatchNormSpec(NamedTuple):
     """What an implementation must know of a call before it sees arrays."""
 
     eps: float
@@ -33,7 +33,7 @@ def batch_norm(
     act: str = "identity",
     residual: jax.Array | None = None,
     axis_name: str | tuple[str, ...] | None = None,
-    recomputable: bool = False,
+    recompute: bool = False,
     implementation: dispatch.Requested = None,
 ) -> tuple[Any, jax.Array, jax.Array]:
     """Normalises each channel by its statistics over the batch (arXiv 1502.03167).
@@ -47,7 +47,7 @@ def batch_norm(
       act: an activation's name, as for `bias_act`.
       residual: like x, added before the activation.
       axis_name: mapped axis or axes, such as `vmap`'s, to take the statistics over as well.
-      recomputable: gives y as a Recomputable, for a convolution that alone reads it. Takes no
+      recompute: gives y as a RecomputableArray, for a convolution that alone reads it. Takes no
         residual.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
@@ -67,15 +67,15 @@ def batch_norm(
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{OP}: axis_name must be a name or names of axes, got {axis_name!r}")
     axis_name = tuple(names) or None
-    static = Static(float(eps), act, axis_name)
-    if not recomputable:
-        return _batch_norm(static, implementation, *alike(x, scale, bias, residual))
+    spec = BatchNormSpec(float(eps), act, axis_name)
+    if not recompute:
+        return _batch_norm(spec, implementation, *match_varying(x, scale, bias, residual))
     if residual is not None:
-        raise ValueError(f"{OP}: recomputable takes no residual, got one of {residual.shape}")
-    x, scale, bias = alike(x, scale, bias)
-    y, mean, var = _batch_norm(static, implementation, x, scale, bias, None)
+        raise ValueError(f"{OP}: recompute takes no residual, got one of {residual.shape}")
+    x, scale, bias = match_varying(x, scale, bias)
+    y, mean, var = _batch_norm(spec, implementation, x, scale, bias, None)
     kept = (x, scale, bias, mean, var)
-    return Recomputable(y, functools.partial(value, static), kept), mean, var
+    return RecomputableArray(y, functools.partial(value, spec), kept), mean, var
 
 
 def batch_norm_inference(
@@ -127,7 +127,7 @@ def _check_eps(op: str, eps: float) -> None:
 
 
 def value(
-    static: Static,
+    spec: BatchNormSpec,
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
@@ -136,28 +136,28 @@ def value(
     residual: jax.Array | None = None,
 ) -> jax.Array:
     """y, like x, by statistics that are known."""
-    z = normalised(static, x, mean, var) * scale + bias
+    z = normalised(spec, x, mean, var) * scale + bias
     if residual is not None:
         z = z + residual.astype(z.dtype)
-    return activations.ACTIVATIONS[static.act].value(z).astype(x.dtype)
+    return activations.ACTIVATIONS[spec.act].value(z).astype(x.dtype)
 
 
-def normalised(static: Static, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
+def normalised(spec: BatchNormSpec, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
     """How many deviations each value is above the mean; in the statistics' dtype."""
-    return (x.astype(mean.dtype) - mean) * jax.lax.rsqrt(var + static.eps)
+    return (x.astype(mean.dtype) - mean) * jax.lax.rsqrt(var + spec.eps)
 
 
-def average(static: Static, mean: jax.Array) -> jax.Array:
+def average(spec: BatchNormSpec, mean: jax.Array) -> jax.Array:
     """The mean over the devices of `axis_name` of each one's own."""
-    return mean if static.axis_name is None else jax.lax.pmean(mean, static.axis_name)
+    return mean if spec.axis_name is None else jax.lax.pmean(mean, spec.axis_name)
 
 
-def devices(static: Static) -> int:
+def devices(spec: BatchNormSpec) -> int:
     """How many those are."""
-    return 1 if static.axis_name is None else jax.lax.axis_size(static.axis_name)
+    return 1 if spec.axis_name is None else jax.lax.axis_size(spec.axis_name)
 
 
-def total(static: Static, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+def total(spec: BatchNormSpec, x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Sums a cotangent of the statistics over the devices of `axis_name`.
 
     Where types tell what varies (`jax.shard_map`), the statistics do not, and their cotangent is
@@ -166,37 +166,37 @@ def total(static: Static, x: jax.Array, cotangent: jax.Array) -> jax.Array:
     varying = (
         jax.typeof(x).manual_axis_type.varying - jax.typeof(cotangent).manual_axis_type.varying
     )
-    axes = tuple(axis for axis in static.axis_name or () if axis not in varying)
+    axes = tuple(axis for axis in spec.axis_name or () if axis not in varying)
     return jax.lax.psum(cotangent, axes) if axes else cotangent
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _batch_norm(
-    static: Static,
+    spec: BatchNormSpec,
     requested: dispatch.Requested,
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)
+    return dispatch.run(OP, "forward", requested, spec, x, scale, bias, residual)
 
 
 def _fwd(
-    static: Static,
+    spec: BatchNormSpec,
     requested: dispatch.Requested,
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
-    y, mean, var = _batch_norm(static, requested, x, scale, bias, residual)
+    y, mean, var = _batch_norm(spec, requested, x, scale, bias, residual)
     return (y, mean, var), (x, scale, bias, residual, mean, var)
 
 
-def _bwd(static: Static, requested: dispatch.Requested, saved: Any, cotangents: Any) -> Any:
-    gradients = dispatch.run(OP, "backward", requested, static, *saved, *cotangents)
-    return jax.tree.map(like, gradients, saved[: len(gradients)])
+def _bwd(spec: BatchNormSpec, requested: dispatch.Requested, saved: Any, cotangents: Any) -> Any:
+    gradients = dispatch.run(OP, "backward", requested, spec, *saved, *cotangents)
+    return jax.tree.map(match_sharding, gradients, saved[: len(gradients)])
 
 
 _batch_norm.defvjp(_fwd, _bwd)

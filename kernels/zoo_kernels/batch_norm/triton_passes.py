@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.batch_norm import Static, average, devices, total
+from zoo_kernels.batch_norm import BatchNormSpec, average, devices, total
 from zoo_kernels.core import activations
 from zoo_kernels.core.pallas import launch, rows, tile
 from zoo_kernels.core.pallas.launch import Lazy, Output
@@ -27,16 +27,16 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     reductions = Lazy(_reductions, _dz_and_shares, rows.batched, _sums, interpret)
     input_grad = Lazy(_input_grad, rows.like_first, rows.batched, rows.only, interpret)
 
-    def forward(static: Static, x: Any, scale: Any, bias: Any, residual: Any) -> Any:
+    def forward(spec: BatchNormSpec, x: Any, scale: Any, bias: Any, residual: Any) -> Any:
         """→ y, mean, var."""
-        own, var = statistics(static, x)
-        mean = average(static, own)
-        var = average(static, var + jnp.square(own - mean))
-        factor = lax.rsqrt(var + static.eps) * scale
-        return normalise(static, x, residual, mean, factor, bias), mean, var
+        own, var = statistics(spec, x)
+        mean = average(spec, own)
+        var = average(spec, var + jnp.square(own - mean))
+        factor = lax.rsqrt(var + spec.eps) * scale
+        return normalise(spec, x, residual, mean, factor, bias), mean, var
 
     def backward(
-        static: Static,
+        spec: BatchNormSpec,
         x: Any,
         scale: Any,
         bias: Any,
@@ -48,28 +48,28 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
         dvar: Any,
     ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
         """→ the gradients of x, scale, bias and residual."""
-        inv = lax.rsqrt(var + static.eps)
+        inv = lax.rsqrt(var + spec.eps)
         factor = inv * scale
-        linear = static.act == "identity"
+        linear = spec.act == "identity"
         affine = (None, None, None) if linear else (residual, factor, bias)
-        dz, dbias, products = reductions(static, x, dy, mean, *affine)
+        dz, dbias, products = reductions(spec, x, dy, mean, *affine)
         dscale = inv * products
         # dx = dz · factor + (x − mean) · slope + shift
         count = x.size // x.shape[-1]
-        slope = -inv * factor * average(static, dscale / count)
-        shift = -factor * average(static, dbias / count)
-        count *= devices(static)
-        slope += 2 * total(static, x, dvar) / count
-        shift += total(static, x, dmean) / count
+        slope = -inv * factor * average(spec, dscale / count)
+        shift = -factor * average(spec, dbias / count)
+        count *= devices(spec)
+        slope += 2 * total(spec, x, dvar) / count
+        shift += total(spec, x, dmean) / count
         known = linear or residual is not None  # dz; else from dy once more
-        dx = input_grad(static, x, dz, mean, factor, None if known else bias, slope, shift)
+        dx = input_grad(spec, x, dz, mean, factor, None if known else bias, slope, shift)
         dresidual = None if residual is None else dz
         return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
 
     return {"forward": forward, "backward": backward}
 
 
-def _statistics(static: Static, images: int, x: jax.Array) -> list[jax.Array]:
+def _statistics(spec: BatchNormSpec, images: int, x: jax.Array) -> list[jax.Array]:
     """→ each program's first row, means as seen from there, sums of squared deviations from them.
 
     By Welford's method, for each element of a tile by itself, a step's tiles at a time. Values
@@ -101,17 +101,17 @@ def _statistics(static: Static, images: int, x: jax.Array) -> list[jax.Array]:
         program.store(mean_ref, whole)
         program.store(squares_ref, (squares + seen * apart * apart).sum(axis=0))
 
-    out = [jax.ShapeDtypeStruct(o.shape, o.dtype) for o in _shares(static, lanes, x)]
+    out = [jax.ShapeDtypeStruct(o.shape, o.dtype) for o in _shares(spec, lanes, x)]
     name, grid = "batch_norm_statistics", rows.grid(plan, lanes)
     return launch.run(body, name, grid, plan.tile.warps, out, x)
 
 
-def _shares(static: Static, lanes: int, x: Any) -> list[Output]:
+def _shares(spec: BatchNormSpec, lanes: int, x: Any) -> list[Output]:
     return rows.shares(x, lanes, reads=1, sums=3)
 
 
 def _combined(
-    static: Static, results: Sequence[jax.Array], x: jax.Array
+    spec: BatchNormSpec, results: Sequence[jax.Array], x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """→ mean and variance, by Chan's formula."""
     origins, means, squares = results
@@ -125,11 +125,11 @@ def _combined(
 
 
 def _normalise(
-    static: Static, images: int, x: Any, residual: Any, mean: Any, factor: Any, bias: Any
+    spec: BatchNormSpec, images: int, x: Any, residual: Any, mean: Any, factor: Any, bias: Any
 ) -> list[jax.Array]:
     def each(x: Any, residual: Any, *vectors: Any) -> Any:
         z = _affine(x, residual, *vectors)
-        return [activations.ACTIVATIONS[static.act].value(z)], []
+        return [activations.ACTIVATIONS[spec.act].value(z)], []
 
     streams, vectors = [x, residual], [mean, factor, bias]
     return rows.sweep("batch_norm", each, images, streams, vectors, 1, backwards=True)
@@ -141,7 +141,7 @@ def _affine(x: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> jax.Arr
 
 
 def _reductions(
-    static: Static,
+    spec: BatchNormSpec,
     images: int,
     x: Any,
     dy: Any,
@@ -155,7 +155,7 @@ def _reductions(
     def each(x: Any, dy: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> Any:
         dz = dy
         if factor is not None:
-            dz = dy * activations.slope_at(static.act, _affine(x, residual, mean, factor, bias))
+            dz = dy * activations.slope_at(spec.act, _affine(x, residual, mean, factor, bias))
         return [] if residual is None else [dz], [dz, dz * (x - mean)]
 
     streams, vectors = [x, dy, residual], [mean, factor, bias]
@@ -164,7 +164,7 @@ def _reductions(
 
 
 def _dz_and_shares(
-    static: Static, lanes: int, x: Any, dy: Any, mean: Any, residual: Any, *_: Any
+    spec: BatchNormSpec, lanes: int, x: Any, dy: Any, mean: Any, residual: Any, *_: Any
 ) -> list[Output]:
     if residual is None:
         return rows.shares(x, lanes, reads=2, sums=2)
@@ -172,7 +172,7 @@ def _dz_and_shares(
 
 
 def _sums(
-    static: Static, results: Sequence[jax.Array], x: Any, dy: jax.Array, *_: Any
+    spec: BatchNormSpec, results: Sequence[jax.Array], x: Any, dy: jax.Array, *_: Any
 ) -> tuple[jax.Array, ...]:
     """→ dz, or dy where dz is to be had from it, and both sums."""
     *dz, one, other = results
@@ -180,7 +180,7 @@ def _sums(
 
 
 def _input_grad(
-    static: Static,
+    spec: BatchNormSpec,
     images: int,
     x: Any,
     dz: Any,
@@ -194,7 +194,7 @@ def _input_grad(
 
     def each(x: Any, dz: Any, mean: Any, factor: Any, bias: Any, slope: Any, shift: Any) -> Any:
         if bias is not None:
-            dz = dz * activations.slope_at(static.act, _affine(x, None, mean, factor, bias))
+            dz = dz * activations.slope_at(spec.act, _affine(x, None, mean, factor, bias))
         return [dz * factor + (x - mean) * slope + shift], []
 
     streams, vectors = [x, dz], [mean, factor, bias, slope, shift]

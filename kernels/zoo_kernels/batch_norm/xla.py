@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.batch_norm import Static, average, devices, normalised, total, value
+from zoo_kernels.batch_norm import BatchNormSpec, average, devices, normalised, total, value
 from zoo_kernels.core import activations, cpu, dispatch
 from zoo_kernels.core.linear import wide
 
 
 def forward(
     how: cpu.How,
-    static: Static,
+    spec: BatchNormSpec,
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
@@ -32,14 +32,14 @@ def forward(
 
     away, squares = (s / count for s in how.sums(moments, [x], [origin]))
     own = origin + away
-    mean = average(static, own)
-    var = average(static, jnp.maximum(squares - jnp.square(away), 0) + jnp.square(own - mean))
-    return how.once(value(static, x, scale, bias, mean, var, residual)), mean, var
+    mean = average(spec, own)
+    var = average(spec, jnp.maximum(squares - jnp.square(away), 0) + jnp.square(own - mean))
+    return how.once(value(spec, x, scale, bias, mean, var, residual)), mean, var
 
 
 def backward(
     how: cpu.How,
-    static: Static,
+    spec: BatchNormSpec,
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
@@ -62,11 +62,11 @@ def backward(
         """→ dz, and the normalised x."""
         x, dy, *residual = operands[:-4]
         mean, var, scale, bias = operands[-4:]
-        xhat = normalised(static, x, mean, var)
+        xhat = normalised(spec, x, mean, var)
         z = xhat * scale + bias
         for r in residual:
             z = z + r.astype(z.dtype)
-        return dy.astype(z.dtype) * activations.slope_at(static.act, z), xhat
+        return dy.astype(z.dtype) * activations.slope_at(spec.act, z), xhat
 
     def products(*operands: jax.Array) -> tuple[jax.Array, jax.Array]:
         dz, xhat = slopes(*operands)
@@ -75,11 +75,11 @@ def backward(
     dbias, dscale = how.sums(products, arrays, vectors)
     dz, xhat = slopes(*arrays, *vectors)
     count = x.size // x.shape[-1]
-    factor = scale * lax.rsqrt(var + static.eps)
-    dx = factor * (dz - average(static, dbias / count) - xhat * average(static, dscale / count))
-    dmean, dvar = total(static, x, dmean), total(static, x, dvar)
+    factor = scale * lax.rsqrt(var + spec.eps)
+    dx = factor * (dz - average(spec, dbias / count) - xhat * average(spec, dscale / count))
+    dmean, dvar = total(spec, x, dmean), total(spec, x, dvar)
     away = x.astype(mean.dtype) - mean
-    dx = dx + (dmean + 2 * dvar * away) / (count * devices(static))
+    dx = dx + (dmean + 2 * dvar * away) / (count * devices(spec))
     dresidual = None if residual is None else dz.astype(residual.dtype)
     dx = how.once(dx.astype(x.dtype))
     return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from zoo_kernels.core import activations, dispatch
-from zoo_kernels.core.sharding import alike, like
+from zoo_kernels.core.sharding import match_sharding, match_varying
 from zoo_kernels.core.window import DTYPES
 
 OP = "bias_act"
 
 
-class Static(NamedTuple):
+class BiasActSpec(NamedTuple):
     """What an implementation must know of a call before it sees arrays."""
 
     act: str
@@ -66,8 +66,8 @@ def scale_bias_act(
     if x.ndim == 1:  # an example by itself
         one = None if residual is None else residual[None]
         return scale_bias_act(op, x[None], scale, bias, act, one, implementation)[0]
-    static = Static(act, residual is not None)
-    return _bias_act(static, implementation, *alike(x, scale, bias, residual))
+    spec = BiasActSpec(act, residual is not None)
+    return _bias_act(spec, implementation, *match_varying(x, scale, bias, residual))
 
 
 def check(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:
@@ -103,36 +103,41 @@ def check(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _bias_act(
-    static: Static,
+    spec: BiasActSpec,
     requested: dispatch.Requested,
     x: jax.Array,
     scale: jax.Array | None,
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> jax.Array:
-    return dispatch.run(OP, "forward", requested, static, x, scale, bias, residual)
+    return dispatch.run(OP, "forward", requested, spec, x, scale, bias, residual)
 
 
 def _fwd(
-    static: Static,
+    spec: BiasActSpec,
     requested: dispatch.Requested,
     x: jax.Array,
     scale: jax.Array | None,
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, Any]:
-    if activations.keeps_output(static.act):
-        y = kept = dispatch.run(OP, "forward_kept", requested, static, x, scale, bias, residual)
+    if activations.keeps_output(spec.act):
+        y = kept = dispatch.run(OP, "forward_kept", requested, spec, x, scale, bias, residual)
     else:
-        y, kept = dispatch.run(OP, "forward_saving", requested, static, x, scale, bias, residual)
+        y, kept = dispatch.run(OP, "forward_saving", requested, spec, x, scale, bias, residual)
     # Only the type is needed of the bias, and x only for the scale's gradient.
     return y, (kept, None if scale is None else x, scale, bias)
 
 
-def _bwd(static: Static, requested: dispatch.Requested, saved: Any, dy: jax.Array) -> Any:
+def _bwd(spec: BiasActSpec, requested: dispatch.Requested, saved: Any, dy: jax.Array) -> Any:
     _, _, scale, bias = saved
-    dx, dscale, dbias, dresidual = dispatch.run(OP, "backward", requested, static, *saved, dy)
-    return dx, None if scale is None else like(dscale, scale), like(dbias, bias), dresidual
+    dx, dscale, dbias, dresidual = dispatch.run(OP, "backward", requested, spec, *saved, dy)
+    return (
+        dx,
+        None if scale is None else match_sharding(dscale, scale),
+        match_sharding(dbias, bias),
+        dresidual,
+    )
 
 
 _bias_act.defvjp(_fwd, _bwd)

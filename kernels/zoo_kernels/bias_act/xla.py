@@ -4,23 +4,23 @@ from typing import Any
 
 import jax
 
-from zoo_kernels.bias_act import Static
+from zoo_kernels.bias_act import BiasActSpec
 from zoo_kernels.core import activations, cpu, dispatch
 from zoo_kernels.core.linear import wide
 
 
-def forward(static: Static, *arrays: Any) -> jax.Array:
+def forward(spec: BiasActSpec, *arrays: Any) -> jax.Array:
     """(x, scale, bias, residual) → y."""
-    return forward_saving(static, *arrays)[0]
+    return forward_saving(spec, *arrays)[0]
 
 
-def forward_kept(how: cpu.How, static: Static, *arrays: Any) -> jax.Array:
+def forward_kept(how: cpu.How, spec: BiasActSpec, *arrays: Any) -> jax.Array:
     """(x, scale, bias, residual) → y, for the backward pass too, which reads it in other shapes."""
-    return how.once(forward(static, *arrays))
+    return how.once(forward(spec, *arrays))
 
 
 def forward_saving(
-    static: Static,
+    spec: BiasActSpec,
     x: jax.Array,
     scale: jax.Array | None,
     bias: jax.Array,
@@ -34,12 +34,12 @@ def forward_saving(
     z = z + bias.astype(dtype)
     if residual is not None:
         z = z + residual.astype(dtype)
-    return activations.ACTIVATIONS[static.act].value(z).astype(x.dtype), z.astype(x.dtype)
+    return activations.ACTIVATIONS[spec.act].value(z).astype(x.dtype), z.astype(x.dtype)
 
 
 def backward(
     how: cpu.How,
-    static: Static,
+    spec: BiasActSpec,
     kept: jax.Array,
     x: jax.Array | None,
     scale: jax.Array | None,
@@ -50,7 +50,7 @@ def backward(
     dtype = wide(dy.dtype)
 
     def slope(dy: jax.Array, kept: jax.Array) -> jax.Array:
-        return dy.astype(dtype) * activations.slope(static.act, kept.astype(dtype))
+        return dy.astype(dtype) * activations.slope(spec.act, kept.astype(dtype))
 
     def products(dy: jax.Array, kept: jax.Array, *x: jax.Array) -> list[jax.Array]:
         dz = slope(dy, kept)
@@ -59,7 +59,7 @@ def backward(
     arrays = [dy, kept] if x is None else [dy, kept, x]
     dbias, *dscale = how.sums(products, arrays)
     dz = slope(dy, kept)
-    dresidual = dz.astype(dy.dtype) if static.residual else None
+    dresidual = dz.astype(dy.dtype) if spec.residual else None
     if scale is None:
         return how.once(dz.astype(dy.dtype)), None, dbias.astype(bias.dtype), dresidual
     dx = how.once((dz * scale.astype(dtype)).astype(dy.dtype))

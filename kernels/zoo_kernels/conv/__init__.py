@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from zoo_kernels.core import dispatch
-from zoo_kernels.core.linear_vjp import Static, convolve
-from zoo_kernels.core.recompute import Recomputable, parted
+from zoo_kernels.core.linear_vjp import ConvSpec, convolve
+from zoo_kernels.core.recompute import RecomputableArray, parted
 from zoo_kernels.core.window import Padding, operands
 
 ALGORITHMS = ("auto", "direct", "gemm", "winograd", "fft")
 
 
 def conv(
-    x: jax.Array | Recomputable,
+    x: jax.Array | RecomputableArray,
     w: jax.Array,
     *,
     strides: int | Sequence[int] = 1,
@@ -28,7 +28,7 @@ def conv(
     """Convolves x with w.
 
     Args:
-      x: input, [N, H, W, C], floating point; or a Recomputable one.
+      x: input, [N, H, W, C], floating point; or a RecomputableArray one.
       w: kernel, [kh, kw, C / groups, out] of x's dtype.
       strides, dilation: an integer, or one for height and one for width.
       padding: "SAME" (XLA's, the odd row or column last), "VALID", an integer, or
@@ -60,4 +60,4 @@ def conv(
     x, w, window = operands("conv", x, w, strides, padding, dilation, groups)
     if flip:
         w = jnp.flip(w, (0, 1))
-    return convolve("conv", implementation, Static(window, algo), x, w, source)
+    return convolve("conv", implementation, ConvSpec(window, algo), x, w, source)

@@ -10,7 +10,7 @@ import jax
 from zoo_kernels.conv import fft, gemm, winograd
 from zoo_kernels.conv import grouped as groups
 from zoo_kernels.core import compiler, dispatch, linear
-from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.window import Window
 from zoo_kernels.depthwise_conv import cpu as depthwise
 
@@ -21,7 +21,7 @@ class Row(NamedTuple):
     """One line of the table.
 
     Args:
-      steps: the passes it is for.
+      passes: the passes it is for.
       algo: the algorithm that they take
       taps: … for kernels of at least and at most so many taps,
       outputs: … at least and at most so many rows times columns of outputs,
@@ -32,7 +32,7 @@ class Row(NamedTuple):
       optimised: … compiled with or without `compiler_options`; None for both.
     """
 
-    steps: tuple[str, ...]
+    passes: tuple[str, ...]
     algo: str
     taps: tuple[float, float]
     outputs: tuple[float, float] = (0, math.inf)
@@ -82,12 +82,12 @@ TABLE = {
 }
 
 
-def choose(platform: str, step: str, window: Window, outputs: int) -> str:
+def choose(platform: str, pass_name: str, window: Window, outputs: int) -> str:
     """The algorithm for one pass on one platform, by TABLE; `outputs` is the number of channels."""
     if window.groups == window.channels > 1:
         return "direct"  # depthwise
     for row in TABLE.get(platform, ()):
-        if step in row.steps and _fits(row, window, min(window.channels, outputs)):
+        if pass_name in row.passes and _fits(row, window, min(window.channels, outputs)):
             return row.algo
     return "direct"
 
@@ -104,21 +104,21 @@ def _fits(row: Row, window: Window, narrowest: int) -> bool:
     )
 
 
-def _outputs(step: str, a: jax.Array, b: jax.Array) -> int:
+def _outputs(pass_name: str, a: jax.Array, b: jax.Array) -> int:
     """How many channels a pass's y has."""
-    return (a if step == INPUT_GRAD else b).shape[3]
+    return (a if pass_name == INPUT_GRAD else b).shape[3]
 
 
-def _direct_on_cpu(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+def _direct_on_cpu(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """Steps around a trap: without any padding jax 0.10's CPU takes a path 3 to 25 times slower.
 
     So a row of zeros is added below, and what outputs it makes are dropped. oneDNN has no such
     trap, and adds a bias and an activation to outputs that are whole.
     """
-    window = static.window
+    window = spec.window
     if any(map(any, window.padding)) or window.kernel == (1, 1) or compiler.onednn():
-        return linear.direct(static, x, w)
-    padded = static._replace(window=window.padded(bottom=1))
+        return linear.direct(spec, x, w)
+    padded = spec._replace(window=window.padded(bottom=1))
     return linear.direct(padded, x, w)[:, : window.out[0]]
 
 
@@ -131,8 +131,8 @@ def _passes(module: Any) -> Passes:
 
 
 DIRECT_ON_CPU: Passes = {
-    step: linear.accumulating(pass_)
-    for step, pass_ in {**linear.DIRECT, FORWARD: _direct_on_cpu}.items()
+    pass_name: linear.accumulating(pass_)
+    for pass_name, pass_ in {**linear.DIRECT, FORWARD: _direct_on_cpu}.items()
 }
 DENSE: Mapping[str, Passes] = {
     "gemm": _passes(gemm),
@@ -145,48 +145,48 @@ DENSE_ON_CPU: Mapping[str, Passes] = {
 }
 
 
-def _run(platform: str, step: str, static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
-    window, algo = static.window, static.algo
+def _run(platform: str, pass_name: str, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
+    window, algo = spec.window, spec.algo
     if algo == "auto":
-        algo = choose(platform, step, window, _outputs(step, a, b))
+        algo = choose(platform, pass_name, window, _outputs(pass_name, a, b))
     if algo != "direct":
         dense = DENSE_ON_CPU if platform == "cpu" else DENSE
-        return groups.dense(step, dense[algo][step], static, a, b)
+        return groups.dense(pass_name, dense[algo][pass_name], spec, a, b)
     if platform != "cpu":
-        return linear.DIRECT[step](static, a, b)
+        return linear.DIRECT[pass_name](spec, a, b)
     if window.groups > 1 and window.groups == window.channels:
-        return depthwise.ON_CPU[step](static, a, b)
-    return groups.direct(step, DIRECT_ON_CPU[step], static, a, b)
+        return depthwise.ON_CPU[pass_name](spec, a, b)
+    return groups.direct(pass_name, DIRECT_ON_CPU[pass_name], spec, a, b)
 
 
-def _pass(step: str) -> linear.Forward:
-    def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+def _pass(pass_name: str) -> linear.Forward:
+    def run(spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
         return dispatch.by_platform(
             a,
             b,
-            cpu=functools.partial(_run, "cpu", step, static),
-            default=functools.partial(_run, "other", step, static),
+            cpu=functools.partial(_run, "cpu", pass_name, spec),
+            default=functools.partial(_run, "other", pass_name, spec),
         )
 
     return run
 
 
-def refuses(static: Static, *arrays: jax.Array) -> str | None:
+def refuses(spec: ConvSpec, *arrays: jax.Array) -> str | None:
     """Why the call cannot be done, or None."""
-    return winograd.refuses(static) if static.algo == "winograd" else None
+    return winograd.refuses(spec) if spec.algo == "winograd" else None
 
 
-def describe(step: str, static: Static, *arrays: jax.Array) -> str:
+def describe(pass_name: str, spec: ConvSpec, *arrays: jax.Array) -> str:
     """Which algorithm a pass takes, and where."""
-    if static.algo != "auto":
-        return f"{static.algo}, as requested"
-    chosen = choose("cpu", step, static.window, _outputs(step, *arrays))
+    if spec.algo != "auto":
+        return f"{spec.algo}, as requested"
+    chosen = choose("cpu", pass_name, spec.window, _outputs(pass_name, *arrays))
     return f"{chosen} on a CPU, direct elsewhere"
 
 
 IMPLEMENTATION = dispatch.Implementation(
     "xla",
-    {step: _pass(step) for step in (FORWARD, INPUT_GRAD, WEIGHT_GRAD)},
+    {pass_name: _pass(pass_name) for pass_name in (FORWARD, INPUT_GRAD, WEIGHT_GRAD)},
     refuses=refuses,
     describe=describe,
 )

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from zoo_kernels.core import linear
-from zoo_kernels.core.linear_vjp import Static
+from zoo_kernels.core.linear_vjp import ConvSpec
 
 
-def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """(x, w) → y. Strides skip outputs that were computed all the same."""
-    window, dtype = static.window, linear.wide(x.dtype)
+    window, dtype = spec.window, linear.wide(x.dtype)
     (ho, wo), (sh, sw), (dh, dw) = window.out, window.strides, window.dilation
     zero = jnp.zeros((), dtype)
     wide_x = jnp.pad(x, ((0, 0), *window.padding, (0, 0))).astype(dtype)

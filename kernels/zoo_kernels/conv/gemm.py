@@ -12,23 +12,23 @@ from jax import lax
 
 from zoo_kernels.core import cpu
 from zoo_kernels.core.linear import taps, transposed, wide
-from zoo_kernels.core.linear_vjp import Static
+from zoo_kernels.core.linear_vjp import ConvSpec
 from zoo_kernels.core.window import Window
 
 # Rows of a product that make it worth a step of its own.
 ENOUGH = 1024
 
 
-def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """(x, w) → y."""
-    under = _taps(static.window, x)
+    under = _taps(spec.window, x)
     patches = under[0] if len(under) == 1 else jnp.concatenate(under, axis=3)
     return _product(patches, w.reshape(-1, w.shape[3]), (3,), (0,))
 
 
-def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
+def input_grad(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """(dy, w) → dx: the gradient of the patches, added up where they overlap."""
-    window, channels = static.window, w.shape[2]
+    window, channels = spec.window, w.shape[2]
     dtype = wide(dy.dtype)
     patches = _product(dy, w.reshape(-1, w.shape[3]), (3,), (1,), dtype)
     if window.kernel == window.strides == (1, 1) and not any(map(any, window.padding)):
@@ -40,27 +40,27 @@ def input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
     return transposed(gather, (dy.shape[0], *window.size, channels), patches).astype(dy.dtype)
 
 
-def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
+def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) → dw."""
     # Of two dimensions, lest XLA writes a transposed copy before the product.
     dy = dy.reshape(-1, dy.shape[3])
-    under = (tap.reshape(-1, tap.shape[3]) for tap in _taps(static.window, x))
+    under = (tap.reshape(-1, tap.shape[3]) for tap in _taps(spec.window, x))
     products = [_product(tap, dy, (0,), (0,)) for tap in under]
-    return jnp.stack(products).reshape(*static.window.kernel, x.shape[3], dy.shape[1])
+    return jnp.stack(products).reshape(*spec.window.kernel, x.shape[3], dy.shape[1])
 
 
-def weight_grad_by_images(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
+def weight_grad_by_images(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) → dw, a few images at a time, of which a CPU's cache keeps what lies under each tap.
 
     An x that is sharded over devices has a lane on each, as in the depthwise weight gradient.
     """
-    window = static.window
+    window = spec.window
     lanes = math.gcd(x.shape[0], cpu.devices())
     images = x.shape[0] // lanes
     fitting = (n for n in range(1, images) if images % n == 0)
     at_once = next((n for n in fitting if n * math.prod(window.out) >= ENOUGH), images)
     if at_once == images or window.kernel == (1, 1):
-        return weight_grad(static, x, dy)
+        return weight_grad(spec, x, dy)
     dtype = wide(x.dtype)
     by_lane = [a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy)]
 

@@ -15,42 +15,42 @@ import jax.numpy as jnp
 from jax import lax
 
 from zoo_kernels.core.linear import Forward, wide
-from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.window import Pair, Window
 
 CHANNELS = 32
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def dense(step: str, pass_: Forward, static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+def dense(pass_name: str, pass_: Forward, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
     """Runs a dense pass on each block of merged groups."""
-    if static.window.groups == 1:
-        return pass_(static, a, b)
-    static, merged, blocks = _narrow(step, static, a, b)
-    if step == WEIGHT_GRAD:
+    if spec.window.groups == 1:
+        return pass_(spec, a, b)
+    spec, merged, blocks = _narrow(pass_name, spec, a, b)
+    if pass_name == WEIGHT_GRAD:
         return _join(
             lax.map(
-                lambda pair: _diagonal(pass_(static, *pair), merged),
+                lambda pair: _diagonal(pass_(spec, *pair), merged),
                 (_split(a, blocks), _split(b, blocks)),
             )
         )
     kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split(b, blocks))
-    return _join(lax.map(lambda pair: pass_(static, *pair), (_split(a, blocks), kernels)))
+    return _join(lax.map(lambda pair: pass_(spec, *pair), (_split(a, blocks), kernels)))
 
 
-def direct(step: str, pass_: Forward, static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+def direct(pass_name: str, pass_: Forward, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
     """The compiler's own convolution on each block; `pass_` is that for one group.
 
     In a loop XLA's CPU compiler leaves a convolution whose operands are not NHWC, HWIO and NHWC to
     plain loops, 25 to 50 times slower, so the gradients' operands are arranged before the loop.
     """
-    window = static.window
-    if step == FORWARD or window.groups == 1:
-        return dense(step, pass_, static, a, b)
-    _, merged, blocks = _narrow(step, static, a, b)
+    window = spec.window
+    if pass_name == FORWARD or window.groups == 1:
+        return dense(pass_name, pass_, spec, a, b)
+    _, merged, blocks = _narrow(pass_name, spec, a, b)
     dtype, accurate = a.dtype, wide(a.dtype)
     a, b = a.astype(accurate), b.astype(accurate)
-    if step == INPUT_GRAD:
+    if pass_name == INPUT_GRAD:
         kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split(b, blocks))
         pads = [(e - 1 - low, n + low - m) for low, e, n, m in _sizes(window)]
         turned = kernels[:, ::-1, ::-1].swapaxes(3, 4)
@@ -94,13 +94,15 @@ def _convolve(
     )
 
 
-def _narrow(step: str, static: Static, a: jax.Array, b: jax.Array) -> tuple[Static, int, int]:
+def _narrow(
+    pass_name: str, spec: ConvSpec, a: jax.Array, b: jax.Array
+) -> tuple[ConvSpec, int, int]:
     """→ one block's geometry, how many groups make a block, and how many blocks there are."""
-    window = static.window
-    inputs = b.shape[2] if step != WEIGHT_GRAD else a.shape[3] // window.groups
+    window = spec.window
+    inputs = b.shape[2] if pass_name != WEIGHT_GRAD else a.shape[3] // window.groups
     merged = _merged(window, inputs)
     narrow = dataclasses.replace(window, groups=1, channels=merged * inputs)
-    return static._replace(window=narrow), merged, window.groups // merged
+    return spec._replace(window=narrow), merged, window.groups // merged
 
 
 def _split(x: jax.Array, blocks: int) -> jax.Array:

@@ -23,7 +23,7 @@ from jax import lax
 
 from zoo_kernels.conv import grouped as groups
 from zoo_kernels.core import compiler, cpu, dispatch
-from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.window import Pair
 from zoo_kernels.depthwise_conv import cpu as depthwise
 
@@ -59,31 +59,31 @@ def _correlate(
     )
 
 
-def _depthwise_input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
+def _depthwise_input_grad(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """(dy, w) → dx."""
-    if static.window.strides == (1, 1):
-        return depthwise.input_grad(static, dy, w, correlate=_correlate)
-    return depthwise.input_grad(static, dy, w)
+    if spec.window.strides == (1, 1):
+        return depthwise.input_grad(spec, dy, w, correlate=_correlate)
+    return depthwise.input_grad(spec, dy, w)
 
 
-def _forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+def _forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """(x, w) → y."""
-    window = static.window
+    window = spec.window
     return _correlate(x, w, window.strides, window.padding, window.dilation, x.dtype)
 
 
-def _input_grad(static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
+def _input_grad(spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """(dy, w) → dx: in each group, what was an input is an output."""
-    window = static.window
+    window = spec.window
     kh, kw, inputs, outputs = w.shape
     by_group = w.reshape(kh, kw, inputs, window.groups, outputs // window.groups)
     taps = by_group.transpose(0, 1, 4, 3, 2).reshape(kh, kw, -1, window.channels)
     return depthwise.by_phases(window, dy, taps, (window.channels,), _correlate)
 
 
-def _weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
+def _weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) → dw: with dy as the kernel. A group's images become its channels, to be summed."""
-    window = static.window
+    window = spec.window
     by_group = x.reshape(*x.shape[:3], window.groups, -1).transpose(4, 1, 2, 3, 0)
     turned = by_group.reshape(-1, *window.size, window.groups * x.shape[0])
     # The barrier keeps XLA from taking the transposed array as it lies, which oneDNN does not.
@@ -98,12 +98,12 @@ def _weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     return dw.transpose(1, 2, 0, 3)
 
 
-def _yields(step: str, static: Static, *arrays: jax.Array) -> str | None:
+def _yields(pass_name: str, spec: ConvSpec, *arrays: jax.Array) -> str | None:
     """Why XLA's groups are the better ones, or None."""
     if cpu.devices() > 1:
         return "makes XLA gather images that are sharded over devices"
-    a_group = min(x.shape[3] for x in arrays) // static.window.groups
-    if step == WEIGHT_GRAD and a_group < LEAST:
+    a_group = min(x.shape[3] for x in arrays) // spec.window.groups
+    if pass_name == WEIGHT_GRAD and a_group < LEAST:
         return f"is slower at weight gradients of less than {LEAST} channels a group"
     return None
 
@@ -115,17 +115,17 @@ def _refuses(a: jax.Array) -> str | None:
     return None if a.dtype == jnp.float32 else f"takes float32, got {a.dtype}"
 
 
-def _refuses_depthwise(static: Static, *arrays: jax.Array) -> str | None:
+def _refuses_depthwise(spec: ConvSpec, *arrays: jax.Array) -> str | None:
     a, b = arrays
-    if max(a.shape[3], b.shape[3]) != static.window.channels:
+    if max(a.shape[3], b.shape[3]) != spec.window.channels:
         return _refuses(a) or "takes no channel multiplier"
     return _refuses(a)
 
 
-def _refuses_conv(static: Static, *arrays: jax.Array) -> str | None:
-    window = static.window
-    if static.algo not in ("auto", "direct"):
-        return f"is direct, not {static.algo}"
+def _refuses_conv(spec: ConvSpec, *arrays: jax.Array) -> str | None:
+    window = spec.window
+    if spec.algo not in ("auto", "direct"):
+        return f"is direct, not {spec.algo}"
     if window.groups in (1, window.channels):
         return "takes more than one group, of more than one channel"
     return _refuses(arrays[0])

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from zoo_kernels.core import linear
-from zoo_kernels.core.linear_vjp import Static
+from zoo_kernels.core.linear_vjp import ConvSpec
 
 TAPS, TILE = 3, 4
 PATCH = TILE + TAPS - 1
@@ -33,15 +33,15 @@ def _values(count: int) -> np.ndarray:
 OUTPUTS, KERNEL, INPUTS = _values(TILE).T, _values(TAPS), np.linalg.inv(_values(PATCH)).T
 
 
-def forward(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """(x, w) → y."""
-    (ho, wo), padding = static.window.out, static.window.padding
+    (ho, wo), padding = spec.window.out, spec.window.padding
     dtype = linear.wide(x.dtype)
     outputs, kernel, inputs = (jnp.asarray(m, dtype) for m in (OUTPUTS, KERNEL, INPUTS))
     rows, columns = -(-ho // TILE), -(-wo // TILE)
     pads = [
         (low, tiles * TILE + TAPS - 1 - size - low, 0)
-        for (low, _), size, tiles in zip(padding, static.window.size, (rows, columns), strict=True)
+        for (low, _), size, tiles in zip(padding, spec.window.size, (rows, columns), strict=True)
     ]
     none = (0, 0, 0)
     padded = lax.pad(x.astype(dtype), jnp.zeros((), dtype), (none, *pads, none))
@@ -64,9 +64,9 @@ input_grad = functools.partial(linear.input_grad, forward)
 weight_grad = functools.partial(linear.weight_grad, forward)
 
 
-def refuses(static: Static) -> str | None:
+def refuses(spec: ConvSpec) -> str | None:
     """Why the call cannot be done, or None."""
-    window = static.window
+    window = spec.window
     if window.kernel == (TAPS, TAPS) and window.strides == window.dilation == (1, 1):
         return None
     return (

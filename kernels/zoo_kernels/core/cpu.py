@@ -46,8 +46,8 @@ def sums(
     shapes = jax.eval_shape(terms, *arrays, *vectors)
     dtypes = [wide(shape.dtype) for shape in shapes]
     call = functools.partial(_walk, terms, len(arrays), dtypes)
-    specs = [sharding.spec(arrays[0])[-1:]] * len(shapes)
-    totals: list[jax.Array] = sharding.automatic(call, specs, *arrays, *vectors)
+    partition_specs = [sharding.partition_spec(arrays[0])[-1:]] * len(shapes)
+    totals: list[jax.Array] = sharding.auto_shard(call, partition_specs, *arrays, *vectors)
     return totals
 
 
@@ -122,7 +122,7 @@ def _kept(_: None, x: jax.Array) -> jax.Array:
         return lax.optimization_barrier(x)
     # jax 0.10's compiler for CPUs removes barriers before it fuses. What a loop may have changed
     # it must keep; this one never runs, which the compiler cannot know.
-    [never] = sharding.automatic(_never, [()], x)
+    [never] = sharding.auto_shard(_never, [()], x)
     return lax.while_loop(lambda s: s[0] > 1, lambda s: (s[0] - 1, s[1] + 1), (never, x))[1]
 
 
@@ -162,7 +162,7 @@ def index(value: int) -> Index:
 
 def varying(start: Any, like: jax.Array) -> jax.Array:
     """What a loop starts from, varying over the mesh axes of what the loop adds to it."""
-    return sharding.alike(jnp.asarray(start), like)[0]
+    return sharding.match_varying(jnp.asarray(start), like)[0]
 
 
 class How(NamedTuple):
@@ -188,11 +188,11 @@ def by_platform(pass_: Callable[..., Any]) -> Callable[..., Any]:
     usual = functools.partial(pass_, How(_reductions, lambda x: x))
     on_cpu = dispatch.with_gradient(functools.partial(pass_, How(sums, once)), usual)
 
-    def run(static: Any, *arrays: Any) -> Any:
+    def run(spec: Any, *arrays: Any) -> Any:
         return dispatch.by_platform(
             *arrays,
-            cpu=functools.partial(on_cpu, static),
-            default=functools.partial(usual, static),
+            cpu=functools.partial(on_cpu, spec),
+            default=functools.partial(usual, spec),
         )
 
     return run

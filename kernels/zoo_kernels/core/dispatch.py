@@ -44,16 +44,16 @@ class Implementation:
     name: str
     passes: Mapping[str, Callable[..., Any]]
     platforms: tuple[str, ...] = ()
-    refuses: Callable[..., str | None] = lambda static, *arrays: None
-    describe: Callable[..., str | None] = lambda step, static, *arrays: None
-    yields: Callable[..., str | None] = lambda step, static, *arrays: None
+    refuses: Callable[..., str | None] = lambda spec, *arrays: None
+    describe: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
+    yields: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
 
 
 class Choice(NamedTuple):
     """What runs for one pass of one operator on one platform ("any": those not named), and why."""
 
     op: str
-    step: str
+    pass_name: str
     platform: str
     implementation: str
     reason: str
@@ -77,7 +77,7 @@ def register(implementations: Mapping[str, Implementation]) -> None:
         names[implementation.name] = implementation
 
 
-def run(op: str, step: str, requested: Requested, static: Hashable, *arrays: Any) -> Any:
+def run(op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: Any) -> Any:
     """Runs one pass of an operator by the implementation that was requested, or by the best one.
 
     Args:
@@ -88,27 +88,27 @@ def run(op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
       NotImplementedError: nothing that was requested can do this call, or (when it is lowered)
         runs on this platform; the message says why.
     """
-    branches, reason = _choose(op, step, requested, static, *arrays)
+    branches, reason = _choose(op, pass_name, requested, spec, *arrays)
     for trace in _traces.get():
         for platform, chosen in branches.items():
-            details = filter(None, (reason, chosen.describe(step, static, *arrays)))
-            trace.append(Choice(op, step, platform, chosen.name, "; ".join(details)))
-    passes = {platform: chosen.passes[step] for platform, chosen in branches.items()}
+            details = filter(None, (reason, chosen.describe(pass_name, spec, *arrays)))
+            trace.append(Choice(op, pass_name, platform, chosen.name, "; ".join(details)))
+    passes = {platform: chosen.passes[pass_name] for platform, chosen in branches.items()}
     names = ", ".join(sorted({repr(chosen.name) for chosen in branches.values()}))
     lacking = f"{op}: implementation {names} runs on {', '.join(branches)} only"
-    return _compiled(tuple(passes.items()), static, lacking)(*arrays)
+    return _compiled(tuple(passes.items()), spec, lacking)(*arrays)
 
 
 @functools.cache
 def _compiled(
-    passes: tuple[tuple[str, Callable[..., Any]], ...], static: Hashable, lacking: str
+    passes: tuple[tuple[str, Callable[..., Any]], ...], spec: Hashable, lacking: str
 ) -> Callable[..., Any]:
     """The pass of the platform that it is lowered for.
 
     Called eagerly it is compiled as one unit, for the device that its arrays are on; inside a
     caller's jit it melts into the caller's computation.
     """
-    bound = {platform: functools.partial(pass_, static) for platform, pass_ in passes}
+    bound = {platform: functools.partial(pass_, spec) for platform, pass_ in passes}
 
     def call(*arrays: Any) -> Any:
         own = dict(bound)
@@ -127,7 +127,7 @@ def by_platform(*arrays: Any, default: Callable[..., Any], **own: Callable[..., 
 
 
 def _choose(
-    op: str, step: str, requested: Requested, static: Hashable, *arrays: Any
+    op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: Any
 ) -> tuple[dict[str, Implementation], str]:
     """The implementation for each platform ("any": for those not named), and why."""
     known = _registry[op]
@@ -144,10 +144,10 @@ def _choose(
     for name in names:
         if name not in known:
             raise ValueError(f"{op}: unknown implementation {name!r}; known: {', '.join(known)}")
-    refusals = {name: known[name].refuses(static, *arrays) for name in names}
+    refusals = {name: known[name].refuses(spec, *arrays) for name in names}
     if requested is None:
         for name in names:
-            refusals[name] = refusals[name] or known[name].yields(step, static, *arrays)
+            refusals[name] = refusals[name] or known[name].yields(pass_name, spec, *arrays)
     able = [known[name] for name in names if refusals[name] is None]
     told = [f"{name}: {why}" for name, why in refusals.items() if why is not None]
     if not able:
@@ -231,11 +231,11 @@ def with_gradient(pass_: Callable[..., Any], reference: Callable[..., Any]) -> C
     """A pass(static, *arrays) whose own gradient is that of another one which computes the same."""
     call = jax.custom_vjp(pass_, nondiff_argnums=(0,))
 
-    def run(static: Any, *arrays: Any) -> tuple[Any, Any]:
-        return call(static, *arrays), arrays
+    def run(spec: Any, *arrays: Any) -> tuple[Any, Any]:
+        return call(spec, *arrays), arrays
 
-    def gradients(static: Any, arrays: Any, cotangents: Any) -> Any:
-        return jax.vjp(functools.partial(reference, static), *arrays)[1](cotangents)
+    def gradients(spec: Any, arrays: Any, cotangents: Any) -> Any:
+        return jax.vjp(functools.partial(reference, spec), *arrays)[1](cotangents)
 
     call.defvjp(run, gradients)
     return call

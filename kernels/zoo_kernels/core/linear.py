@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
-from zoo_kernels.core.sharding import alike
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
+from zoo_kernels.core.sharding import match_varying
 from zoo_kernels.core.window import Window
 
 
@@ -18,7 +18,7 @@ def wide(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-Forward = Callable[[Static, jax.Array, jax.Array], jax.Array]
+Forward = Callable[[ConvSpec, jax.Array, jax.Array], jax.Array]
 
 
 def transposed(
@@ -29,30 +29,30 @@ def transposed(
     By `jax.vjp` at zeros, whose forward part nothing uses: `jax.linear_transpose` does not take
     operands that vary over the devices of `jax.shard_map`.
     """
-    zeros = alike(jnp.zeros(tuple(shape), cotangent.dtype), cotangent)[0]
+    zeros = match_varying(jnp.zeros(tuple(shape), cotangent.dtype), cotangent)[0]
     return jax.vjp(f, zeros)[1](cotangent)[0]
 
 
-def input_grad(forward: Forward, static: Static, dy: jax.Array, w: jax.Array) -> jax.Array:
+def input_grad(forward: Forward, spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
     """Gets dx by transposing `forward`, which is linear in x."""
-    window = static.window
+    window = spec.window
     shape = (dy.shape[0], *window.size, w.shape[2] * window.groups)
-    return transposed(lambda x: forward(static, x, w), shape, dy)
+    return transposed(lambda x: forward(spec, x, w), shape, dy)
 
 
-def weight_grad(forward: Forward, static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
+def weight_grad(forward: Forward, spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     """Gets dw by transposing `forward`, which is linear in w."""
-    window = static.window
+    window = spec.window
     shape = (*window.kernel, x.shape[3] // window.groups, dy.shape[3])
-    return transposed(lambda w: forward(static, x, w), shape, dy)
+    return transposed(lambda w: forward(spec, x, w), shape, dy)
 
 
 def accumulating(pass_: Forward) -> Forward:
     """The pass on float32 or better, rounded once at the end: for compilers that would not."""
 
-    def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+    def run(spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
         dtype = wide(a.dtype)
-        return pass_(static, a.astype(dtype), b.astype(dtype)).astype(a.dtype)
+        return pass_(spec, a.astype(dtype), b.astype(dtype)).astype(a.dtype)
 
     return run
 
@@ -68,9 +68,9 @@ def taps(window: Window, x: jax.Array) -> Iterator[jax.Array]:
         yield lax.slice(x, start, stop, (1, sh, sw, 1))
 
 
-def direct(static: Static, x: jax.Array, w: jax.Array) -> jax.Array:
+def direct(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """The compiler's own convolution: cuDNN on an NVIDIA GPU."""
-    window = static.window
+    window = spec.window
     return lax.conv_general_dilated(
         x,
         w,

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import jax
 
 from zoo_kernels.core import dispatch, sharding
-from zoo_kernels.core.recompute import Recomputable, again
+from zoo_kernels.core.recompute import RecomputableArray, again
 from zoo_kernels.core.window import Window
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
 
 
-class Static(NamedTuple):
+class ConvSpec(NamedTuple):
     """A convolution's description for its implementations: its window, and the algorithm."""
 
     window: Window
@@ -28,53 +28,63 @@ class Static(NamedTuple):
 def convolve(
     op: str,
     requested: dispatch.Requested,
-    static: Static,
+    spec: ConvSpec,
     x: jax.Array,
     w: jax.Array,
-    source: Recomputable | None = None,
+    source: RecomputableArray | None = None,
 ) -> jax.Array:
     """The convolution of x with w by an operator's implementations; x may have a source."""
-    x, w = sharding.alike(x, w)
+    x, w = sharding.match_varying(x, w)
     if source is None:
-        return _pass(op, FORWARD, requested, static, x, w)
-    return _reading(op, requested, static, source.function, source.arrays, x, w)
+        return _pass(op, FORWARD, requested, spec, x, w)
+    return _reading(op, requested, spec, source.function, source.arrays, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _pass(
-    op: str, step: str, requested: dispatch.Requested, static: Static, a: jax.Array, b: jax.Array
+    op: str,
+    pass_name: str,
+    requested: dispatch.Requested,
+    spec: ConvSpec,
+    a: jax.Array,
+    b: jax.Array,
 ) -> jax.Array:
     """One of the three passes: (x, w) → y, (dy, w) → dx or (x, dy) → dw."""
-    batch = None if step == WEIGHT_GRAD else sharding.spec(a)[0]
-    channels = None if step == INPUT_GRAD else sharding.spec(b)[3]
+    batch = None if pass_name == WEIGHT_GRAD else sharding.partition_spec(a)[0]
+    channels = None if pass_name == INPUT_GRAD else sharding.partition_spec(b)[3]
 
     def call(a: jax.Array, b: jax.Array) -> list[jax.Array]:
-        return [dispatch.run(op, step, requested, static, a, b)]
+        return [dispatch.run(op, pass_name, requested, spec, a, b)]
 
-    return sharding.automatic(call, [(batch, None, None, channels)], a, b)[0]
+    return sharding.auto_shard(call, [(batch, None, None, channels)], a, b)[0]
 
 
 def _fwd(
-    op: str, step: str, requested: dispatch.Requested, static: Static, a: jax.Array, b: jax.Array
+    op: str,
+    pass_name: str,
+    requested: dispatch.Requested,
+    spec: ConvSpec,
+    a: jax.Array,
+    b: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _pass(op, step, requested, static, a, b), (a, b)
+    return _pass(op, pass_name, requested, spec, a, b), (a, b)
 
 
 def _bwd(
-    op: str, step: str, requested: dispatch.Requested, static: Static, saved: Any, t: jax.Array
+    op: str, pass_name: str, requested: dispatch.Requested, spec: ConvSpec, saved: Any, t: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     a, b = saved
 
-    def do(step: str, *arrays: jax.Array) -> jax.Array:
-        return _pass(op, step, requested, static, *arrays)
+    def do(pass_name: str, *arrays: jax.Array) -> jax.Array:
+        return _pass(op, pass_name, requested, spec, *arrays)
 
-    if step == FORWARD:  # t is a dy
+    if pass_name == FORWARD:  # t is a dy
         da, db = do(INPUT_GRAD, t, b), do(WEIGHT_GRAD, a, t)
-    elif step == INPUT_GRAD:  # t is an x
+    elif pass_name == INPUT_GRAD:  # t is an x
         da, db = do(FORWARD, t, b), do(WEIGHT_GRAD, t, a)
     else:  # t is a w
         da, db = do(INPUT_GRAD, b, t), do(FORWARD, a, t)
-    return sharding.like(da, a), sharding.like(db, b)
+    return sharding.match_sharding(da, a), sharding.match_sharding(db, b)
 
 
 _pass.defvjp(_fwd, _bwd)
@@ -84,28 +94,28 @@ _pass.defvjp(_fwd, _bwd)
 def _reading(
     op: str,
     requested: dispatch.Requested,
-    static: Static,
+    spec: ConvSpec,
     function: Callable[..., jax.Array],
     arrays: tuple[jax.Array, ...],
     x: jax.Array,
     w: jax.Array,
 ) -> jax.Array:
     """(x, w) → y, where x = function(*arrays)."""
-    return _pass(op, FORWARD, requested, static, x, w)
+    return _pass(op, FORWARD, requested, spec, x, w)
 
 
 def _reading_fwd(
-    op: str, requested: dispatch.Requested, static: Static, function: Any, *arrays: Any
+    op: str, requested: dispatch.Requested, spec: ConvSpec, function: Any, *arrays: Any
 ) -> tuple[jax.Array, Any]:
-    return _reading(op, requested, static, function, *arrays), arrays
+    return _reading(op, requested, spec, function, *arrays), arrays
 
 
 def _reading_bwd(
-    op: str, requested: dispatch.Requested, static: Static, function: Any, saved: Any, t: jax.Array
+    op: str, requested: dispatch.Requested, spec: ConvSpec, function: Any, saved: Any, t: jax.Array
 ) -> tuple[None, jax.Array, jax.Array]:
     arrays, x, w = saved
     x, t = again(function, arrays, x, t)
-    return None, *_bwd(op, FORWARD, requested, static, (x, w), t)
+    return None, *_bwd(op, FORWARD, requested, spec, (x, w), t)
 
 
 _reading.defvjp(_reading_fwd, _reading_bwd)

@@ -24,7 +24,7 @@ from zoo_kernels.core import dispatch
     meta_fields=("function",),
 )
 @dataclasses.dataclass(frozen=True)
-class Recomputable:
+class RecomputableArray:
     """An array, and how it came about; `conv` and `depthwise_conv` take it as their x.
 
     Args:
@@ -43,14 +43,14 @@ class Recomputable:
         """The array's."""
         return self.value.shape
 
-    def astype(self, dtype: Any) -> "jax.Array | Recomputable":
+    def astype(self, dtype: Any) -> "jax.Array | RecomputableArray":
         """Itself; or of another dtype an array, which nothing makes again."""
         return self if self.value.dtype == jnp.dtype(dtype) else self.value.astype(dtype)
 
 
-def parted(x: jax.Array | Recomputable) -> tuple[jax.Array, Recomputable | None]:
+def parted(x: jax.Array | RecomputableArray) -> tuple[jax.Array, RecomputableArray | None]:
     """An array, and its source if it has one."""
-    return (x.value, x) if isinstance(x, Recomputable) else (x, None)
+    return (x.value, x) if isinstance(x, RecomputableArray) else (x, None)
 
 
 def again(

@@ -8,7 +8,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 
-def alike(*arrays: jax.Array | None) -> Any:
+def match_varying(*arrays: jax.Array | None) -> Any:
     """Makes all arrays vary over every manual axis (of `jax.shard_map`) that one varies over.
 
     `custom_vjp` wants a cotangent of its primal's type, and a gradient of replicated weights
@@ -25,8 +25,8 @@ def alike(*arrays: jax.Array | None) -> Any:
     )
 
 
-def automatic(
-    call: Callable[..., Any], specs: Sequence[tuple[Any, ...]], *arrays: jax.Array
+def auto_shard(
+    call: Callable[..., Any], partition_specs: Sequence[tuple[Any, ...]], *arrays: jax.Array
 ) -> Any:
     """call(*arrays), a list of arrays; on a mesh of explicit axes the compiler shards inside.
 
@@ -36,27 +36,30 @@ def automatic(
     mesh = jax.typeof(arrays[0]).sharding.mesh
     if AxisType.Explicit not in mesh.axis_types:
         return call(*arrays)
-    shardings = [NamedSharding(mesh, PartitionSpec(*_once(spec))) for spec in specs]
+    shardings = [
+        NamedSharding(mesh, PartitionSpec(*_once(partition_spec)))
+        for partition_spec in partition_specs
+    ]
     return jax.sharding.auto_axes(call, out_sharding=shardings)(*arrays)
 
 
-def _once(spec: tuple[Any, ...]) -> list[Any]:
+def _once(partition_spec: tuple[Any, ...]) -> list[Any]:
     once: list[Any] = []
-    for axes in spec:
+    for axes in partition_spec:
         names = {*(axes if isinstance(axes, tuple) else (axes,))}
         taken = {n for own in once for n in (own if isinstance(own, tuple) else (own,))}
         once.append(None if names & taken - {None} else axes)
     return once
 
 
-def spec(array: jax.Array) -> tuple[Any, ...]:
+def partition_spec(array: jax.Array) -> tuple[Any, ...]:
     """The mesh axes that each axis of an array is sharded over, where its type knows."""
     own = tuple(jax.typeof(array).sharding.spec)
     return own + (None,) * (array.ndim - len(own))
 
 
-def like(gradient: jax.Array, primal: jax.Array) -> jax.Array:
+def match_sharding(gradient: jax.Array, primal: jax.Array) -> jax.Array:
     """A gradient laid out over a mesh of explicit axes as its primal is."""
-    if spec(gradient) == spec(primal):
+    if partition_spec(gradient) == partition_spec(primal):
         return gradient
     return jax.sharding.reshard(gradient, jax.typeof(primal).sharding)

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 
 from zoo_kernels.bias_act import bias_act
 from zoo_kernels.core import activations, dispatch, sharding
-from zoo_kernels.core.linear_vjp import Static, convolve
-from zoo_kernels.core.recompute import Recomputable, parted
+from zoo_kernels.core.linear_vjp import ConvSpec, convolve
+from zoo_kernels.core.recompute import RecomputableArray, parted
 from zoo_kernels.core.window import DEPTHWISE, DTYPES, Padding, Window, operands
 
 FUSED = "depthwise_bias_act"
 
 
-class Fused(NamedTuple):
+class DepthwiseBiasActSpec(NamedTuple):
     """What an implementation of FUSED must know of a call before it sees arrays."""
 
     window: Window
@@ -24,7 +24,7 @@ class Fused(NamedTuple):
 
 
 def depthwise_conv(
-    x: jax.Array | Recomputable,
+    x: jax.Array | RecomputableArray,
     w: jax.Array,
     *,
     strides: int | Sequence[int] = 1,
@@ -42,8 +42,8 @@ def depthwise_conv(
     `bias_act` makes of the convolution.
 
     Args:
-      x: input, [N, H, W, C], floating point; or a Recomputable one, which is of use only without
-        a bias.
+      x: input, [N, H, W, C], floating point; or a RecomputableArray, which is of use only
+        without a bias.
       w: kernels, [kh, kw, 1, C·m] of x's dtype; output channel c·m + j filters input channel c.
       strides, dilation: an integer, or one for height and one for width.
       padding: "SAME" (XLA's, the odd row or column last), "VALID", an integer, or
@@ -71,38 +71,46 @@ def depthwise_conv(
     if bias is None:
         if act != "identity":
             raise ValueError(f"depthwise_conv: act={act!r} takes a bias, got none")
-        return convolve("depthwise_conv", implementation, Static(window), x, w, source)
+        return convolve("depthwise_conv", implementation, ConvSpec(window), x, w, source)
     bias = jnp.asarray(bias)
     if bias.shape != w.shape[3:] or bias.dtype.name not in DTYPES:
         raise ValueError(
             f"depthwise_conv: bias must be floating point of shape {w.shape[3:]} for w of shape "
             f"{w.shape}, got {bias.dtype}{list(bias.shape)}"
         )
-    return _fused(Fused(window, act), implementation, *sharding.alike(x, w, bias))
+    return _fused(
+        DepthwiseBiasActSpec(window, act), implementation, *sharding.match_varying(x, w, bias)
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _fused(
-    static: Fused, requested: dispatch.Requested, x: jax.Array, w: jax.Array, bias: jax.Array
+    spec: DepthwiseBiasActSpec,
+    requested: dispatch.Requested,
+    x: jax.Array,
+    w: jax.Array,
+    bias: jax.Array,
 ) -> jax.Array:
     def call(*arrays: jax.Array) -> list[jax.Array]:
-        return [dispatch.run(FUSED, "forward", requested, static, *arrays)]
+        return [dispatch.run(FUSED, "forward", requested, spec, *arrays)]
 
-    spec = (sharding.spec(x)[0], None, None, sharding.spec(w)[3])
-    return sharding.automatic(call, [spec], x, w, bias)[0]
+    partition_spec = (sharding.partition_spec(x)[0], None, None, sharding.partition_spec(w)[3])
+    return sharding.auto_shard(call, [partition_spec], x, w, bias)[0]
 
 
-def _fwd(static: Fused, requested: dispatch.Requested, *arrays: jax.Array) -> tuple[Any, Any]:
+def _fwd(
+    spec: DepthwiseBiasActSpec, requested: dispatch.Requested, *arrays: jax.Array
+) -> tuple[Any, Any]:
     """The two operators apart, whose gradients need what is between them."""
 
     def apart(x: jax.Array, w: jax.Array, bias: jax.Array) -> jax.Array:
-        y = convolve("depthwise_conv", requested, Static(static.window), x, w)
-        return bias_act(y, bias, static.act, implementation=_pointwise(requested))
+        y = convolve("depthwise_conv", requested, ConvSpec(spec.window), x, w)
+        return bias_act(y, bias, spec.act, implementation=_pointwise(requested))
 
     return jax.vjp(apart, *arrays)
 
 
-def _bwd(static: Fused, requested: dispatch.Requested, vjp: Any, dy: jax.Array) -> Any:
+def _bwd(spec: DepthwiseBiasActSpec, requested: dispatch.Requested, vjp: Any, dy: jax.Array) -> Any:
     return vjp(dy)
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from zoo_kernels.core import cpu, dispatch, linear
-from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Static
+from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.window import Pair, Window
 
 # A kernel with more taps than this is walked row by row at run time: unrolling all of its taps
@@ -75,10 +75,10 @@ def correlate(
 
 
 def forward(
-    static: Static, x: jax.Array, w: jax.Array, correlate: Correlate = correlate
+    spec: ConvSpec, x: jax.Array, w: jax.Array, correlate: Correlate = correlate
 ) -> jax.Array:
     """(x, w) → y."""
-    window, m = static.window, _multiplier(static, w.shape[3])
+    window, m = spec.window, _multiplier(spec, w.shape[3])
     if m > 1:
         x = x[..., None]
     y = correlate(
@@ -88,10 +88,10 @@ def forward(
 
 
 def input_grad(
-    static: Static, dy: jax.Array, w: jax.Array, correlate: Correlate = correlate
+    spec: ConvSpec, dy: jax.Array, w: jax.Array, correlate: Correlate = correlate
 ) -> jax.Array:
     """(dy, w) → dx."""
-    window, m = static.window, _multiplier(static, w.shape[3])
+    window, m = spec.window, _multiplier(spec, w.shape[3])
     if m > 1:
         dy = dy.reshape(*dy.shape[:3], window.groups, m)
     dx = by_phases(window, dy, _taps(w, m), dy.shape[3:], correlate)
@@ -130,7 +130,7 @@ def by_phases(
     return dx[:, : window.size[0], : window.size[1]]
 
 
-def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
+def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     """(x, dy) → dw, walking the rows of dy.
 
     A few rows of dy at a time multiply the strips of x under them into accumulators of one row's
@@ -139,7 +139,7 @@ def weight_grad(static: Static, x: jax.Array, dy: jax.Array) -> jax.Array:
     The loop runs over the images of each lane, and all lanes advance together: one that is sharded
     over devices has a lane on each, so that no image leaves its device.
     """
-    window, m = static.window, _multiplier(static, dy.shape[3])
+    window, m = spec.window, _multiplier(spec, dy.shape[3])
     (kh, kw), (ho, wo) = window.kernel, window.out
     (sh, sw), (dh, dw) = window.strides, window.dilation
     dtype = linear.wide(x.dtype)
@@ -233,8 +233,8 @@ def _interleave(phases: list[jax.Array], axis: int) -> jax.Array:
     return jnp.stack(phases, axis=axis + 1).reshape(shape)
 
 
-def _multiplier(static: Static, outputs: int) -> int:
-    return outputs // static.window.groups
+def _multiplier(spec: ConvSpec, outputs: int) -> int:
+    return outputs // spec.window.groups
 
 
 def _taps(w: jax.Array, m: int) -> jax.Array:
@@ -262,12 +262,12 @@ ON_CPU: dict[str, linear.Forward] = {
 
 
 def _pass(step: str, usual: linear.Forward) -> linear.Forward:
-    def run(static: Static, a: jax.Array, b: jax.Array) -> jax.Array:
+    def run(spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
         return dispatch.by_platform(
             a,
             b,
-            cpu=functools.partial(ON_CPU[step], static),
-            default=functools.partial(usual, static),
+            cpu=functools.partial(ON_CPU[step], spec),
+            default=functools.partial(usual, spec),
         )
 
     return run

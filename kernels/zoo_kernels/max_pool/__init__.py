@@ -70,12 +70,12 @@ _max_pool.defvjp(_fwd, _bwd)
 
 
 def _run(
-    step: str, results: int, window: Window, requested: dispatch.Requested, *arrays: jax.Array
+    pass_name: str, results: int, window: Window, requested: dispatch.Requested, *arrays: jax.Array
 ) -> Any:
     """One pass, whose results are sharded over images and channels as its last array is."""
-    images, _, _, channels = sharding.spec(arrays[-1])
+    images, _, _, channels = sharding.partition_spec(arrays[-1])
 
     def call(*arrays: jax.Array) -> Any:
-        return dispatch.run(OP, step, requested, window, *arrays)
+        return dispatch.run(OP, pass_name, requested, window, *arrays)
 
-    return sharding.automatic(call, [(images, None, None, channels)] * results, *arrays)
+    return sharding.auto_shard(call, [(images, None, None, channels)] * results, *arrays)

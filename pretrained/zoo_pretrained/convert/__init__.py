@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from zoo_pretrained.checkpoint import Variables, leaves, nested
+from zoo_pretrained.checkpoint import Variables, flatten_variables, unflatten_variables
 from zoo_pretrained.convert.frameworks import entries, kinds, laid_out
 from zoo_pretrained.convert.rules import Rules, matches, targets
 from zoo_pretrained.lazy_array import Lazy
@@ -91,7 +91,7 @@ def convert(
     Convolution kernels become HWIO (a depthwise one (H, W, 1, C·m)), dense ones (in, out). Those of
     Flux, which are for convolution, are turned by 180 degrees.
     """
-    known = {path: tuple(leaf.shape) for path, leaf in leaves(template)}
+    known = {path: tuple(leaf.shape) for path, leaf in flatten_variables(template)}
     shapes = {path: shape for path, shape in known.items() if path.split("/")[1] not in optional}
     found: dict[str, Lazy] = {}
     offsets: dict[str, np.ndarray] = {}
@@ -123,7 +123,7 @@ def convert(
     amiss += [f"{path}: nothing fills it" for path in shapes if path not in found]
     if amiss:
         raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(amiss))
-    return nested(found)
+    return unflatten_variables(found)
 
 
 def count_classes(
@@ -141,4 +141,4 @@ def count_classes(
 
 
 _COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}
-_NO_FAMILIES = ("defaults", "dialects", "matching", "read")
+_NO_FAMILIES = ("defaults", "frameworks", "rules")

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from zoo_pretrained.fetch import http, partial
-from zoo_pretrained.fetch.errors import DigestError, FetchError, OfflineError, place, readable
+from zoo_pretrained.fetch.errors import DigestError, FetchError, OfflineError, format_bytes, place
 from zoo_pretrained.fetch.files import Digest, digests, held, locked, settle, verify
 from zoo_pretrained.fetch.http import RetryError
 from zoo_pretrained.fetch.partial import Partial, Source
@@ -121,7 +121,7 @@ def fetch_unverified(url: str, target: Path, most: int) -> None:
 
 def _refuse_offline(source: Source, target: Path) -> None:
     if offline():
-        amount = "" if source.size is None else f" ({readable(source.size)})"
+        amount = "" if source.size is None else f" ({format_bytes(source.size)})"
         raise OfflineError(f"ZOO_OFFLINE is set: {source.shown}{amount} is not fetched to {target}")
 
 

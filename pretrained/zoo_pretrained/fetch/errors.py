@@ -20,7 +20,7 @@ class DigestError(FetchError):
     """A file that is not what was published; names both digests, and where it was kept."""
 
 
-def readable(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes for people: 512 bytes, 20.5 MB."""
     if count < 1000:
         return f"{count} bytes"
@@ -74,7 +74,7 @@ def _complaint(folder: Path, error: OSError, needed: int | None) -> str:
 
 def _space(folder: Path, needed: int | None) -> str:
     try:
-        free = f"{readable(shutil.disk_usage(folder).free)} free"
+        free = f"{format_bytes(shutil.disk_usage(folder).free)} free"
     except OSError:
         free = "what is free is not known"
-    return free if needed is None else f"{readable(needed)} needed, {free}"
+    return free if needed is None else f"{format_bytes(needed)} needed, {free}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo_pretrained.fetch import http
-from zoo_pretrained.fetch.errors import FetchError, place, readable, room
+from zoo_pretrained.fetch.errors import FetchError, format_bytes, place, room
 from zoo_pretrained.fetch.http import RetryError
 from zoo_pretrained.fetch.progress import Progress
 
@@ -132,7 +132,7 @@ def receive(source: Source, part: Partial, progress: Progress | None) -> bool:
                     progress(done, whole)
     if done > most:
         part.drop()
-        raise FetchError(f"{source.shown} sends more than {readable(most)} ({most} bytes)")
+        raise FetchError(f"{source.shown} sends more than {format_bytes(most)} ({most} bytes)")
     if whole is not None and done < whole:
         raise RetryError(f"it ended after {done} of {whole} bytes")
     return start > 0 or total is None

@@ -15,7 +15,7 @@ MIB = 2**20
 
 def alone(script):
     """What the script prints in a new process: the heap of a long test run has its own history."""
-    script = "import numpy as np\nfrom benchmarks import memory\n" + textwrap.dedent(script)
+    script = "import numpy as np\nfrom benchmarks.harness import memory\n" + textwrap.dedent(script)
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
     )

@@ -44,7 +44,9 @@ def close(a, b):
 
 def gradient(model, variables, x):
     def loss(params):
-        return step.loss(model, {**variables, "params": params}, x, LABELS, jax.random.key(3))
+        return step.classification_loss(
+            model, {**variables, "params": params}, x, LABELS, jax.random.key(3)
+        )
 
     return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 

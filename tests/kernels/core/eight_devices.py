@@ -1,6 +1,6 @@
 """Gradients of every operator with a batch sharded over 8 devices, against one device.
 
-    python -m tests.kernels.eight_devices jit|explicit|shard_map [triton]     (with 8 devices)
+    python -m tests.kernels.core.eight_devices jit|explicit|shard_map [triton]     (with 8 devices)
 
 With "triton", its kernels are run by Pallas's interpreter, and XLA's implementation is the judge.
 

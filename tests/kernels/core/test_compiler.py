@@ -190,7 +190,7 @@ class TestOneDNN:
             x, w = jnp.ones((1, 5, 5, channels)), jnp.ones((3, 3, channels // 2, channels))
             loss = kernels.jit(jax.grad(lambda x, w: kernels.conv(x, w, groups=2).sum(), (0, 1)))
             told = kernels.explain(loss, x, w)
-            return {choice.step for choice in told if choice.implementation == "onednn"}
+            return {choice.pass_name for choice in told if choice.implementation == "onednn"}
 
         assert passes(16) == {"forward", "input_grad", "weight_grad"}
         assert passes(14) == {"forward", "input_grad"}

@@ -137,7 +137,7 @@ def test_explain_sees_the_gradients():
         return kernels.depthwise_conv(x, w).sum()
 
     told = kernels.explain(jax.grad(loss, (0, 1)), X, W)
-    steps = [choice.step for choice in told if choice.platform == "any"]
+    steps = [choice.pass_name for choice in told if choice.platform == "any"]
     assert steps == ["forward", "input_grad", "weight_grad"]
 
 

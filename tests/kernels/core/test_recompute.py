@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 import zoo_kernels as kernels
 from tests.kernels.cases import draw
-from zoo_kernels import Recomputable
+from zoo_kernels import RecomputableArray
 
 CONVOLUTIONS = {
     "conv": (lambda x, w: kernels.conv(x, w, padding="SAME"), (3, 3, 8, 8)),
@@ -24,7 +24,7 @@ def losses(name, dtype="float32"):
 
     def of(recomputable):
         def loss(x, scale, bias, w):
-            z, mean, var = kernels.batch_norm(x, scale, bias, act="silu", recomputable=recomputable)
+            z, mean, var = kernels.batch_norm(x, scale, bias, act="silu", recompute=recomputable)
             y = convolve(z, w)
             return (jnp.sin(y).sum() + (mean * var).sum()).astype("float32")
 
@@ -69,7 +69,7 @@ def test_less_memory():
             for w in weights:
                 y = kernels.conv(x, w)
                 ones, zeros = jnp.ones(32), jnp.zeros(32)
-                x, _, _ = kernels.batch_norm(y, ones, zeros, act="relu", recomputable=recomputable)
+                x, _, _ = kernels.batch_norm(y, ones, zeros, act="relu", recompute=recomputable)
             x = x.value if recomputable else x
             return jnp.square(x).sum()
 
@@ -94,7 +94,7 @@ def test_only_a_cpu_computes_it_again():
 
 def test_another_dtype_is_an_array():
     x = draw((2, 4), "float32", 0)
-    source = Recomputable(x, jnp.tanh, (x,))
+    source = RecomputableArray(x, jnp.tanh, (x,))
     assert source.astype("float32") is source
     assert source.astype(jnp.bfloat16).dtype == jnp.bfloat16
     assert source.shape == (2, 4)
@@ -103,4 +103,4 @@ def test_another_dtype_is_an_array():
 def test_a_residual_would_have_to_be_kept():
     x, vector = draw(SHAPE, "float32", 0), jnp.ones(8)
     with pytest.raises(ValueError, match=r"recomputable takes no residual, got one of \(2, 6, 5"):
-        kernels.batch_norm(x, vector, vector, residual=x, recomputable=True)
+        kernels.batch_norm(x, vector, vector, residual=x, recompute=True)

@@ -33,7 +33,7 @@ def run(root, check, *implementation):
             "-W",
             "error",
             "-m",
-            "tests.kernels.eight_devices",
+            "tests.kernels.core.eight_devices",
             check,
             *implementation,
         ],

@@ -134,7 +134,7 @@ def test_what_is_refused_and_why():
 def test_forward_bias_and_activation_stay_xlas():
     """It fuses them with their neighbours, where a kernel would be a pass of its own."""
     told = kernels.explain(jax.grad(lambda x: kernels.bias_act(x, BIAS).sum()), X)
-    chosen = {(c.step, c.platform): c.implementation for c in told}
+    chosen = {(c.pass_name, c.platform): c.implementation for c in told}
     assert chosen == {
         ("forward_kept", "any"): "xla",
         ("backward", "cuda"): "triton",
@@ -154,7 +154,7 @@ def test_bad_biases():
 def test_a_cpu_never_loads_pallas(root):
     """Nor traces a kernel, which is why it is loaded late."""
     code = (
-        "import sys, jax, jax.numpy as jnp, kernels\n"
+        "import sys, jax, jax.numpy as jnp, zoo_kernels as kernels\n"
         "x, w = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))\n"
         "jax.jit(jax.grad(lambda w: kernels.depthwise_conv(x, w).sum()))(w)\n"
         "assert 'jax.experimental.pallas' not in sys.modules"

@@ -159,4 +159,4 @@ def test_bad_arguments_are_named(call, words):
 
 def test_explain_tells_each_pass():
     grad = jax.grad(lambda x: kernels.max_pool(x, 2).sum())
-    assert [c.step for c in kernels.explain(grad, X)] == ["forward_saving", "backward"]
+    assert [c.pass_name for c in kernels.explain(grad, X)] == ["forward_saving", "backward"]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from zoo_pretrained.checkpoint import leaves, nested
+from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
 from zoo_pretrained.convert import ConversionError, convert, count_classes
 from zoo_pretrained.lazy_array import Lazy
 
@@ -50,9 +50,11 @@ def converted(*args, **options):
 def test_names_and_layouts():
     source = state()
     made = converted(source, RULES, TEMPLATE)
-    assert {p: a.shape for p, a in leaves(made)} == {p: a.shape for p, a in leaves(TEMPLATE)}
-    assert all(array.dtype == np.float32 for _, array in leaves(made))
-    flat = {path: np.float64(array) for path, array in leaves(made)}
+    assert {p: a.shape for p, a in flatten_variables(made)} == {
+        p: a.shape for p, a in flatten_variables(TEMPLATE)
+    }
+    assert all(array.dtype == np.float32 for _, array in flatten_variables(made))
+    flat = {path: np.float64(array) for path, array in flatten_variables(made)}
     # A depthwise kernel (out, 1, h, w), a dense one (out, in), and one of 1x1, entry by entry.
     depthwise = flat["params/stage1/block1/conv/kernel"]
     for o, i, j in np.ndindex(4, 3, 2):
@@ -89,7 +91,7 @@ def test_convolutions_and_norms_are_ranked_apart():
     source = {f"features.{name}": np.zeros(s) for name, s in names.items()} | {
         f"features.{int(name[0]) + 3}{name[1:]}": np.ones(s) for name, s in names.items()
     }
-    for path, array in leaves(converted(source, table, template)):
+    for path, array in flatten_variables(converted(source, table, template)):
         assert (array == float("conv2" in path)).all(), path
 
 
@@ -134,7 +136,7 @@ def test_two_sources_of_one_parameter():
 
 def test_nothing_is_copied():
     source = {name: np.float32(array) for name, array in state().items()}
-    for path, array in leaves(convert(source, RULES, TEMPLATE)):
+    for path, array in flatten_variables(convert(source, RULES, TEMPLATE)):
         assert isinstance(array, Lazy)
         assert any(np.shares_memory(array.view, theirs) for theirs in source.values()), path
 
@@ -162,7 +164,7 @@ def test_dense_layers_from_convolutions():
 def test_a_bias_before_a_norm_is_taken_off_its_mean():
     source = state()
     source["c0.conv.bias"] = np.arange(4.0)
-    made = dict(leaves(converted(source, RULES, TEMPLATE)))
+    made = dict(flatten_variables(converted(source, RULES, TEMPLATE)))
     want = source["c0.bn.running_mean"] - np.arange(4.0)
     np.testing.assert_allclose(
         made["batch_stats/stage1/block1/norm/mean"], np.float32(want), rtol=1e-6
@@ -184,7 +186,7 @@ def test_blocks_that_have_what_the_rule_names():
     names = ["a1", "a2", "a3", "conv2d_9", "conv2d_10"]
     source = {f"{name}/kernel": np.full((1, 1, 2, 2), i) for i, name in enumerate(names)}
     table = ((r"a(?P<block>\d)", "#/a/"), (r"conv2d_?(?P<block>\d*)", "*/b/"))
-    made = dict(leaves(converted(source, table, template, "keras")))
+    made = dict(flatten_variables(converted(source, table, template, "keras")))
     assert {path.removeprefix("params/")[:15]: int(a.flat[0]) for path, a in made.items()} == {
         "stage1/block1/a": 0,
         "stage1/block2/a": 1,
@@ -246,12 +248,14 @@ def test_keras_layouts(kernel):
     }
     source = {name: rng.normal(size=s) for name, s in sides.items()}
     given = {name.replace("dw/kernel", f"dw/{kernel}"): a for name, a in source.items()}
-    template = nested(dict(leaves(TEMPLATE)) | {
+    template = unflatten_variables(dict(flatten_variables(TEMPLATE)) | {
         "params/stage2/block1/kernel": shape(1, 1, 4, 6),
         "params/stage2/block1/depthwise/kernel": shape(3, 3, 1, 4),
     })  # fmt: skip
     del template["params"]["stage2"]["block1"]["conv"]
-    made = dict(leaves(converted(given, KERAS_RULES, template, "keras", dtype=np.float64)))
+    made = dict(
+        flatten_variables(converted(given, KERAS_RULES, template, "keras", dtype=np.float64))
+    )
     depthwise = made["params/stage1/block1/conv/kernel"]
     for h, w, c, m in np.ndindex(3, 2, 2, 2):  # each channel's outputs are neighbours
         assert depthwise[h, w, 0, 2 * c + m] == source["dw/kernel"][h, w, c, m]

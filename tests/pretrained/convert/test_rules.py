@@ -7,7 +7,7 @@ import pytest
 from tests.zoo.models.small_models import random_variables
 from zoo.models.resnet import ResNet
 from zoo.models.vgg import VGG
-from zoo_pretrained.checkpoint import leaves, nested
+from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
 from zoo_pretrained.convert import convert, count_classes, rules
 from zoo_pretrained.convert.rules import matches
 
@@ -85,8 +85,10 @@ def flux(node, fc=None):
 
 def metalhead(model, variables):
     """Variables by the names that Metalhead's models, as its source has them, would give them."""
-    merged = {path.partition("/")[2]: np.asarray(array) for path, array in leaves(variables)}
-    tree = nested(merged)
+    merged = {
+        path.partition("/")[2]: np.asarray(array) for path, array in flatten_variables(variables)
+    }
+    tree = unflatten_variables(merged)
     if isinstance(model, VGG):
         layers = []
         for number, depth in enumerate(model.depths, start=1):
@@ -108,7 +110,7 @@ def metalhead(model, variables):
             stages.append(chain(*blocks))
         stem = chain(*flux(tree["stem"]), {})
         made = chain(chain(stem, *stages), chain({}, {}, *flux(tree["head"])))
-    return {path.replace("/", "."): array for path, array in leaves({"layers": made})}
+    return {path.replace("/", "."): array for path, array in flatten_variables({"layers": made})}
 
 
 @pytest.mark.parametrize(

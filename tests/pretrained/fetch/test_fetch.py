@@ -23,7 +23,7 @@ from zoo_pretrained.fetch import (
     offline,
     verify,
 )
-from zoo_pretrained.fetch.errors import readable
+from zoo_pretrained.fetch.errors import format_bytes
 
 pytestmark = pytest.mark.usefixtures("plain")
 
@@ -197,15 +197,15 @@ def test_a_bar_is_for_terminals(monkeypatch):
         assert shown or not (stream and stream.getvalue())
 
 
-def test_readable():
+def test_format_bytes():
     amounts = (0, 999, 1000, 999_949, 999_950, 5_300_000, 16 << 30, 10**13)
     said = "0 bytes, 999 bytes, 1.0 kB, 999.9 kB, 1.0 MB, 5.3 MB, 17.2 GB, 10000.0 GB"
-    assert ", ".join(map(readable, amounts)) == said
+    assert ", ".join(map(format_bytes, amounts)) == said
 
 
 def test_importing_it_is_cheap():
     code = (
-        "import sys, pretrained.fetch, pretrained.hub; "
+        "import sys, zoo_pretrained.fetch, zoo_pretrained.hub; "
         "print([name for name in ('jax', 'urllib3', 'filelock', 'rich', "
         "'huggingface_hub') if name in sys.modules])"
     )

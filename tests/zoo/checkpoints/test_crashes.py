@@ -28,7 +28,7 @@ import json, os, sys
 import orbax.checkpoint
 import zoo
 from zoo_pretrained import catalogue
-from zoo_pretrained import resolve as registry
+from zoo_pretrained import resolve
 from zoo.checkpoints.convert import from_upstream
 entries = json.loads(sys.argv[1])
 catalogue.entries = lambda: entries
@@ -38,7 +38,7 @@ for _ in sys.stdin:
     child = os.fork()
     if child == 0:
         print(os.getpid(), flush=True)
-        registry.load(model, *several, from_upstream)
+        resolve.load_checkpoint(model, *several, from_upstream)
         os._exit(0)
     os.waitpid(child, 0)
     print("over", flush=True)

@@ -10,10 +10,8 @@ import pytest
 import zoo
 from tests.zoo.checkpoints import upstream
 from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, same
-from zoo_pretrained import archive, cache, fetch
+from zoo_pretrained import archive, cache, fetch, remote_store, resolve
 from zoo_pretrained import checkpoint as store
-from zoo_pretrained import remote_store as stores
-from zoo_pretrained import resolve as registry
 from zoo_pretrained.checkpoint import CheckpointError
 
 
@@ -21,7 +19,7 @@ def published_to(base, checkpoint, tmp_path, weights="ours"):
     """Publishes the checkpoint under a name of a group's own."""
     variables, metadata = store.restore(checkpoint)
     store.save(tmp_path / weights, variables, {**metadata, "weights": weights}, overwrite=True)
-    return stores.publish([tmp_path / weights], base, overwrite=True)
+    return remote_store.publish([tmp_path / weights], base, overwrite=True)
 
 
 class TestStores:
@@ -40,20 +38,20 @@ class TestStores:
         for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         monkeypatch.setenv("ZOO_STORES", f"{server.address}/store/")
-        origin = registry.origins()[MODEL][WEIGHTS]
+        origin = resolve.list_origins()[MODEL][WEIGHTS]
         assert (origin.kind, origin.place) == ("store", f"{server.address}/store/{item.archive}")
         same(zoo.trained(MODEL), checkpoint)
         assert {request.path for request in server.requests} == {
             "/store/index.json",
             f"/store/{item.archive}",
         }
-        assert registry.origins()[MODEL][WEIGHTS].kind == "cache"
+        assert resolve.list_origins()[MODEL][WEIGHTS].kind == "cache"
 
     def test_any_file_system_that_fsspec_knows(self, place, checkpoint, tmp_path, monkeypatch):
         published_to("memory://bucket/store", checkpoint, tmp_path)
         published_to("memory://bucket/store", checkpoint, tmp_path, "more")
         monkeypatch.setenv("ZOO_STORES", "memory://bucket/store")
-        assert set(registry.origins()[MODEL]) == {WEIGHTS, "ours", "more"}
+        assert set(resolve.list_origins()[MODEL]) == {WEIGHTS, "ours", "more"}
         same(zoo.trained(MODEL, weights="more"), checkpoint)
 
     def test_one_that_is_down_is_passed_over_in_words(self, server, place, checkpoint, monkeypatch):
@@ -97,29 +95,31 @@ class TestStores:
         index = json.loads(file.read_text())
         index["checkpoints"][MODEL]["ours"] |= change
         file.write_text(json.dumps(index))
-        with pytest.raises(stores.StoreError, match=f"index.json of {tmp_path / 'store'} cannot"):
-            stores.contents(str(tmp_path / "store"))
+        with pytest.raises(
+            remote_store.StoreError, match=f"index.json of {tmp_path / 'store'} cannot"
+        ):
+            remote_store.read_index(str(tmp_path / "store"))
 
     @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}', '{"format": 1}', "\xff"])
     def test_what_is_no_index(self, text, tmp_path):
         (tmp_path / "index.json").write_text(text, encoding="latin-1")
-        with pytest.raises(stores.StoreError, match=r"index\.json of .* cannot be used"):
-            stores.contents(str(tmp_path))
+        with pytest.raises(remote_store.StoreError, match=r"index\.json of .* cannot be used"):
+            remote_store.read_index(str(tmp_path))
 
     def test_names_that_lead_elsewhere_are_refused(self, checkpoint, tmp_path):
         variables, metadata = store.restore(checkpoint)
         store.save(tmp_path / "bad", variables, {**metadata, "weights": "../up"})
-        with pytest.raises(stores.StoreError, match=r"'\.\./up' is no name"):
-            stores.publish([tmp_path / "bad"], str(tmp_path / "store"))
+        with pytest.raises(remote_store.StoreError, match=r"'\.\./up' is no name"):
+            remote_store.publish([tmp_path / "bad"], str(tmp_path / "store"))
 
     def test_publishing_twice_needs_a_word(self, checkpoint, tmp_path):
         base = str(tmp_path / "store")
-        stores.publish([checkpoint], base)
-        with pytest.raises(stores.StoreError, match=f"has {MODEL} mine already"):
-            stores.publish([checkpoint], base)
+        remote_store.publish([checkpoint], base)
+        with pytest.raises(remote_store.StoreError, match=f"has {MODEL} mine already"):
+            remote_store.publish([checkpoint], base)
         variables, metadata = store.restore(checkpoint)
         store.save(tmp_path / "mine", variables, {**metadata, "licence": "another"})
-        (item,) = stores.publish([tmp_path / "mine"], base, overwrite=True)
+        (item,) = remote_store.publish([tmp_path / "mine"], base, overwrite=True)
         assert {path.name for path in (tmp_path / "store").glob("[!.]*")} == {
             item.archive,
             "index.json",
@@ -128,21 +128,21 @@ class TestStores:
     def test_readers_of_the_old_index_find_what_it_lists(self, checkpoint, tmp_path, monkeypatch):
         """A publisher that is killed before it writes the index has changed nothing."""
         base = str(tmp_path / "store")
-        (before,) = stores.publish([checkpoint], base)
+        (before,) = remote_store.publish([checkpoint], base)
         variables, metadata = store.restore(checkpoint)
         store.save(tmp_path / "mine", variables, {**metadata, "licence": "another"})
-        real = stores._put
+        real = remote_store._put
 
         def put(base, name, file):
-            if name == stores.INDEX:
+            if name == remote_store.INDEX:
                 raise KeyboardInterrupt
             real(base, name, file)
 
-        monkeypatch.setattr(stores, "_put", put)
+        monkeypatch.setattr(remote_store, "_put", put)
         with pytest.raises(KeyboardInterrupt):
-            stores.publish([tmp_path / "mine"], base, overwrite=True)
-        assert stores.contents(base)[MODEL]["mine"] == before
-        stores.get(before, tmp_path / "got")
+            remote_store.publish([tmp_path / "mine"], base, overwrite=True)
+        assert remote_store.read_index(base)[MODEL]["mine"] == before
+        remote_store.download_archive(before, tmp_path / "got")
         assert store.restore(tmp_path / "got").metadata.get("licence") != "another"
 
     def test_two_at_once_lose_nothing(self, checkpoint, tmp_path):
@@ -155,17 +155,19 @@ class TestStores:
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(stores.contents(base)[MODEL]) == set(names)
+        assert set(remote_store.read_index(base)[MODEL]) == set(names)
 
     def test_a_web_server_cannot_be_published_to(self, checkpoint):
-        with pytest.raises(stores.StoreError, match=r"https://host/base cannot be written to"):
-            stores.publish([checkpoint], "https://me:secret@host/base?key=secret")
+        with pytest.raises(
+            remote_store.StoreError, match=r"https://host/base cannot be written to"
+        ):
+            remote_store.publish([checkpoint], "https://me:secret@host/base?key=secret")
 
     @pytest.mark.parametrize("base", ["", "file", "file/below"])
     def test_where_nothing_can_be_published(self, base, checkpoint, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(stores.StoreError, match=r"got ''|file.* cannot be written to"):
-            stores.publish([checkpoint], str(tmp_path / base) if base else "")
+        with pytest.raises(remote_store.StoreError, match=r"got ''|file.* cannot be written to"):
+            remote_store.publish([checkpoint], str(tmp_path / base) if base else "")
 
     def test_what_a_store_lists_under_another_models_name(
         self, place, checkpoint, tmp_path, monkeypatch
@@ -174,7 +176,9 @@ class TestStores:
         file = tmp_path / "store" / "index.json"
         file.write_text(file.read_text().replace(f'"{MODEL}":', '"ResNet18":'))
         monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
-        with pytest.raises(stores.StoreError, match=f"holds a {MODEL}, not a ResNet18; .* kept"):
+        with pytest.raises(
+            remote_store.StoreError, match=f"holds a {MODEL}, not a ResNet18; .* kept"
+        ):
             zoo.trained("ResNet18", weights="ours")
 
     @pytest.mark.parametrize("answer", ["offline", "down"])
@@ -194,7 +198,7 @@ class TestStores:
         monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
         zoo.trained(MODEL, weights="ours")
         monkeypatch.delenv("ZOO_STORES")
-        assert registry.origins()[MODEL]["ours"].kind == "cache"
+        assert resolve.list_origins()[MODEL]["ours"].kind == "cache"
 
     @pytest.mark.parametrize("fault", ["planted", "longer", "changed"])
     def test_a_file_system_that_lies(self, fault, place, checkpoint, tmp_path, monkeypatch):
@@ -239,11 +243,11 @@ class TestPlaces:
         assert len(server.requests) == 1
         with pytest.raises(fetch.DigestError):
             zoo.trained(MODEL, weights=f"{url}#sha256={'0' * 64}")
-        with pytest.raises(stores.StoreError, match="#sha256= with 64 digits"):
+        with pytest.raises(remote_store.StoreError, match="#sha256= with 64 digits"):
             zoo.trained(MODEL, weights=f"{url}#sha256=0123")
 
     def test_an_address_in_a_store(self, server, place, checkpoint, tmp_path, monkeypatch):
-        (item,) = stores.publish([checkpoint], str(tmp_path / "store"))
+        (item,) = remote_store.publish([checkpoint], str(tmp_path / "store"))
         for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         url = f"{server.address}/store/{item.archive}"
@@ -251,7 +255,9 @@ class TestPlaces:
         with monkeypatch.context() as patch:
             patch.setenv("ZOO_OFFLINE", "1")
             same(zoo.trained(MODEL, weights=url), checkpoint)
-        with pytest.raises(stores.StoreError, match=r"no archive 'x\.tar'.*nothing verifies it"):
+        with pytest.raises(
+            remote_store.StoreError, match=r"no archive 'x\.tar'.*nothing verifies it"
+        ):
             zoo.trained(MODEL, weights=f"{server.address}/store/x.tar")
 
     def test_another_models(self, checkpoint):

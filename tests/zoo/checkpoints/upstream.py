@@ -7,9 +7,8 @@ import numpy as np
 from safetensors.numpy import save
 
 import zoo
-from zoo.checkpoints.validate import template
 from zoo_pretrained import checkpoint as store
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 MODEL, WEIGHTS = "SqueezeNet1_1", "TEST"
 
@@ -17,7 +16,9 @@ MODEL, WEIGHTS = "SqueezeNet1_1", "TEST"
 def state(num_classes=1000, seed=0):
     """A state dict of SqueezeNet 1.1 with random weights; PyTorch's names and layouts."""
     rng = np.random.default_rng(seed)
-    shapes = dict(leaves(template(zoo.SqueezeNet1_1(num_classes=num_classes))["params"]))
+    shapes = dict(
+        flatten_variables(zoo.SqueezeNet1_1(num_classes=num_classes).variable_shapes()["params"])
+    )
     # torchvision counts the layers in one list, in which pools count too.
     blocks = sorted({path.rsplit("/", 2)[0] for path in shapes if "block" in path})
     numbers = dict(zip(blocks, (3, 4, 6, 7, 9, 10, 11, 12), strict=True))

@@ -142,7 +142,7 @@ def random_variables(model, channels=3, seed=0):
 def small(family):
     """A family's small member, its variables, and two images of an odd size."""
     model = SMALL[family]
-    size = (max(39, model.least_size), max(33, model.least_size))
+    size = (max(39, model.min_size), max(33, model.min_size))
     x = jnp.float32(np.random.default_rng(1).normal(size=(2, *size, 3)))
     return model, random_variables(model), x
 

@@ -8,7 +8,7 @@ import pytest
 
 import zoo
 from tests.zoo.models.small_models import SMALL
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 
 def test_all_parameters_come_from_one_draw():
@@ -26,9 +26,9 @@ def test_values_follow_the_key_and_have_the_deviation_of_he():
         for key in (jax.random.key(0), {"params": jax.random.key(0)}, jax.random.key(1))
     )
     jax.tree.map(np.testing.assert_array_equal, variables, same)
-    others = dict(leaves(other))
+    others = dict(flatten_variables(other))
     firsts = []
-    for path, array in leaves(variables):
+    for path, array in flatten_variables(variables):
         constant = {"scale": 1, "var": 1, "bias": 0, "mean": 0}.get(path.rpartition("/")[2])
         if constant is not None:
             assert (array == constant).all(), path

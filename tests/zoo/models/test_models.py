@@ -12,7 +12,7 @@ import zoo_kernels as kernels
 from tests.zoo.models.small_models import PUBLISHED, SMALL, logits, small
 from zoo.models.base import MODELS, Step, steps
 from zoo.models.inverted_residual import round_channels
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 FAMILIES = sorted(SMALL)
 # Families without batch normalisation have nothing to fold, and no state.
@@ -87,11 +87,13 @@ def test_training_reaches_every_parameter_and_moves_the_statistics(family):
 
     (value, stats), grads = step(variables["params"])
     assert np.isfinite(value)
-    for path, moved in leaves(stats):
-        assert not np.array_equal(moved, dict(leaves(variables["batch_stats"]))[path]), path
-    silent = [path for path, grad in leaves(grads) if not np.any(grad)]
+    for path, moved in flatten_variables(stats):
+        assert not np.array_equal(moved, dict(flatten_variables(variables["batch_stats"]))[path]), (
+            path
+        )
+    silent = [path for path, grad in flatten_variables(grads) if not np.any(grad)]
     assert not silent
-    assert all(np.isfinite(grad).all() for _, grad in leaves(grads))
+    assert all(np.isfinite(grad).all() for _, grad in flatten_variables(grads))
 
 
 def test_dropout_and_stochastic_depth_draw_from_the_key():
@@ -135,7 +137,7 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bad_images_are_named(family):
     model, variables, _ = small(family)
-    least = model.least_size
+    least = model.min_size
     name = model.title
     for shape, dtype, error, words in (
         ((39, 33, 3), "float32", ValueError, rf"{name} takes images \[N, H, W, C\], got .*39, 33"),
@@ -179,12 +181,12 @@ def test_fused_variables_in_a_plain_model_and_the_reverse():
         jax.eval_shape(fused_model.apply, variables, x)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if SMALL[f].least_size > 1])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if SMALL[f].min_size > 1])
 def test_the_least_size_is_the_least(family, monkeypatch):
     """At the least size there is something left to pool; one pixel less, and there is nothing."""
     model = SMALL[family]
-    least = model.least_size
-    monkeypatch.setattr(type(model), "least_size", 1)  # nothing is refused
+    least = model.min_size
+    monkeypatch.setattr(type(model), "min_size", 1)  # nothing is refused
 
     def left(size):
         """The least side of the last feature map."""
@@ -220,8 +222,10 @@ def test_remat_keeps_less_and_changes_nothing(family):
         return jax.jit(jax.grad(functools.partial(loss, remat), has_aux=True))(variables["params"])
 
     for plain, again in zip(gradients(False), gradients(True), strict=True):
-        largest = max(float(np.abs(array).max()) for _, array in leaves(plain))
-        for (path, a), (_, b) in zip(leaves(plain), leaves(again), strict=True):
+        largest = max(float(np.abs(array).max()) for _, array in flatten_variables(plain))
+        for (path, a), (_, b) in zip(
+            flatten_variables(plain), flatten_variables(again), strict=True
+        ):
             # The same numbers, summed in another order; a bias before a norm has no gradient.
             atol = 1e-4 * np.abs(a).max() + 1e-6 * largest
             np.testing.assert_allclose(b, a, rtol=0, atol=atol, err_msg=path)

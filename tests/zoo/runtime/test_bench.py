@@ -22,13 +22,13 @@ def test_a_step_is_what_optax_makes_of_the_gradients():
     optimizer = optax.sgd(0.1, momentum=0.9)
 
     def loss(params):
-        return step.loss(model, {**variables, "params": params}, x, labels, key)
+        return step.classification_loss(model, {**variables, "params": params}, x, labels, key)
 
     (want, new), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
     moved = jax.tree.map(lambda p, g: p - 0.1 * g, variables["params"], gradients)
-    state = step.begin(jax.tree.map(jnp.copy, variables), optimizer)
+    state = step.init_train_state(jax.tree.map(jnp.copy, variables), optimizer)
     given = jax.tree.leaves(state)
-    after, value = step.step(model, optimizer)(state, x, labels, key)
+    after, value = step.make_train_step(model, optimizer)(state, x, labels, key)
     assert value == pytest.approx(float(want), rel=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
@@ -48,7 +48,7 @@ def test_the_loss_has_the_auxiliary_classifiers_share():
         for y in (logits, *jax.tree.leaves(new["intermediates"]))
     ]
     assert len(losses) == 2
-    got, kept = step.loss(model, variables, x, labels, jax.random.key(0))
+    got, kept = step.classification_loss(model, variables, x, labels, jax.random.key(0))
     assert float(got) == pytest.approx(float(losses[0] + 0.3 * losses[1]), rel=1e-5)
     assert set(kept) == {"batch_stats"}
 

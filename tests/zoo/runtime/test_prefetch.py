@@ -4,22 +4,22 @@ import threading
 
 import pytest
 
-from zoo.runtime.prefetch import ahead
+from zoo.runtime.prefetch import prefetch
 
 
 def threads():
-    return [t for t in threading.enumerate() if t.name.startswith("ahead")]
+    return [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
 @pytest.mark.parametrize("most", [1, 2, 9])
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_all_items_in_their_order(count, most):
-    assert list(ahead(range(count), most)) == list(range(count))
+    assert list(prefetch(range(count), most)) == list(range(count))
     assert not threads()
 
 
 def test_they_are_made_by_one_other_thread():
-    made = list(ahead(threading.get_ident() for _ in range(4)))
+    made = list(prefetch(threading.get_ident() for _ in range(4)))
     assert len(set(made)) == 1
     assert made[0] != threading.get_ident()
 
@@ -32,7 +32,7 @@ def test_the_next_is_made_while_the_caller_has_one():
         begun.set()
         yield 2
 
-    made = ahead(items(), most=1)
+    made = prefetch(items(), most=1)
     assert next(made) == 1
     assert begun.wait(10)
     assert list(made) == [2]
@@ -48,7 +48,7 @@ def test_no_more_than_most_are_held_ready():
                 fourth.set()
             yield number
 
-    given = ahead(items(), most=2)
+    given = prefetch(items(), most=2)
     next(given)
     assert not fourth.wait(0.2)
     assert made == [0, 1, 2]
@@ -60,7 +60,7 @@ def test_an_error_comes_where_its_item_would_have():
         yield 1
         raise KeyError("broken")
 
-    made = ahead(items())
+    made = prefetch(items())
     assert next(made) == 1
     with pytest.raises(KeyError, match="broken"):
         next(made)
@@ -76,7 +76,7 @@ def test_a_caller_that_stops_leaves_no_thread_and_an_ended_generator():
         finally:
             ended.append(True)
 
-    for item in (made := ahead(items())):
+    for item in (made := prefetch(items())):
         if item == 3:
             break
     made.close()
@@ -86,4 +86,4 @@ def test_a_caller_that_stops_leaves_no_thread_and_an_ended_generator():
 
 def test_most_is_looked_at_before_anything_is_begun():
     with pytest.raises(ValueError, match="most must be at least 1, got 0"):
-        ahead([], most=0)
+        prefetch([], most=0)

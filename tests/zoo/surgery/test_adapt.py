@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from tests.zoo.models.small_models import SMALL, logits, small
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 PATHS = {
     "vgg": "params/stage1/conv1/conv/kernel",
@@ -18,7 +18,7 @@ PATHS = {
 
 
 def arrays(variables):
-    return dict(leaves(variables))
+    return dict(flatten_variables(variables))
 
 
 def test_a_fresh_head_and_the_rest_kept():
@@ -26,7 +26,7 @@ def test_a_fresh_head_and_the_rest_kept():
     key = jax.random.key(3)
     new, adapted = zoo.adapt((model, variables), num_classes=7, key=key)
     assert logits(new, adapted, x).shape == (2, 7)
-    for path, array in leaves(adapted):
+    for path, array in flatten_variables(adapted):
         if path.startswith("params/head/"):
             assert array.shape[-1] == 7
         else:
@@ -43,7 +43,7 @@ def test_a_fresh_head_and_the_rest_kept():
 def test_auxiliary_heads_are_heads():
     model, variables, _ = small("googlenet")
     _, adapted = zoo.adapt((model, variables), num_classes=7)
-    heads = [path for path, array in leaves(adapted) if array.shape[-1] == 7]
+    heads = [path for path, array in flatten_variables(adapted) if array.shape[-1] == 7]
     assert {path.rpartition("/")[0] for path in heads} == {
         "params/head", "params/stage4/block1/auxiliary/head"
     }  # fmt: skip
@@ -53,7 +53,9 @@ def test_auxiliary_heads_are_heads():
 def test_only_the_first_kernel_sees_the_image(family):
     model, variables, _ = small(family)
     _, adapted = zoo.adapt((model, variables), channels=5)
-    changed = [path for path, array in leaves(adapted) if array is not arrays(variables)[path]]
+    changed = [
+        path for path, array in flatten_variables(adapted) if array is not arrays(variables)[path]
+    ]
     assert changed == [PATHS.get(family, "params/stem/conv/kernel")]
 
 
@@ -84,7 +86,7 @@ def test_trained_weights_in_one_call(lite):
     assert (model.title, shape) == ("EfficientNetLite0", (1, 3))
     same_model, same = zoo.adapt(lite)
     assert same_model == lite.model
-    assert all(array is arrays(lite.variables)[path] for path, array in leaves(same))
+    assert all(array is arrays(lite.variables)[path] for path, array in flatten_variables(same))
 
 
 def test_misuse_is_named():
@@ -104,5 +106,7 @@ def test_as_many_classes_as_before_are_other_classes_all_the_same():
     model, variables, _ = small("squeezenet")
     new, adapted = zoo.adapt((model, variables), num_classes=np.int64(5))
     assert new == model
-    changed = [path for path, array in leaves(adapted) if array is not arrays(variables)[path]]
+    changed = [
+        path for path, array in flatten_variables(adapted) if array is not arrays(variables)[path]
+    ]
     assert changed == ["params/head/bias", "params/head/kernel"]

@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from tests.zoo.models.small_models import small
-from zoo_pretrained.checkpoint import leaves
+from zoo_pretrained.checkpoint import flatten_variables
 
 
 def test_the_norm_of_a_convolution_with_a_bias_by_hand():
@@ -20,7 +20,7 @@ def test_the_norm_of_a_convolution_with_a_bias_by_hand():
         "batch_stats": {"a": {"norm": stats}, "b": stats},
     }
     _, fused = zoo.fuse(zoo.VGG11_BN(norm_eps=1.0), variables)
-    got = {path: float(array.ravel()[0]) for path, array in leaves(fused["params"])}
+    got = {path: float(array.ravel()[0]) for path, array in flatten_variables(fused["params"])}
     # The lone norm: 5/2 and 4 − 1·5/2.
     assert got == {"a/conv/kernel": 7.5, "a/conv/bias": 6.5, "b/scale": 2.5, "b/bias": 1.5}
 

@@ -52,9 +52,9 @@ def implementations(interpret: bool = False) -> dict[str, Implementation]:
     }
 
 
-def _yields(step: str, static: object, *arrays: object) -> str | None:
+def _yields(pass_name: str, spec: object, *arrays: object) -> str | None:
     """Forward, bias and activation are what XLA does in the same pass as their neighbours."""
-    if step == "backward":
+    if pass_name == "backward":
         return None
     return "would be a pass of its own, where XLA fuses it with what is before and behind it"
 
@@ -64,6 +64,6 @@ def _differentiable(
 ) -> dict[str, Callable[..., Any]]:
     """Gives passes that a gradient of a gradient goes through the gradients of XLA's passes."""
     return {
-        step: with_gradient(pass_, references[step]) if step != "forward" else pass_
-        for step, pass_ in passes.items()
+        pass_name: with_gradient(pass_, references[pass_name]) if pass_name != "forward" else pass_
+        for pass_name, pass_ in passes.items()
     }

@@ -142,17 +142,17 @@ class Lazy:
     finish: Callable[..., Any]
     interpret: bool = False
 
-    def __call__(self, static: Any, *arrays: Any) -> Any:
+    def __call__(self, spec: Any, *arrays: Any) -> Any:
         """Traces the pass as one primitive."""
         there = tuple(i for i, array in enumerate(arrays) if array is not None)
-        firsts = [BATCH if b else WHOLE for b in self.batched(static, *arrays)]
+        firsts = [BATCH if b else WHOLE for b in self.batched(spec, *arrays)]
         batch = arrays[there[firsts.index(BATCH)]].shape[0]
         lanes = math.gcd(batch, jax.device_count())
-        outputs = tuple(self.outputs(static, lanes, *arrays))
+        outputs = tuple(self.outputs(spec, lanes, *arrays))
         images = batch // lanes
         bind = functools.partial(
             _kernels_p.bind,
-            fun=_jitted(self.pass_, static, images, len(arrays), there, self.interpret),
+            fun=_jitted(self.pass_, spec, images, len(arrays), there, self.interpret),
             inputs=tuple(
                 _axes(arrays[i].ndim, first) for i, first in zip(there, firsts, strict=True)
             ),
@@ -160,7 +160,7 @@ class Lazy:
             lanes=lanes,
             images=images,
         )
-        return self.finish(static, _automatic(bind, outputs, [arrays[i] for i in there]), *arrays)
+        return self.finish(spec, _automatic(bind, outputs, [arrays[i] for i in there]), *arrays)
 
 
 def _axes(ndim: int, first: str) -> tuple[str, ...]:
@@ -171,18 +171,20 @@ def _automatic(
     bind: Callable[..., Any], outputs: Sequence[Output], arrays: Sequence[jax.Array]
 ) -> Sequence[jax.Array]:
     """bind(*arrays); on a mesh of explicit axes the results are sharded as the first array is."""
-    spec = sharding.spec(arrays[0])
-    specs = [
-        spec if o.first == BATCH else (spec[0], *[None] * (len(o.shape) - 2), spec[-1])
+    partition_spec = sharding.partition_spec(arrays[0])
+    partition_specs = [
+        partition_spec
+        if o.first == BATCH
+        else (partition_spec[0], *[None] * (len(o.shape) - 2), partition_spec[-1])
         for o in outputs
     ]
-    return sharding.automatic(bind, specs, *arrays)
+    return sharding.auto_shard(bind, partition_specs, *arrays)
 
 
 @functools.cache
 def _jitted(
     pass_: Callable[..., Any],
-    static: Any,
+    spec: Any,
     images: int,
     count: int,
     present: tuple[int, ...],
@@ -196,7 +198,7 @@ def _jitted(
             full[place] = array
         token = _interpreting.set(interpret)
         try:
-            return tuple(pass_(static, images, *full))
+            return tuple(pass_(spec, images, *full))
         finally:
             _interpreting.reset(token)
 

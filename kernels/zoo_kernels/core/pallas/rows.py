@@ -235,23 +235,23 @@ def loop(steps: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
     return step(0, carry) if steps == 1 else lax.fori_loop(0, steps, step, carry)
 
 
-def batched(static: Any, *arrays: Any) -> list[bool]:
+def batched(spec: Any, *arrays: Any) -> list[bool]:
     """Which arrays have a batch: all but the vectors."""
     return [array.ndim > 1 for array in arrays if array is not None]
 
 
-def like_first(static: Any, lanes: int, x: Any, *_: Any) -> list[launch.Output]:
+def like_first(spec: Any, lanes: int, x: Any, *_: Any) -> list[launch.Output]:
     """One result like the first array."""
     return [launch.Output(x.shape, x.dtype)]
 
 
-def only(static: Any, results: Sequence[jax.Array], *_: Any) -> jax.Array:
+def only(spec: Any, results: Sequence[jax.Array], *_: Any) -> jax.Array:
     """The one result."""
     return results[0]
 
 
-def refuses(static: Any, *arrays: Any) -> str | None:
+def refuses(spec: Any, *arrays: Any) -> str | None:
     """Why these kernels cannot do a call, or None."""
-    if static.act in UNABLE:
-        return f"Triton has no {static.act}"
+    if spec.act in UNABLE:
+        return f"Triton has no {spec.act}"
     return tile.refuses(*arrays)
