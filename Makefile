@@ -1,20 +1,20 @@
-# Every task of the project, for people and for CI alike. Each needs only Python 3.11 or later.
-#   make demo PYTHON=python3.13 VENV=.venv-3.13   uses another Python and another folder
+# Every task of the project, for people and for CI. Each needs only Python 3.11 or later.
+#   make demo PYTHON=python3.13 VENV=.venv-3.13   uses another Python and another environment
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-# Two processes where compiling takes most of the time, which XLA does on one core.
+# XLA compiles on one core, which takes most of the tests' time: so tests run in two processes.
 IN_TWO := --numprocesses 2 --dist worksteal
-# The same where the tests of a file share what they compile.
+# The same, where the tests of one file share compiled functions.
 BY_FILE := --numprocesses 2 --dist loadfile
 
-# Which extras an environment has is remembered by empty files in it.
+# An empty file in the environment marks each extra that is installed.
 installed = $(VENV)/.installed-$(1)
 
-.PHONY: demo test test-triton test-sampled test-peers test-notebooks test-gpu lint format bench \
+.PHONY: demo test test-triton test-sampled test-peers test-notebooks test-wheel test-gpu lint format bench \
 	bench-all bench-gpu clean
 
 demo: $(call installed,base)
@@ -34,6 +34,10 @@ test-peers: $(call installed,test) $(call installed,peers)
 
 test-notebooks: $(call installed,test)
 	$(PYTEST) -m notebook
+
+# Builds the wheel, installs it into an environment of its own, and uses it outside the checkout.
+test-wheel: $(call installed,base)
+	scripts/test_wheel.sh $(BIN)/python
 
 test-gpu: $(call installed,test)
 	$(PYTEST) -m gpu
