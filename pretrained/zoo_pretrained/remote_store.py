@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from zoo_pretrained import archive, cache, fetch, remote
+from zoo_pretrained import addresses, archive, cache, fetch
 from zoo_pretrained.checkpoint import CheckpointError, restore
 from zoo_pretrained.fetch.errors import place, room
 from zoo_pretrained.fetch.files import digests, held, settle
@@ -72,7 +72,7 @@ def read_index(base: str) -> dict[str, dict[str, Item]]:
     """
     text = _read(base, INDEX)
     if text is None:
-        raise StoreError(f"{remote.redact_address(base)} is no store: it has no {INDEX}")
+        raise StoreError(f"{addresses.redact_address(base)} is no store: it has no {INDEX}")
     try:
         index = json.loads(text)
         if index["format"] != FORMAT:
@@ -86,7 +86,7 @@ def read_index(base: str) -> dict[str, dict[str, Item]]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise StoreError(
-            f"the {INDEX} of {remote.redact_address(base)} cannot be used: {cause}"
+            f"the {INDEX} of {addresses.redact_address(base)} cannot be used: {cause}"
         ) from error
 
 
@@ -103,7 +103,7 @@ def find_archive(url: str) -> Item:
         if not match or not _NAME.fullmatch(name):
             raise StoreError(
                 f"an address ends in the archive's name and #sha256= with 64 digits, "
-                f"got {remote.redact_address(url)!r}"
+                f"got {addresses.redact_address(url)!r}"
             )
         return Item(base, name, match[1])
     for several in read_index(base).values():
@@ -111,7 +111,7 @@ def find_archive(url: str) -> Item:
             if item.archive == name:
                 return item
     raise StoreError(
-        f"{remote.redact_address(base)} has no archive {name!r} in its {INDEX}, so nothing "
+        f"{addresses.redact_address(base)} has no archive {name!r} in its {INDEX}, so nothing "
         f"verifies it; an address outside a store ends in #sha256=…"
     )
 
@@ -165,9 +165,9 @@ def publish(
       CheckpointError: a folder is no checkpoint, is damaged, or does not say its model.
       StoreError: one of those names is there already, or the store cannot be written to.
     """
-    if remote.is_web(base):
+    if addresses.is_web(base):
         raise StoreError(
-            f"{remote.redact_address(base)} cannot be written to; publish to a folder, serve it"
+            f"{addresses.redact_address(base)} cannot be written to; publish to a folder, serve it"
         )
     if not base:
         raise StoreError("a store is a folder or an address, got ''")
@@ -186,7 +186,7 @@ def publish(
                 raise StoreError(f"the metadata of {path}: {error}") from error
             before = known.setdefault(model, {}).get(weights)
             if before and not overwrite:
-                raise StoreError(f"{remote.redact_address(base)} has {model} {weights} already")
+                raise StoreError(f"{addresses.redact_address(base)} has {model} {weights} already")
             packed = Path(workshop) / str(number)
             unpacked = archive.pack(path, packed)
             sha256 = digests(packed, "sha256")[0]
@@ -231,7 +231,7 @@ def _alone(base: str) -> Iterator[None]:
             yield
     except OSError as error:
         raise StoreError(
-            f"{remote.redact_address(base)} cannot be written to: {error.strerror}"
+            f"{addresses.redact_address(base)} cannot be written to: {error.strerror}"
         ) from error
 
 
@@ -267,15 +267,15 @@ def _read(base: str, name: str) -> bytes | None:
     if local:
         file = local / name
         return file.read_bytes() if file.is_file() else None
-    if remote.is_web(base):
-        return remote.read(address, MOST_INDEX_BYTES)
-    with remote.opened(address) as (files, path):
+    if addresses.is_web(base):
+        return addresses.read(address, MOST_INDEX_BYTES)
+    with addresses.opened(address) as (files, path):
         return files.cat_file(path, 0, MOST_INDEX_BYTES) if files.exists(path) else None
 
 
 def _fetch(item: Item, target: Path, digest: fetch.Digest, progress: fetch.Progress) -> None:
     """Downloads an archive; what fsspec reads begins anew if it breaks off."""
-    if remote.is_web(item.base):
+    if addresses.is_web(item.base):
         fetch.fetch(item.address, target, digest=digest, size=item.size, progress=progress)
         return
     part, folder = target.with_name(f"{target.name}.part"), target.parent
@@ -285,7 +285,7 @@ def _fetch(item: Item, target: Path, digest: fetch.Digest, progress: fetch.Progr
             return
         if item.size:
             room(folder, item.size)
-        with remote.opened(item.address) as (files, path), files.open(path, "rb") as source:
+        with addresses.opened(item.address) as (files, path), files.open(path, "rb") as source:
             with place(folder):
                 sink = part.open("wb", buffering=0)
             with sink:
@@ -295,9 +295,9 @@ def _fetch(item: Item, target: Path, digest: fetch.Digest, progress: fetch.Progr
                     progress(sink.tell(), item.size)
                     if sink.tell() > most:
                         raise fetch.FetchError(
-                            f"{remote.redact_address(item.address)} has more than {most} bytes"
+                            f"{addresses.redact_address(item.address)} has more than {most} bytes"
                         )
-        settle(part, digest, target, remote.redact_address(item.address))
+        settle(part, digest, target, addresses.redact_address(item.address))
 
 
 def _drop(base: str, name: str) -> None:
@@ -306,7 +306,7 @@ def _drop(base: str, name: str) -> None:
     if local:
         (local / name).unlink(missing_ok=True)
         return
-    with remote.opened(f"{base.rstrip('/')}/{name}") as (files, path):
+    with addresses.opened(f"{base.rstrip('/')}/{name}") as (files, path):
         files.rm_file(path)
 
 
@@ -322,6 +322,6 @@ def _put(base: str, name: str, file: Path) -> None:
         finally:
             beside.unlink(missing_ok=True)
         return
-    with remote.opened(f"{base.rstrip('/')}/{name}") as (files, path):
+    with addresses.opened(f"{base.rstrip('/')}/{name}") as (files, path):
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
         files.put_file(str(file), path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote, remote_store
+from zoo_pretrained import addresses, archive, cache, catalogue, fetch, hub, remote_store
 from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -59,7 +59,7 @@ def list_origins() -> dict[str, dict[str, Origin]]:
             for weights, item in listed.items():
                 known = found.setdefault(model, {}).get(weights)
                 if known is None or known.kind == "upstream":
-                    origin = Origin("store", remote.redact_address(item.address), item.size)
+                    origin = Origin("store", addresses.redact_address(item.address), item.size)
                     found[model][weights] = origin
     _pass_over(failures)
     for here in cache.items():
@@ -170,7 +170,7 @@ def _from_store(item: remote_store.Item, model: str, path: Path) -> None:
     if held != model:
         kept = cache.set_aside(path)
         raise remote_store.StoreError(
-            f"{remote.redact_address(item.address)} holds a {held}, not a {model}; "
+            f"{addresses.redact_address(item.address)} holds a {held}, not a {model}; "
             f"it is kept at {kept}"
         )
 
@@ -250,7 +250,7 @@ def _pass_over(failures: Mapping[str, Exception]) -> None:
     """A store that cannot be asked is no reason to fail, but one to say so."""
     for base, error in failures.items():
         warnings.warn(
-            f"the store {remote.redact_address(base)} is passed over: {error}", stacklevel=4
+            f"the store {addresses.redact_address(base)} is passed over: {error}", stacklevel=4
         )
 
 
