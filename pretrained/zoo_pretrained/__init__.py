@@ -1,4 +1,15 @@
-"""Trained weights as data: where they come from, how they are kept, how they are converted."""
+"""Trained weights as data, without any model's code.
+
+Modules:
+  catalogue: the published weights, with their sources, licences and labels.
+  resolve: finds a model's weights: embedded, cached, in a store, or at their publisher.
+  checkpoint: saves and restores checkpoints, which are folders in Orbax's layout.
+  convert: turns weights of PyTorch, timm, Keras and Flux into a model's variables.
+  read: reads .pth, .safetensors, .h5, .keras and .jld2 files without their frameworks.
+  remote_store: stores, which are folders or addresses where a group shares checkpoints.
+  fetch, hub: verified downloads, and those from the Hugging Face hub.
+  cache, archive: the user's cache, and checkpoints as single files.
+"""
 
 from zoo_pretrained.checkpoint import Checkpoint, CheckpointError, restore, save
 

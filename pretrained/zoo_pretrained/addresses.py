@@ -1,4 +1,4 @@
-"""Addresses of stores, of which fsspec reads gs://, s3:// and hf://."""
+"""Reading stores at addresses: https:// by `fetch`; gs://, s3:// and hf:// through fsspec."""
 
 import contextlib
 import tempfile
@@ -10,59 +10,65 @@ from urllib.parse import urlsplit
 from zoo_pretrained import fetch
 from zoo_pretrained.fetch import http
 
-# Which package knows a scheme that fsspec alone does not.
-PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
+# The packages that fsspec needs for a scheme.
+FSSPEC_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
 
 
-def is_web(address: str) -> bool:
-    """Whether a web server answers there."""
+def is_http(address: str) -> bool:
+    """Whether an address is of http or https."""
     return urlsplit(address).scheme in ("http", "https")
 
 
 def redact_address(address: str) -> str:
-    """An address or a path as messages may show it: without user, password and query."""
-    return http.redacted(address) if "://" in address else address
+    """Removes user, password and query from an address, for messages; a path stays as it is."""
+    return http.redact_url(address) if "://" in address else address
 
 
-def read(address: str, most: int) -> bytes:
-    """A small file of a web server, which nothing else verifies.
+def read_http(address: str, max_bytes: int) -> bytes:
+    """Downloads a small file, which nothing verifies, and returns its bytes.
 
     Raises:
       OfflineError: `ZOO_OFFLINE` is set.
-      FetchError: it cannot be had, or is larger than `most` bytes.
+      FetchError: the file cannot be downloaded, or is larger than `max_bytes`.
     """
-    if fetch.offline():
-        raise fetch.OfflineError(f"ZOO_OFFLINE is set: {redact_address(address)} is not read")
-    with tempfile.TemporaryDirectory() as workshop:
-        file = Path(workshop) / "file"
-        fetch.fetch_unverified(address, file, most)
+    _check_online(address)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        fetch.fetch_unverified(address, file, max_bytes)
         return file.read_bytes()
 
 
 @contextlib.contextmanager
-def opened(address: str) -> Iterator[tuple[Any, str]]:
-    """The file system of an address (see fsspec), and the path in it.
+def open_filesystem(address: str) -> Iterator[tuple[Any, str]]:
+    """Yields the fsspec file system of an address, and the path in it.
 
     Raises:
       OfflineError: `ZOO_OFFLINE` is set.
-      FetchError: whatever goes wrong there, then or in the caller's use of it.
+      FetchError: something fails, here or in the caller's `with` block.
     """
     import fsspec
 
     name = redact_address(address)
     scheme = address.partition("://")[0]
-    if fetch.offline() and scheme != "memory":
-        raise fetch.OfflineError(f"ZOO_OFFLINE is set: {name} is not read")
+    if scheme != "memory":
+        _check_online(address)
     try:
         yield fsspec.core.url_to_fs(address)
     except fetch.FetchError:
         raise
     except ImportError as error:
-        package = PACKAGES.get(scheme, scheme)
+        package = FSSPEC_PACKAGES.get(scheme, scheme)
         raise fetch.FetchError(f"{name} needs a package: pip install {package}") from error
     except ValueError as error:
-        known = "https, gs, s3 and hf"
-        raise fetch.FetchError(f"{name} cannot be used: {error}; known are {known}") from error
-    except Exception as error:  # each service has errors of its own, whose texts may hold secrets
+        raise fetch.FetchError(
+            f"{name} cannot be used: {error}; use an address of https, gs, s3 or hf"
+        ) from error
+    except Exception as error:  # each service has its own errors, whose messages may hold secrets
         cause = type(error).__name__
         raise fetch.FetchError(f"{name} cannot be used: {cause}") from None
+
+
+def _check_online(address: str) -> None:
+    """Raises OfflineError if ZOO_OFFLINE is set."""
+    if fetch.is_offline():
+        raise fetch.OfflineError(f"ZOO_OFFLINE is set: {redact_address(address)} is not read")

@@ -1,4 +1,4 @@
-"""Checkpoints as single files: tar archives, packed the same way each time, unpacked with care."""
+"""Checkpoints as single files: reproducible tar archives, unpacked safely."""
 
 import contextlib
 import errno
@@ -8,17 +8,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# No checkpoint of the zoo has a tenth of either.
-MOST_FILES = 20_000
-MOST_BYTES = 16 << 30
+# Limits for any archive; no checkpoint of the zoo has a tenth of either.
+MAX_FILES = 20_000
+MAX_BYTES = 16 << 30
 
 
 class ArchiveError(Exception):
-    """A file that is no archive of a checkpoint, or one that is not safe to unpack; names it."""
+    """A file is not an archive of a checkpoint, or is not safe to unpack; names the file."""
 
 
 def pack(folder: Path, target: Path) -> int:
-    """Writes a folder's files to a tar archive, and returns how many bytes they have unpacked.
+    """Writes a folder's files to a tar archive, and returns their total size in bytes.
 
     The same files give the same archive: they are sorted, and owners and times are left out.
     """
@@ -35,53 +35,62 @@ def pack(folder: Path, target: Path) -> int:
     return total
 
 
-def unpack(archive: Path, folder: Path, size: int = MOST_BYTES) -> None:
+def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> None:
     """Unpacks an archive that `pack` made into a new folder.
 
     Args:
       archive: an uncompressed tar file.
-      folder: to make.
-      size: what its files may have in all, in bytes.
+      folder: the folder to make.
+      max_bytes: the largest total size of its files.
 
     Raises:
-      ArchiveError: it is no archive; or it holds links, devices, names that lead out of the
-        folder, or that are there twice, too many files or too much.
+      ArchiveError: the file is not an archive; or it holds links, devices, names that lead out of
+        the folder or occur twice, too many files, or too many bytes.
     """
     try:
-        with tarfile.open(archive, mode="r:") as opened:
+        with tarfile.open(archive, mode="r:") as tar:
             names: set[str] = set()
-            for member in opened:
-                problem = _problem(member, names, min(size, MOST_BYTES))
+            remaining = min(max_bytes, MAX_BYTES)
+            for member in tar:
+                problem = _find_problem(member, names, remaining)
                 if problem:
                     raise ArchiveError(f"{archive} is not safe to unpack: {problem}")
                 names.add(member.name)
-                size -= member.size
+                remaining -= member.size
                 target = folder / member.name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy(opened, member, target)
+                _extract(tar, member, target)
     except FileExistsError as error:  # a file where another member needs a folder, or the reverse
-        raise ArchiveError(f"{archive} is not safe to unpack: {error.filename} twice") from error
+        raise ArchiveError(
+            f"{archive} is not safe to unpack: {error.filename} occurs twice"
+        ) from error
     except (tarfile.TarError, EOFError, ValueError, RecursionError, NotADirectoryError) as error:
-        raise ArchiveError(f"{archive} is no archive of a checkpoint: {error}") from error
+        raise ArchiveError(f"{archive} is not an archive of a checkpoint: {error}") from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         raise ArchiveError(f"{archive} is not safe to unpack: a name in it is too long") from error
     if not names:
-        raise ArchiveError(f"{archive} is no archive of a checkpoint: it is empty")
+        raise ArchiveError(f"{archive} is not an archive of a checkpoint: it is empty")
 
 
 @contextlib.contextmanager
-def unpacked(archive: Path) -> Iterator[Path]:
-    """A temporary folder with what an archive holds; errors as `unpack`."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as workshop:
-        folder = Path(workshop) / "checkpoint"
+def unpack_temporarily(archive: Path) -> Iterator[Path]:
+    """Yields a temporary folder with an archive's files; errors as for `unpack`."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary) / "checkpoint"
         unpack(archive, folder)
         yield folder
 
 
-def _problem(member: tarfile.TarInfo, names: set[str], left: int) -> str | None:
-    """Why a member must not be unpacked, if so."""
+def _find_problem(member: tarfile.TarInfo, names: set[str], remaining: int) -> str | None:
+    """Says why a member must not be unpacked; None if it may be.
+
+    Args:
+      member: the next member.
+      names: those unpacked before it.
+      remaining: the bytes that the archive may still have.
+    """
     path = PurePosixPath(member.name)
     unsafe = path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name
     if unsafe or path.as_posix() != member.name or member.name == ".":
@@ -89,19 +98,19 @@ def _problem(member: tarfile.TarInfo, names: set[str], left: int) -> str | None:
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         return f"{member.name!r} is a link or another special file"
     if member.name in names:
-        return f"{member.name!r} is there twice"
-    if len(names) >= MOST_FILES:
-        return f"it has more than {MOST_FILES} files"
-    if member.size > left:
+        return f"{member.name!r} occurs twice"
+    if len(names) >= MAX_FILES:
+        return f"it has more than {MAX_FILES} files"
+    if member.size > remaining:
         return f"with {member.name!r} it has more bytes than it may"
     return None
 
 
-def _copy(opened: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    content = opened.extractfile(member)
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    content = tar.extractfile(member)
     assert content is not None  # it is a regular file
     with content, target.open("xb") as file:
-        while block := content.read(1 << 20):
-            file.write(block)
+        while chunk := content.read(1 << 20):
+            file.write(chunk)
         if file.tell() != member.size:
             raise tarfile.ReadError(f"{member.name!r} is cut off")

@@ -1,4 +1,4 @@
-"""The user's cache: checkpoints that were fetched, and what is on its way there."""
+"""The user's cache: checkpoints that were fetched, downloads in progress, compiled programs."""
 
 import contextlib
 import fnmatch
@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import platformdirs
 
-from zoo_pretrained.checkpoint import SUMS
+from zoo_pretrained.checkpoint import CHECKSUMS
 
 
-class Item(NamedTuple):
-    """Something in the cache.
+class CacheItem(NamedTuple):
+    """A file or folder in the cache.
 
     Args:
-      name: "ResNet50-IMAGENET1K_V2" for a checkpoint, else the file's or folder's.
-      kind: "checkpoint", "damaged" (kept aside), "download" (partial, or kept aside), or
-        "compiled" programs.
+      name: "ResNet50-IMAGENET1K_V2" for a checkpoint; otherwise the file's or folder's name.
+      kind: "checkpoint", "damaged" (quarantined or unfinished), "download" (partial, or kept
+        because its digest was wrong), or "compiled" programs.
       path: the file or folder.
       size: in bytes.
     """
@@ -33,85 +33,92 @@ class Item(NamedTuple):
 
 
 def folder() -> Path:
-    """`$ZOO_CACHE`, or the folder that the platform keeps for caches; it may not exist yet."""
-    chosen = os.environ.get("ZOO_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("jax-zoo")
+    """Returns `$ZOO_CACHE`, or the platform's folder for caches; it may not exist yet."""
+    configured = os.environ.get("ZOO_CACHE")
+    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("jax-zoo")
 
 
 def checkpoint(name: str) -> Path:
-    """Where the checkpoint of that name is, or would be."""
+    """Returns the path of a cached checkpoint, whether it exists or not."""
     return folder() / "checkpoints" / name
 
 
 def download(name: str) -> Path:
-    """Where a file of that name is fetched to."""
+    """Returns the path that a file is downloaded to."""
     return folder() / "downloads" / name
 
 
-def holds(path: Path) -> bool:
-    """Whether a checkpoint is there, damaged or not: it appeared whole."""
-    return (path / SUMS).is_file()
+def has_checkpoint(path: Path) -> bool:
+    """Whether a checkpoint was completely written to this path; it may be damaged since."""
+    return (path / CHECKSUMS).is_file()
 
 
-def fetched(name: str) -> list[Path]:
-    """Where a checkpoint that was loaded by its archive's address is: none, or one a version."""
-    place = folder() / "checkpoints"
-    return [p for p in place.glob("*-*") if re.fullmatch(re.escape(name) + "-[0-9a-f]{16}", p.name)]
-
-
-def set_aside(path: Path) -> Path:
-    """Renames a damaged checkpoint, so that it is not used and not lost; returns where it is."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    return path.rename(kept)
-
-
-def items(patterns: Sequence[str] = ("*",)) -> list[Item]:
-    """What is in the cache, by kind and name.
+def find_by_archive(name: str) -> list[Path]:
+    """Finds the checkpoints that were loaded from an archive's address: one for each version.
 
     Args:
-      patterns: shell patterns for names; capitals do not matter.
+      name: the archive's file name without ".tar".
+    """
+    checkpoints = folder() / "checkpoints"
+    pattern = re.escape(name) + "-[0-9a-f]{16}"
+    return [path for path in checkpoints.glob("*-*") if re.fullmatch(pattern, path.name)]
+
+
+def quarantine(path: Path) -> Path:
+    """Renames a damaged checkpoint, so that it is kept but not used; returns the new path."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return path.rename(target)
+
+
+def items(patterns: Sequence[str] = ("*",)) -> list[CacheItem]:
+    """Lists what is in the cache, by kind and name.
+
+    Args:
+      patterns: shell patterns for names, in any case.
     """
     found = [
-        Item(path.name, "checkpoint" if _whole(path) else "damaged", path, _size(path))
-        for path in _children("checkpoints")
+        CacheItem(path.name, "checkpoint" if _is_complete(path) else "damaged", path, _size(path))
+        for path in _list_folder("checkpoints")
     ]
-    found += [Item(path.name, "download", path, _size(path)) for path in _children("downloads")]
+    found += [
+        CacheItem(path.name, "download", path, _size(path)) for path in _list_folder("downloads")
+    ]
     compiled = folder() / "compiled"
     if compiled.is_dir():
-        found.append(Item(compiled.name, "compiled", compiled, _size(compiled)))
+        found.append(CacheItem(compiled.name, "compiled", compiled, _size(compiled)))
     lower = [pattern.lower() for pattern in patterns]
     return [i for i in found if any(fnmatch.fnmatchcase(i.name.lower(), p) for p in lower)]
 
 
-def prune(patterns: Sequence[str] = ()) -> list[Item]:
-    """Removes what has a matching name; without patterns, all but checkpoints.
+def prune(patterns: Sequence[str] = ()) -> list[CacheItem]:
+    """Removes items with a matching name; without patterns, all items but checkpoints.
 
-    What another process is fetching just now is left alone.
+    What another process is fetching at this moment stays.
 
     Returns:
-      What was removed.
+      The removed items.
     """
     found = items(patterns) if patterns else [i for i in items() if i.kind != "checkpoint"]
-    return [item for item in found if _removed(item.path)]
+    return [item for item in found if _remove_unlocked(item.path)]
 
 
-def sweep(path: Path) -> None:
-    """Removes what killed processes left beside a checkpoint; its lock must be held."""
-    for left in path.parent.glob(".*"):
-        if _workshop_of(left.name) == path.name:
-            _remove(left)
+def remove_leftovers(path: Path) -> None:
+    """Removes what killed processes left beside a checkpoint, whose lock must be held."""
+    for sibling in path.parent.glob(".*"):
+        if _checkpoint_in_progress(sibling.name) == path.name:
+            _remove(sibling)
 
 
-def _whole(path: Path) -> bool:
-    return holds(path) and ".damaged-" not in path.name
+def _is_complete(path: Path) -> bool:
+    return has_checkpoint(path) and ".damaged-" not in path.name
 
 
-def _children(name: str) -> Iterator[Path]:
-    """Files and folders, without locks; workshops of killed processes too."""
-    place = folder() / name
-    for path in sorted(place.iterdir()) if place.is_dir() else []:
+def _list_folder(name: str) -> Iterator[Path]:
+    """Lists a folder of the cache without its locks, but with leftovers of killed processes."""
+    parent = folder() / name
+    for path in sorted(parent.iterdir()) if parent.is_dir() else []:
         if path.suffix != ".lock":
             yield path
 
@@ -119,24 +126,24 @@ def _children(name: str) -> Iterator[Path]:
 def _size(path: Path) -> int:
     total = 0
     for file in path.rglob("*") if path.is_dir() else [path]:
-        with contextlib.suppress(FileNotFoundError):  # another process is at work
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
             if not file.is_dir():
                 total += file.lstat().st_size
     return total
 
 
-def _workshop_of(name: str) -> str | None:
-    """Of the folder in which a checkpoint is made, as tempfile names it: the checkpoint's name."""
+def _checkpoint_in_progress(name: str) -> str | None:
+    """The name of the checkpoint that is made in a temporary folder of this name, if any."""
     match = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", name)
     return match[1] if match else None
 
 
-def _removed(path: Path) -> bool:
-    """Removes something unless a process is at work on it."""
+def _remove_unlocked(path: Path) -> bool:
+    """Removes a file or folder, unless another process holds its lock; returns whether it did."""
     from filelock import FileLock, Timeout
 
-    # A partial download has the lock of what it will be, and so has an unfinished checkpoint.
-    name = _workshop_of(path.name) or re.sub(r"\.part(\.json)?$", "", path.name)
+    # A partial download has the lock of its target, and so has an unfinished checkpoint.
+    name = _checkpoint_in_progress(path.name) or re.sub(r"\.part(\.json)?$", "", path.name)
     try:
         with FileLock(path.with_name(f".{name}.lock"), timeout=0):
             _remove(path)
@@ -147,7 +154,7 @@ def _removed(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        # First out of sight: a folder that is half removed must not look like a checkpoint.
+        # Renamed first: a folder that is half removed must not look like a checkpoint.
         hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name.lstrip('.')}."))
         path.rename(hidden / "old")
         shutil.rmtree(hidden, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""Checkpoints: a model's variables and what is known of them, in Orbax's layout.
+"""Saves and restores checkpoints: a model's variables with metadata, in Orbax's layout.
 
-A checkpoint is a folder with two items: `variables`, the nested dictionaries of arrays, and
-`metadata`, JSON. Its SHA256SUMS, which `sha256sum --check` reads too, covers every other file, so
-that damage is never silent.
+A checkpoint is a folder with two items: `variables`, nested dictionaries of arrays, and `metadata`,
+JSON. Its file SHA256SUMS, which `sha256sum --check` can read, covers every other file, so that
+damage is always noticed.
 
-Orbax writes the folder, an uncompressed file an array (weights hardly compress), and can restore
-it. `restore` maps those files itself, several at once, each hashed where its array then stays: that
-takes a tenth of the time, and no copy.
+Orbax writes the folder, with one uncompressed file for each array (weights hardly compress), and
+can restore it. `restore` instead maps these files into memory, several at once, and hashes each
+there: that takes a tenth of the time, and no copy.
 """
 
 import contextlib
@@ -26,31 +26,31 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401, gives NumPy the names of bfloat16 and its like
+import ml_dtypes  # noqa: F401, registers bfloat16 and similar dtypes with NumPy
 import numpy as np
 
-from zoo_pretrained.lazy_array import Lazy
+from zoo_pretrained.lazy_array import LazyArray
 
 FORMAT = 1
-SUMS = "SHA256SUMS"
-CONVENTIONS = ("cross-correlation", "convolution")
+CHECKSUMS = "SHA256SUMS"
+KERNEL_CONVENTIONS = ("cross-correlation", "convolution")
 
 Variables = dict[str, Any]
 
-# Files from this size on, in bytes, are mapped into memory; smaller ones are quicker to read.
-_MAPPED = 1 << 14
+# Smaller files are faster to read than to map into memory.
+_MIN_MAPPED_BYTES = 1 << 14
 _THREADS = min(8, os.cpu_count() or 1)
-# Orbax's savers in two threads of a process disturb each other.
-_ONE_AT_A_TIME = threading.Lock()
+# Orbax cannot save in two threads of a process at once.
+_SAVE_LOCK = threading.Lock()
 _METADATA, _TREE = "metadata/metadata", "variables/_METADATA"
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds.
+    """A model's variables and their metadata.
 
     Args:
       variables: {"params": …, "batch_stats": …}, arrays in nested dictionaries.
-      metadata: JSON values: the format's version, and what its writer put in.
+      metadata: JSON values: the format's version, and what `save` was given.
     """
 
     variables: Variables
@@ -58,11 +58,11 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged, or of another format; names its folder."""
+    """A checkpoint is missing, damaged, or of another format; names its folder."""
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint that is not as it was saved."""
+    """A checkpoint has changed since it was saved."""
 
 
 def save(
@@ -72,82 +72,85 @@ def save(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Writes a checkpoint; the folder appears whole or not at all.
+    """Saves a checkpoint; the folder appears complete or not at all.
 
     Args:
       path: the folder to make.
-      variables: nested dictionaries of arrays; a `Lazy` one is written a piece at a time.
-      metadata: what JSON can hold. `zoo.trained` knows "model", "arguments" of its constructor,
+      variables: nested dictionaries of arrays; a `LazyArray` is written a chunk at a time.
+      metadata: JSON values. `zoo.trained` uses "model", "arguments" of its constructor,
         "preprocessing", "labels", "source", "licence", "accuracy" and "kernel_convention":
         "cross-correlation", which is the default, or "convolution".
-      overwrite: replaces a folder that is there already.
+      overwrite: replaces a checkpoint that exists already.
 
     Raises:
-      FileExistsError: the folder is there, and `overwrite` is False or it is no checkpoint.
-      ValueError: the variables hold nothing, or what is no array of numbers, or an empty one; or
-        the kernel convention is none.
-      TypeError: JSON cannot hold the metadata.
+      FileExistsError: the path exists, and `overwrite` is False or it is not a checkpoint.
+      ValueError: there are no variables, or one is empty or not an array of numbers; or the kernel
+        convention is unknown.
+      TypeError: JSON cannot represent the metadata.
     """
     target = Path(path).absolute()
     if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} is there already; overwriting must be asked for")
-    if target.exists() and not (target / SUMS).is_file():
-        raise FileExistsError(f"{target} is there already, and is no checkpoint to replace")
+        raise FileExistsError(f"{target} exists already; pass overwrite to replace it")
+    if target.exists() and not (target / CHECKSUMS).is_file():
+        raise FileExistsError(
+            f"{target} exists already, and is not a checkpoint that may be replaced"
+        )
     arrays = {
-        p: a if isinstance(a, Lazy) else np.asarray(a) for p, a in flatten_variables(variables)
+        path: array if isinstance(array, LazyArray) else np.asarray(array)
+        for path, array in flatten_variables(variables)
     }
-    _check(arrays)
-    record = {"kernel_convention": CONVENTIONS[0], **metadata, "format": FORMAT}
+    _check_arrays(arrays)
+    record = {"kernel_convention": KERNEL_CONVENTIONS[0], **metadata, "format": FORMAT}
     _check_convention(record["kernel_convention"])
     json.dumps(record)  # raises before anything is written
     target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    made, old = workshop / "made", workshop / "old"
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    new, old = temporary / "new", temporary / "old"
     try:
-        _write(made, arrays, record)
-        if not (target.exists() and _exchange(made, target)):
+        _write(new, arrays, record)
+        if not (target.exists() and _swap_folders(new, target)):
             if target.exists():
                 target.rename(old)
             try:
-                made.rename(target)
+                new.rename(target)
             except OSError:
                 if old.exists():
                     old.rename(target)
                 raise
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def restore(
     path: str | os.PathLike[str],
     *,
-    kernel_convention: str = CONVENTIONS[0],
+    kernel_convention: str = KERNEL_CONVENTIONS[0],
 ) -> Checkpoint:
-    """Reads a checkpoint, verifying every byte that it uses.
+    """Restores a checkpoint, verifying every byte that it uses.
 
     Args:
       path: its folder.
-      kernel_convention: "cross-correlation", as JAX and PyTorch have it, or "convolution", as
-        Flux. Kernels of the other one, by the metadata, are turned by 180 degrees, and the metadata
-        that is returned says so.
+      kernel_convention: "cross-correlation", as in JAX and PyTorch, or "convolution", as in Flux.
+        Where the metadata names the other one, kernels are rotated by 180 degrees; the returned
+        metadata names this one.
 
     Raises:
-      CheckpointError: there is none, or another version wrote it.
-      DamagedError: it is not as it was saved; names the file, and both sums.
+      CheckpointError: there is no checkpoint, or it has another format.
+      DamagedError: it has changed since it was saved; names the file, and both digests.
     """
     _check_convention(kernel_convention)
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint at {folder}")
-    files = _verified(folder)
+    files = _read_files(folder)
     try:
         metadata = json.loads(bytes(files.pop(_METADATA)))
-        turned = metadata.get("kernel_convention", CONVENTIONS[0]) != kernel_convention
-        if turned:
+        rotate = metadata.get("kernel_convention", KERNEL_CONVENTIONS[0]) != kernel_convention
+        if rotate:
             _check_convention(metadata["kernel_convention"])
-        found = {
-            path: array[::-1, ::-1] if turned and array.ndim == 4 else array
-            for path, array in _arrays(files)
+        arrays = {
+            path: array[::-1, ::-1] if rotate and array.ndim == 4 else array
+            for path, array in _decode_arrays(files)
         }
     except Exception as error:  # a malformed header fails in many ways
         cause = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -158,15 +161,15 @@ def restore(
             f"this version reads format {FORMAT}"
         )
     return Checkpoint(
-        unflatten_variables(found), {**metadata, "kernel_convention": kernel_convention}
+        unflatten_variables(arrays), {**metadata, "kernel_convention": kernel_convention}
     )
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A checkpoint's metadata alone, unverified: to list what there is.
+    """Reads a checkpoint's metadata without verifying anything, for listings.
 
     Raises:
-      CheckpointError: there is none.
+      CheckpointError: there is no checkpoint.
     """
     try:
         metadata: dict[str, Any] = json.loads((Path(path) / _METADATA).read_text(encoding="utf-8"))
@@ -176,7 +179,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def flatten_variables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The arrays of nested dictionaries with their paths, such as "params/stem/conv/kernel"."""
+    """Yields the arrays of nested dictionaries by their paths, as "params/stem/conv/kernel"."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten_variables(value, f"{prefix}{name}/")
@@ -185,7 +188,7 @@ def flatten_variables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tup
 
 
 def unflatten_variables(flat: Mapping[str, Any]) -> Variables:
-    """Arrays by their paths → nested dictionaries; the inverse of `flatten_variables`."""
+    """Builds nested dictionaries from arrays by their paths: the inverse of `flatten_variables`."""
     tree: Variables = {}
     for path, array in flat.items():
         *folders, name = path.split("/")
@@ -196,17 +199,17 @@ def unflatten_variables(flat: Mapping[str, Any]) -> Variables:
     return tree
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Exchanges two folders in one step, so that no crash comes between; False where none can."""
+def _swap_folders(one: Path, other: Path) -> bool:
+    """Swaps two folders atomically; returns False where the system cannot."""
     try:
-        rename = ctypes.CDLL(None).renameat2  # Linux's
+        rename = ctypes.CDLL(None).renameat2  # Linux only
     except (OSError, AttributeError, TypeError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return not rename(here, os.fsencode(one), here, os.fsencode(other), exchange)
+    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
 
 
-def _check(arrays: Mapping[str, Any]) -> None:
+def _check_arrays(arrays: Mapping[str, Any]) -> None:
     """Raises ValueError for what Orbax cannot save."""
     if not arrays:
         raise ValueError("variables hold no arrays")
@@ -219,18 +222,18 @@ def _check(arrays: Mapping[str, Any]) -> None:
 
 
 def _check_convention(convention: str) -> None:
-    if convention not in CONVENTIONS:
-        known = " or ".join(f'"{one}"' for one in CONVENTIONS)
-        raise ValueError(f"a kernel convention is {known}, got {convention!r}")
+    if convention not in KERNEL_CONVENTIONS:
+        known = " or ".join(f'"{name}"' for name in KERNEL_CONVENTIONS)
+        raise ValueError(f"kernel_convention must be {known}, got {convention!r}")
 
 
 def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Has Orbax write a folder; then the lazy arrays, for which it wrote zeros."""
+    """Writes a checkpoint's folder with Orbax, with zeros for lazy arrays; then their entries."""
     import orbax.checkpoint as ocp
 
-    plain = {
+    placeholders = {
         path: np.broadcast_to(np.zeros((), array.dtype), array.shape)
-        if isinstance(array, Lazy)
+        if isinstance(array, LazyArray)
         else array
         for path, array in arrays.items()
     }
@@ -239,82 +242,85 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
         metadata=ocp.JsonCheckpointHandler(),
     )
     args = ocp.args.Composite(
-        variables=ocp.args.PyTreeSave(unflatten_variables(plain)),
+        variables=ocp.args.PyTreeSave(unflatten_variables(placeholders)),
         metadata=ocp.args.JsonSave(metadata),
     )
-    quiet = _expected("Skipping merge of OCDBT")
+    # Orbax logs that the folder is not in its database format, which is our choice.
+    no_warning = _suppress_log("Skipping merge of OCDBT")
     try:
-        with _ONE_AT_A_TIME, quiet, ocp.Checkpointer(handler) as checkpointer:
+        with _SAVE_LOCK, no_warning, ocp.Checkpointer(handler) as checkpointer:
             checkpointer.save(folder, args=args)
     except ValueError as error:
-        if "No space left" in str(error):  # tensorstore's way to say so
+        if "No space left" in str(error):  # as tensorstore reports it
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
         raise
-    # Orbax's own marks of completeness name the folder that the rename leaves behind.
-    for mark in folder.rglob("commit_success.txt"):
-        mark.unlink()
+    # Orbax's own markers of completeness name the temporary folder.
+    for marker in folder.rglob("commit_success.txt"):
+        marker.unlink()
     for path, array in arrays.items():
-        if isinstance(array, Lazy):
-            with (folder / _chunk(path.split("/"), array.ndim)).open("r+b") as file:
-                for piece in array.pieces():
-                    file.write(piece.data if piece.dtype.kind in "fiub" else piece.tobytes())
+        if isinstance(array, LazyArray):
+            with (folder / _array_file(path.split("/"), array.ndim)).open("r+b") as file:
+                for chunk in array.chunks():
+                    file.write(chunk.data if chunk.dtype.kind in "fiub" else chunk.tobytes())
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    (folder / SUMS).write_text("".join(sums), encoding="utf-8")
+    lines = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
+    (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
 
 
 @contextlib.contextmanager
-def _expected(beginning: str) -> Iterator[None]:
-    """Keeps back what Orbax logs of a folder that, by our choice, is not in its database format."""
+def _suppress_log(text: str) -> Iterator[None]:
+    """Drops messages of Abseil's logger that contain a text."""
     logger = logging.getLogger("absl")
 
-    def passes(record: logging.LogRecord) -> bool:
-        return beginning not in str(record.msg)
+    def lacks_text(record: logging.LogRecord) -> bool:
+        return text not in str(record.msg)
 
-    logger.addFilter(passes)
+    logger.addFilter(lacks_text)
     try:
         yield
     finally:
-        logger.removeFilter(passes)
+        logger.removeFilter(lacks_text)
 
 
-def _verified(folder: Path) -> dict[str, np.ndarray]:
-    """The bytes of every file by its name; DamagedError unless all are as they were saved."""
+def _read_files(folder: Path) -> dict[str, np.ndarray]:
+    """Reads every file's bytes, by name; DamagedError unless all are as they were saved."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DamagedError(f"the checkpoint {folder} has no readable {SUMS}") from error
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    for name in {_METADATA, _TREE} - sums.keys():
-        raise DamagedError(f"the checkpoint {folder} is damaged: {SUMS} does not list {name!r}")
-    sizes = {name: _size(folder, name) for name in sums}
+        raise DamagedError(f"the checkpoint {folder} has no readable {CHECKSUMS}") from error
+    digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in {_METADATA, _TREE} - digests.keys():
+        raise DamagedError(
+            f"the checkpoint {folder} is damaged: {CHECKSUMS} does not list {name!r}"
+        )
+    sizes = {name: _file_size(folder, name) for name in digests}
     files: dict[str, np.ndarray] = {}
-    waiting = sorted(sizes, key=sizes.__getitem__)  # the largest last, which is taken first
+    queue = sorted(sizes, key=sizes.__getitem__)  # the largest last, which is taken first
 
     def work() -> None:
-        while waiting:
+        while queue:
             with contextlib.suppress(IndexError):  # another thread took the last one
-                name = waiting.pop()
-                files[name] = _read(folder, name, sums[name])
+                name = queue.pop()
+                files[name] = _read_file(folder, name, digests[name])
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for done in [pool.submit(work) for _ in range(_THREADS)]:
-            done.result()
+        for worker in [pool.submit(work) for _ in range(_THREADS)]:
+            worker.result()
     return files
 
 
-def _read(folder: Path, name: str, expected: str) -> np.ndarray:
-    """A file's bytes, or DamagedError if their sum is not what is expected.
+def _read_file(folder: Path, name: str, expected: str) -> np.ndarray:
+    """Reads a file's bytes; DamagedError if their SHA-256 is not what is expected.
 
-    A large file is mapped: its pages are the operating system's own, shared by all processes, and
-    whoever writes to the array gets a copy of the page. Nothing of ours changes a file in place;
-    who does, changes arrays that are loaded.
+    A large file is mapped copy-on-write: processes share its pages, and writing to the array
+    changes a copy of the page. The zoo never changes a file in place; if someone else does, arrays
+    that are loaded change too.
     """
     with open(f"{folder}/{name}", "rb", buffering=0) as file:  # noqa: PTH123, faster by a half
         size = os.fstat(file.fileno()).st_size
         content: Any = (
             file.read()
-            if size < _MAPPED
+            if size < _MIN_MAPPED_BYTES
             else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
         )
     found = hashlib.sha256(content).hexdigest()
@@ -326,8 +332,8 @@ def _read(folder: Path, name: str, expected: str) -> np.ndarray:
     return np.frombuffer(content, np.uint8)
 
 
-def _arrays(files: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of Orbax's tree, each an uncompressed zarr of one chunk; consumes the files."""
+def _decode_arrays(files: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the arrays of Orbax's tree, each an uncompressed zarr of one chunk; empties files."""
     tree = json.loads(bytes(files.pop(_TREE)))["tree_metadata"]
     for entry in tree.values():
         keys = [key["key"] for key in entry["key_metadata"]]
@@ -335,18 +341,18 @@ def _arrays(files: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         shape = tuple(header["shape"])
         layout = (header["compressor"], header["filters"], header["order"], header["zarr_format"])
         if layout != (None, None, "C", 2) or tuple(header["chunks"]) != shape:
-            raise ValueError(f"{'/'.join(keys)} is not in one uncompressed piece")
-        content = files.pop(_chunk(keys, len(shape)))
+            raise ValueError(f"{'/'.join(keys)} is not in one uncompressed chunk")
+        content = files.pop(_array_file(keys, len(shape)))
         yield "/".join(keys), content.view(np.dtype(header["dtype"])).reshape(shape)
 
 
-def _chunk(keys: list[str], ndim: int) -> str:
-    """The file of an array's only chunk."""
+def _array_file(keys: list[str], ndim: int) -> str:
+    """Returns the name of the file with an array's only chunk."""
     return f"variables/{'.'.join(keys)}/{'.'.join('0' * max(ndim, 1))}"
 
 
-def _size(folder: Path, name: str) -> int:
-    """Of a file in bytes; DamagedError if there is none of that name in the folder."""
+def _file_size(folder: Path, name: str) -> int:
+    """Returns a file's size in bytes; DamagedError if the folder has no such file."""
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(f"{folder}/{name}")  # noqa: PTH116, hundreds of files
         if stat.S_ISREG(status.st_mode) and ".." not in name.split("/"):

@@ -1,8 +1,8 @@
-"""Files of the Hugging Face hub, which keeps a digest of each.
+"""Verified downloads from the Hugging Face hub, which publishes a digest of each file.
 
-The hub's own library says where a file is, what it must be, and who asks, by its own settings:
-HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the rest. The bytes come as all others do, by `fetch`:
-over plain HTTP, which the hub offers for what it keeps in Xet too.
+huggingface_hub gives a file's address and digest, and applies its own settings: HF_ENDPOINT,
+HF_TOKEN, HF_HUB_OFFLINE and the rest. The bytes are downloaded by `fetch`, like all others, over
+plain HTTP, which the hub offers also for files that it stores in Xet.
 """
 
 import os
@@ -11,26 +11,26 @@ import shutil
 from pathlib import Path
 
 from zoo_pretrained.fetch import (
-    TRIES,
+    MAX_TRIES,
     Digest,
     FetchError,
     OfflineError,
     Progress,
     fetch,
-    locked,
-    offline,
-    pause,
+    hold_lock,
+    is_offline,
+    wait_before_retry,
 )
-from zoo_pretrained.fetch.errors import place
-from zoo_pretrained.fetch.files import held, settle
-from zoo_pretrained.fetch.http import BUSY, RetryError, quiet, timeout
-from zoo_pretrained.fetch.partial import Partial
+from zoo_pretrained.fetch.errors import translate_os_errors
+from zoo_pretrained.fetch.files import verify_and_move, verify_existing
+from zoo_pretrained.fetch.http import RETRYABLE_STATUSES, RetryError, mute_loggers, timeout
+from zoo_pretrained.fetch.partial import PartialFile
 
-# huggingface_hub's, and of what it speaks HTTP with: they log signed addresses.
+# The loggers of huggingface_hub and of its HTTP libraries, which log signed URLs.
 LOGGERS = ("huggingface_hub", "httpx2", "httpcore2", "httpx", "httpcore")
 
 
-def fetch_hub(
+def fetch_from_hub(
     repo: str,
     filename: str,
     target: Path,
@@ -38,39 +38,39 @@ def fetch_hub(
     revision: str = "main",
     progress: Progress | None = None,
 ) -> str:
-    """Downloads a file of a repository, verifies it by the hub's digest, and gives it its name.
+    """Downloads a file of a repository and verifies it by the hub's digest.
 
-    What is there already stays if it is what the hub has, and what broke off goes on where it
-    ended. Offline, a file in huggingface_hub's own cache is copied.
+    A target that exists already stays if it matches, and an interrupted download is resumed.
+    Offline, the file is copied from huggingface_hub's own cache if it is there.
 
     Args:
       repo: such as "timm/resnet50.a1_in1k".
-      filename: in the repository, perhaps in folders.
+      filename: the file's path in the repository.
       target: the file to make.
       revision: a branch, a tag or a commit.
-      progress: told the bytes so far and those of the whole.
+      progress: called with the bytes so far and the total.
 
     Returns:
-      Its SHA-256.
+      The file's SHA-256.
 
     Raises:
       OfflineError: ZOO_OFFLINE or HF_HUB_OFFLINE is set, and there is no copy.
-      DigestError: it is not what the hub says.
-      FetchError: it cannot be had, or not be kept.
+      DigestError: the file is not what the hub says.
+      FetchError: the file cannot be downloaded, or cannot be written.
     """
     import huggingface_hub as hub
     from huggingface_hub import constants
 
     name = f"{repo}/{filename} at {revision}"
-    # The library reads it once, when it is imported; this is when people expect it to be read.
+    # huggingface_hub reads the variable when it is imported; people expect it to be read here.
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     seconds = timeout()
-    with quiet(*LOGGERS):
-        for tries in range(1, TRIES + 1):
+    with mute_loggers(*LOGGERS):
+        for tries in range(1, MAX_TRIES + 1):
             try:
-                if offline() or constants.HF_HUB_OFFLINE:
+                if is_offline() or constants.HF_HUB_OFFLINE:
                     cached = hub.try_to_load_from_cache(repo, filename, revision=revision)
-                    return _copied(cached, target, name)
+                    return _copy_cached(cached, target, name)
                 token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
                 url = hub.hf_hub_url(repo, filename, revision=revision, endpoint=endpoint)
                 found = hub.get_hf_file_metadata(
@@ -78,39 +78,45 @@ def fetch_hub(
                 )
                 break
             except Exception as error:
-                failure = _translated(error, name, seconds)
+                failure = _translate_error(error, name, seconds)
             if not isinstance(failure, RetryError):
                 raise failure
-            if tries == TRIES:
-                raise FetchError(f"{name}: {failure} ({TRIES} tries)")
-            pause(tries)
-    digest = _digest(found.etag)
+            if tries == MAX_TRIES:
+                raise FetchError(f"{name}: {failure} ({MAX_TRIES} tries)")
+            wait_before_retry(tries)
+    digest = _parse_etag(found.etag)
     if digest is None or found.commit_hash is None:
-        raise FetchError(f"{name}: the hub names no digest of it, so it cannot be verified")
-    # A commit's file never changes, so that a later call may go on with it.
+        raise FetchError(f"{name}: the hub gives no digest of it, so it cannot be verified")
+    # By its commit: such a file never changes, so that a later call may resume the download.
     url = hub.hf_hub_url(repo, filename, revision=found.commit_hash, endpoint=endpoint)
     return fetch(url, target, digest=digest, size=found.size, progress=progress, token=token)
 
 
-def _copied(cached: object, target: Path, name: str) -> str:
-    """A copy from huggingface_hub's cache, where a link names each file by the hub's digest."""
+def _copy_cached(cached: object, target: Path, name: str) -> str:
+    """Copies a file from huggingface_hub's cache, whose links are named by the hub's digests.
+
+    Args:
+      cached: the path in that cache, if it is a string.
+      target: the file to make.
+      name: the file's name in an error message.
+    """
     source = Path(cached) if isinstance(cached, str) else None
-    digest = _digest(source.readlink().name) if source and source.is_symlink() else None
-    if digest and (sha256 := held(target, digest)):
+    digest = _parse_etag(source.readlink().name) if source and source.is_symlink() else None
+    if digest and (sha256 := verify_existing(target, digest)):
         return sha256
-    if source is None or digest is None or held(source, digest) is None:
-        variable = "ZOO_OFFLINE" if offline() else "HF_HUB_OFFLINE"
+    if source is None or digest is None or verify_existing(source, digest) is None:
+        variable = "ZOO_OFFLINE" if is_offline() else "HF_HUB_OFFLINE"
         raise OfflineError(f"{variable} is set: {name} is not fetched to {target}")
-    with locked(target):
-        part = Partial(target)
-        part.drop()
-        with place(target.parent, source.stat().st_size):
+    with hold_lock(target):
+        part = PartialFile(target)
+        part.delete()
+        with translate_os_errors(target.parent, source.stat().st_size):
             shutil.copyfile(source, part.path)
-        return settle(part.path, digest, target, name)
+        return verify_and_move(part.path, digest, target, name)
 
 
-def _digest(etag: str | None) -> Digest | None:
-    """What the hub's ETag says of a file: SHA-256 of a large one, git's SHA-1 of a small one."""
+def _parse_etag(etag: str | None) -> Digest | None:
+    """Reads the digest in the hub's ETag: SHA-256 of a large file, git's SHA-1 of a small one."""
     if etag and re.fullmatch("[0-9a-f]{64}", etag):
         return Digest("sha256", etag)
     if etag and re.fullmatch("[0-9a-f]{40}", etag):
@@ -118,12 +124,12 @@ def _digest(etag: str | None) -> Digest | None:
     return None
 
 
-def _translated(error: Exception, name: str, seconds: float) -> Exception:
-    """What huggingface_hub raises → an error of this package; its own texts hold addresses."""
+def _translate_error(error: Exception, name: str, seconds: float) -> Exception:
+    """Translates an error of huggingface_hub, whose message contains URLs, to one of ours."""
     from huggingface_hub import errors
 
-    # The library of HTTP differs between versions: httpx, httpx2, …
-    kinds = {kind.__name__ for kind in type(error).__mro__}
+    # By name, as the HTTP library differs between versions: httpx, httpx2, …
+    class_names = {base.__name__ for base in type(error).__mro__}
     match error:
         case FetchError():
             return error
@@ -136,17 +142,17 @@ def _translated(error: Exception, name: str, seconds: float) -> Exception:
         case errors.RepositoryNotFoundError():
             reason = "there is no such repository, or HF_TOKEN does not open it"
         case errors.HFValidationError():
-            reason = "the repository's name is none that the hub allows"
+            reason = "the repository's name is not one that the hub allows"
         case errors.HfHubHTTPError():
             status = error.response.status_code
             reason = f"the hub answered {status}"
-            if status >= 500 or status in BUSY:
+            if status >= 500 or status in RETRYABLE_STATUSES:
                 return RetryError(reason)
             if status in (401, 403):
                 reason += "; HF_TOKEN may be missing or wrong"
-        case _ if "TimeoutException" in kinds:
+        case _ if "TimeoutException" in class_names:
             return RetryError(f"the hub gave no answer in {seconds:g} s")
-        case _ if "TransportError" in kinds:
+        case _ if "TransportError" in class_names:
             return RetryError("no connection to the hub")
         case _:
             reason = f"huggingface_hub failed with {type(error).__name__}"

@@ -1,4 +1,4 @@
-"""Arrays that are laid out only when they are needed, a piece at a time."""
+"""Arrays that are transposed and converted a chunk at a time, when they are written."""
 
 import math
 from collections.abc import Iterator
@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-# A piece of this many bytes is large enough for a disk, and small beside any layer that matters.
-PIECE = 1 << 24
+# Large enough for a disk to be fast, small beside any layer that matters.
+CHUNK_BYTES = 1 << 24
 
 
-class Lazy:
-    """An array that a view of another one stands for: its entries, in C order, are the view's.
+class LazyArray:
+    """An array that is a view of another one, with its shape and dtype still to be applied.
 
-    A kernel that has yet to be transposed, or to become float32, costs no memory in this way, and
-    a file of weights can be converted without a copy of it.
+    A kernel that is yet to be transposed or converted to float32 takes no memory in this way, and
+    a file of weights is converted without a copy.
 
     Args:
-      view: an array of any strides, perhaps a memory-mapped file's.
-      shape: of as many entries as the view has; the view's own by default.
-      dtype: what the entries become; the view's own by default.
+      view: an array of any strides, such as a memory-mapped file's.
+      shape: has as many entries as the view, which are the view's in C order; its own by default.
+      dtype: of the entries; the view's by default.
     """
 
     def __init__(
@@ -30,7 +30,9 @@ class Lazy:
         self.shape = view.shape if shape is None else tuple(shape)
         self.dtype = view.dtype if dtype is None else np.dtype(dtype)
         if math.prod(self.shape) != view.size:
-            raise ValueError(f"{self.shape} has not as many entries as {view.shape}")
+            raise ValueError(
+                f"shape must have as many entries as the view's {view.shape}, got {self.shape}"
+            )
 
     @property
     def ndim(self) -> int:
@@ -42,9 +44,9 @@ class Lazy:
         """The number of entries."""
         return self.view.size
 
-    def pieces(self, limit: int = PIECE) -> Iterator[np.ndarray]:
-        """Contiguous arrays that make up the whole, in C order, of some `limit` bytes each."""
-        yield from _pieces(self.view, self.dtype, max(limit // self.dtype.itemsize, 1))
+    def chunks(self, max_bytes: int = CHUNK_BYTES) -> Iterator[np.ndarray]:
+        """Yields the entries in C order, as contiguous arrays of at most about `max_bytes`."""
+        yield from _chunks(self.view, self.dtype, max(max_bytes // self.dtype.itemsize, 1))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
@@ -52,14 +54,14 @@ class Lazy:
         return np.array(self.view, dtype or self.dtype, order="C").reshape(self.shape)
 
 
-def _pieces(view: np.ndarray, dtype: np.dtype, limit: int) -> Iterator[np.ndarray]:
-    if view.ndim == 0 or view.size <= limit:
+def _chunks(view: np.ndarray, dtype: np.dtype, max_entries: int) -> Iterator[np.ndarray]:
+    if view.ndim == 0 or view.size <= max_entries:
         yield np.ascontiguousarray(view, dtype)
         return
-    rows = limit // (view.size // len(view))
-    if rows == 0:  # a row is too much already
+    rows = max_entries // (view.size // len(view))
+    if rows == 0:  # a single row is too large
         for row in view:
-            yield from _pieces(row, dtype, limit)
+            yield from _chunks(row, dtype, max_entries)
         return
     for start in range(0, len(view), rows):
         yield np.ascontiguousarray(view[start : start + rows], dtype)

@@ -1,12 +1,12 @@
-"""Stores: a folder or an address that holds checkpoints for a group.
+"""Stores: folders or addresses where a group shares checkpoints.
 
-A store has an `index.json`, and one tar archive a checkpoint:
+A store has an `index.json`, and one tar archive for each checkpoint:
 
     {"format": 1, "checkpoints": {MODEL: {WEIGHTS: {"archive": "MODEL-WEIGHTS-1f2e3d4c.tar",
      "sha256": …, "size": …, "unpacked": …}}}}
 
-`size` and `unpacked` are in bytes. Its address is a folder, or begins with https://, gs://, s3://
-or hf:// (hf://USER/REPO for a model repository of the Hugging Face hub).
+`size` and `unpacked` are in bytes. A store is named by its folder, or by an address of https://,
+gs://, s3:// or hf:// (hf://USER/REPO for a model repository of the Hugging Face hub).
 """
 
 import contextlib
@@ -21,32 +21,33 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from zoo_pretrained import addresses, archive, cache, fetch
+from zoo_pretrained import archive, cache, fetch
+from zoo_pretrained.addresses import is_http, open_filesystem, read_http, redact_address
 from zoo_pretrained.checkpoint import CheckpointError, restore
-from zoo_pretrained.fetch.errors import place, room
-from zoo_pretrained.fetch.files import digests, held, settle
+from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
+from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 
 FORMAT = 1
 INDEX = "index.json"
-MOST_INDEX_BYTES = 16 << 20
+MAX_INDEX_BYTES = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
 class StoreError(Exception):
-    """A store that cannot be used, or what cannot be put there; names the store."""
+    """A store cannot be used, or a checkpoint cannot be published there; names the store."""
 
 
-class Item(NamedTuple):
-    """A checkpoint in a store.
+class StoredArchive(NamedTuple):
+    """A checkpoint's archive in a store.
 
     Args:
-      base: the store's address.
+      store: the store's folder or address.
       archive: the file's name there.
       sha256: of the archive.
       size, unpacked: in bytes, of the archive and of the checkpoint's files; None if not known.
     """
 
-    base: str
+    store: str
     archive: str
     sha256: str
     size: int | None = None
@@ -54,126 +55,136 @@ class Item(NamedTuple):
 
     @property
     def address(self) -> str:
-        """Of the archive."""
-        return f"{self.base.rstrip('/')}/{self.archive}"
+        """The archive's address."""
+        return _join(self.store, self.archive)
+
+
+Index = dict[str, dict[str, StoredArchive]]  # model → weights → archive
 
 
 def configured_stores() -> list[str]:
-    """The stores that `$ZOO_STORES` lists, with commas between them."""
-    return [base.strip() for base in os.environ.get("ZOO_STORES", "").split(",") if base.strip()]
+    """Returns the stores that `$ZOO_STORES` lists, separated by commas."""
+    return [store.strip() for store in os.environ.get("ZOO_STORES", "").split(",") if store.strip()]
 
 
-def read_index(base: str) -> dict[str, dict[str, Item]]:
-    """What a store has: model → weights → item.
+def read_index(store: str) -> Index:
+    """Reads a store's index: model → weights → archive.
 
     Raises:
-      StoreError: its index is none.
-      FetchError: it cannot be reached.
+      StoreError: there is no index, or it is malformed.
+      FetchError: the store cannot be reached.
     """
-    text = _read(base, INDEX)
+    text = _read_file(store, INDEX)
     if text is None:
-        raise StoreError(f"{addresses.redact_address(base)} is no store: it has no {INDEX}")
+        raise StoreError(f"{redact_address(store)} is not a store: it has no {INDEX}")
     try:
         index = json.loads(text)
         if index["format"] != FORMAT:
             raise ValueError(f"format {index['format']!r}; this version reads {FORMAT}")
         return {
-            _checked(model): {
-                _checked(weights): _item(base, entry) for weights, entry in several.items()
+            _check_name(model): {
+                _check_name(weights): _parse_entry(store, entry)
+                for weights, entry in entries.items()
             }
-            for model, several in index["checkpoints"].items()
+            for model, entries in index["checkpoints"].items()
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise StoreError(
-            f"the {INDEX} of {addresses.redact_address(base)} cannot be used: {cause}"
+            f"the {INDEX} of {redact_address(store)} cannot be used: {cause}"
         ) from error
 
 
-def find_archive(url: str) -> Item:
-    """The archive at an address: in a store, or with its sum behind it, as in …#sha256=HEX.
+def find_archive(url: str) -> StoredArchive:
+    """Finds an archive's digest, in its store's index or in the URL, as in …#sha256=HEX.
 
     Raises:
-      StoreError: nothing tells the archive's sum.
+      StoreError: neither gives a digest.
     """
     address, _, fragment = url.partition("#")
-    base, _, name = address.rpartition("/")
+    store, _, name = address.rpartition("/")
     if fragment:
         match = re.fullmatch(r"sha256=([0-9a-f]{64})", fragment)
         if not match or not _NAME.fullmatch(name):
             raise StoreError(
-                f"an address ends in the archive's name and #sha256= with 64 digits, "
-                f"got {addresses.redact_address(url)!r}"
+                f"an address must end in the archive's name and #sha256= with 64 digits, "
+                f"got {redact_address(url)!r}"
             )
-        return Item(base, name, match[1])
-    for several in read_index(base).values():
-        for item in several.values():
-            if item.archive == name:
-                return item
+        return StoredArchive(store, name, match[1])
+    for archives in read_index(store).values():
+        for stored in archives.values():
+            if stored.archive == name:
+                return stored
     raise StoreError(
-        f"{addresses.redact_address(base)} has no archive {name!r} in its {INDEX}, so nothing "
-        f"verifies it; an address outside a store ends in #sha256=…"
+        f"{redact_address(store)} has no archive {name!r} in its {INDEX}, so nothing "
+        f"verifies it; an address outside a store must end in #sha256=…"
     )
 
 
-def download_archive(item: Item, target: Path) -> None:
-    """Fetches an archive, verifies it, and unpacks it to a folder, which appears whole.
+def download_archive(stored: StoredArchive, target: Path) -> None:
+    """Downloads an archive, verifies it, and unpacks it to a folder, which appears complete.
 
     Raises:
-      FetchError: it cannot be had, or is not what the index says.
-      ArchiveError: it is not safe to unpack.
+      FetchError: the archive cannot be downloaded, or is not what the index says.
+      ArchiveError: the archive is not safe to unpack.
     """
-    local = _folder(item.base)
-    packed = local / item.archive if local else cache.download(f"{item.sha256[:16]}-{item.archive}")
-    digest = fetch.Digest("sha256", item.sha256)
-    if local:
+    digest = fetch.Digest("sha256", stored.sha256)
+    if folder := _local_folder(stored.store):
+        packed = folder / stored.archive
         if not packed.is_file():
-            raise StoreError(f"the store {local} lists {item.archive!r}, which is not there")
+            raise StoreError(f"the store {folder} lists {stored.archive!r}, which is not there")
         fetch.verify(packed, digest)
-        _unpack(item, packed, target)
+        _unpack(stored, packed, target)
         return
-    # Two checkpoints may come of one archive, which must stay until both are there.
-    with fetch.locked(packed.with_name(f"{packed.name}.use")):
-        with fetch.bar(item.archive) as progress:
-            _fetch(item, packed, digest, progress)
-        _unpack(item, packed, target)
+    packed = cache.download(f"{stored.sha256[:16]}-{stored.archive}")
+    # Two checkpoints may come from one archive, which must stay until both are unpacked.
+    with fetch.hold_lock(packed.with_name(f"{packed.name}.use")):
+        with fetch.progress_bar(stored.archive) as progress:
+            _download(stored, packed, digest, progress)
+        _unpack(stored, packed, target)
         packed.unlink(missing_ok=True)
 
 
-def _unpack(item: Item, packed: Path, target: Path) -> None:
+def _unpack(stored: StoredArchive, packed: Path, target: Path) -> None:
+    """Unpacks an archive to a temporary folder, and renames it to the target."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        archive.unpack(packed, workshop / "made", item.unpacked or archive.MOST_BYTES)
-        (workshop / "made").rename(target)
+        archive.unpack(packed, temporary / "new", stored.unpacked or archive.MAX_BYTES)
+        (temporary / "new").rename(target)
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def publish(
-    checkpoints: Iterable[str | os.PathLike[str]], base: str, *, overwrite: bool = False
-) -> list[Item]:
-    """Puts checkpoints into a store, which is made if it is not there.
+    checkpoints: Iterable[str | os.PathLike[str]], store: str, *, overwrite: bool = False
+) -> list[StoredArchive]:
+    """Publishes checkpoints in a store, which is created if it does not exist.
 
     Args:
-      checkpoints: their folders. The metadata's "model" and "weights" say what they are called;
-        weights without a name are called as the folder.
-      base: the store's address: a folder, gs://, s3:// or hf://.
+      checkpoints: their folders. They are published under the "model" and "weights" of their
+        metadata; weights without a name take the folder's.
+      store: a folder, or an address of gs://, s3:// or hf://.
       overwrite: replaces a checkpoint of the same names.
 
+    Returns:
+      The new archives, in order.
+
     Raises:
-      CheckpointError: a folder is no checkpoint, is damaged, or does not say its model.
-      StoreError: one of those names is there already, or the store cannot be written to.
+      CheckpointError: a folder is not a checkpoint, is damaged, or does not name its model.
+      StoreError: a checkpoint of these names exists, or the store cannot be written to.
     """
-    if addresses.is_web(base):
+    if is_http(store):
         raise StoreError(
-            f"{addresses.redact_address(base)} cannot be written to; publish to a folder, serve it"
+            f"{redact_address(store)} cannot be written to; "
+            f"publish to a folder, and serve that folder there"
         )
-    if not base:
-        raise StoreError("a store is a folder or an address, got ''")
-    made, replaced = [], []
-    with tempfile.TemporaryDirectory() as workshop, _alone(base):
-        known = read_index(base) if _read(base, INDEX) is not None else {}
+    if not store:
+        raise StoreError("a store must be a folder or an address, got ''")
+    published: list[StoredArchive] = []
+    replaced: list[str] = []
+    with tempfile.TemporaryDirectory() as temporary, _lock_store(store):
+        index = read_index(store) if _read_file(store, INDEX) is not None else {}
         for number, path in enumerate(map(Path, checkpoints)):
             metadata = restore(path).metadata
             model = metadata.get("model")
@@ -181,147 +192,156 @@ def publish(
             if not model:
                 raise CheckpointError(f"the metadata of {path} has no 'model'")
             try:
-                name = f"{_checked(model)}-{_checked(weights)}"
+                name = f"{_check_name(model)}-{_check_name(weights)}"
             except ValueError as error:
                 raise StoreError(f"the metadata of {path}: {error}") from error
-            before = known.setdefault(model, {}).get(weights)
-            if before and not overwrite:
-                raise StoreError(f"{addresses.redact_address(base)} has {model} {weights} already")
-            packed = Path(workshop) / str(number)
+            previous = index.setdefault(model, {}).get(weights)
+            if previous and not overwrite:
+                raise StoreError(f"{redact_address(store)} has {model} {weights} already")
+            packed = Path(temporary) / str(number)
             unpacked = archive.pack(path, packed)
-            sha256 = digests(packed, "sha256")[0]
-            # A name of its own for each version: readers of the old index find what it lists.
-            item = Item(base, f"{name}-{sha256[:8]}.tar", sha256, packed.stat().st_size, unpacked)
-            _put(base, item.archive, packed)
+            sha256 = compute_digests(packed, "sha256")[0]
+            # Each version has its own name, so that readers of the old index find what it lists.
+            stored = StoredArchive(
+                store, f"{name}-{sha256[:8]}.tar", sha256, packed.stat().st_size, unpacked
+            )
+            _upload(store, stored.archive, packed)
             packed.unlink()
-            known[model][weights] = item
-            made.append(item)
-            if before and before.archive != item.archive:
-                replaced.append(before.archive)
-        index = Path(workshop) / INDEX
-        index.write_text(_text(known), encoding="utf-8")
-        _put(base, INDEX, index)
+            index[model][weights] = stored
+            published.append(stored)
+            if previous and previous.archive != stored.archive:
+                replaced.append(previous.archive)
+        file = Path(temporary) / INDEX
+        file.write_text(_format_index(index), encoding="utf-8")
+        _upload(store, INDEX, file)
         for name in replaced:
-            _drop(base, name)
-    return made
+            _delete(store, name)
+    return published
 
 
-def _text(known: dict[str, dict[str, Item]]) -> str:
-    """The index of what a store has."""
-    fields = ("archive", "sha256", "size", "unpacked")
-    listed = {
-        model: {weights: {f: getattr(item, f) for f in fields} for weights, item in several.items()}
-        for model, several in known.items()
+def _format_index(index: Index) -> str:
+    """Writes an index as JSON."""
+    keys = ("archive", "sha256", "size", "unpacked")
+    entries = {
+        model: {
+            weights: {key: getattr(stored, key) for key in keys}
+            for weights, stored in archives.items()
+        }
+        for model, archives in index.items()
     }
-    return json.dumps({"format": FORMAT, "checkpoints": listed}, indent=1) + "\n"
+    return json.dumps({"format": FORMAT, "checkpoints": entries}, indent=1) + "\n"
 
 
-@contextlib.contextmanager
-def _alone(base: str) -> Iterator[None]:
-    """One process at a time changes a folder's index; other places know no locks."""
-    from filelock import FileLock
-
-    local = _folder(base)
-    try:
-        if not local:
-            yield
-            return
-        local.mkdir(parents=True, exist_ok=True)
-        with FileLock(local / f".{INDEX}.lock"):
-            yield
-    except OSError as error:
-        raise StoreError(
-            f"{addresses.redact_address(base)} cannot be written to: {error.strerror}"
-        ) from error
+def _parse_entry(store: str, entry: dict[str, Any]) -> StoredArchive:
+    """Reads an entry of an index; ValueError if a value in it is impossible."""
+    name = _check_name(entry["archive"])
+    stored = StoredArchive(store, name, entry["sha256"], entry["size"], entry["unpacked"])
+    if not re.fullmatch("[0-9a-f]{64}", stored.sha256):
+        raise ValueError(f"{name} has no sha256")
+    for size in (stored.size, stored.unpacked):
+        if not isinstance(size, int) or not 0 < size <= archive.MAX_BYTES:
+            raise ValueError(f"{name} has a size of {size!r}")
+    return stored
 
 
-def _item(base: str, entry: dict[str, Any]) -> Item:
-    item = Item(base, _checked(entry["archive"]), entry["sha256"], entry["size"], entry["unpacked"])
-    if not re.fullmatch("[0-9a-f]{64}", item.sha256):
-        raise ValueError(f"{item.archive} has no sha256")
-    for number in (item.size, item.unpacked):
-        if not isinstance(number, int) or not 0 < number <= archive.MOST_BYTES:
-            raise ValueError(f"{item.archive} has a size of {number!r}")
-    return item
-
-
-def _checked(name: str) -> str:
-    """A name that is one part of a path and nothing else."""
+def _check_name(name: str) -> str:
+    """Returns a name; ValueError unless it is safe as a single part of a path."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name: letters, digits, and any of . _ + -")
+        raise ValueError(f"{name!r} is not a name: use letters, digits, and any of . _ + -")
     return name
 
 
-def _folder(base: str) -> Path | None:
-    """The store's folder, if it is one."""
-    scheme = urlsplit(base).scheme
+@contextlib.contextmanager
+def _lock_store(store: str) -> Iterator[None]:
+    """Lets one process at a time change a folder's index; other kinds of stores have no locks."""
+    from filelock import FileLock
+
+    folder = _local_folder(store)
+    try:
+        if not folder:
+            yield
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{INDEX}.lock"):
+            yield
+    except OSError as error:
+        raise StoreError(
+            f"{redact_address(store)} cannot be written to: {error.strerror}"
+        ) from error
+
+
+def _local_folder(store: str) -> Path | None:
+    """Returns the store's folder; None if the store is elsewhere."""
+    scheme = urlsplit(store).scheme
     if scheme == "file":
-        return Path(url2pathname(urlsplit(base).path))
-    return None if "://" in base else Path(base).expanduser()
+        return Path(url2pathname(urlsplit(store).path))
+    return None if "://" in store else Path(store).expanduser()
 
 
-def _read(base: str, name: str) -> bytes | None:
-    """A small file of a store; None if it is not there."""
-    local = _folder(base)
-    address = f"{base.rstrip('/')}/{name}"
-    if local:
-        file = local / name
+def _join(store: str, name: str) -> str:
+    """Returns the address of a file in a store."""
+    return f"{store.rstrip('/')}/{name}"
+
+
+def _read_file(store: str, name: str) -> bytes | None:
+    """Reads a small file of a store; None if it does not exist."""
+    if folder := _local_folder(store):
+        file = folder / name
         return file.read_bytes() if file.is_file() else None
-    if addresses.is_web(base):
-        return addresses.read(address, MOST_INDEX_BYTES)
-    with addresses.opened(address) as (files, path):
-        return files.cat_file(path, 0, MOST_INDEX_BYTES) if files.exists(path) else None
+    if is_http(store):
+        return read_http(_join(store, name), MAX_INDEX_BYTES)
+    with open_filesystem(_join(store, name)) as (files, path):
+        return files.cat_file(path, 0, MAX_INDEX_BYTES) if files.exists(path) else None
 
 
-def _fetch(item: Item, target: Path, digest: fetch.Digest, progress: fetch.Progress) -> None:
-    """Downloads an archive; what fsspec reads begins anew if it breaks off."""
-    if addresses.is_web(item.base):
-        fetch.fetch(item.address, target, digest=digest, size=item.size, progress=progress)
+def _download(
+    stored: StoredArchive, target: Path, digest: fetch.Digest, progress: fetch.Progress
+) -> None:
+    """Downloads an archive; through fsspec, an interrupted download starts again."""
+    if is_http(stored.store):
+        fetch.fetch(stored.address, target, digest=digest, size=stored.size, progress=progress)
         return
     part, folder = target.with_name(f"{target.name}.part"), target.parent
-    most = item.size or archive.MOST_BYTES
-    with fetch.locked(target):
-        if held(target, digest):
+    name = redact_address(stored.address)
+    max_bytes = stored.size or archive.MAX_BYTES
+    with fetch.hold_lock(target):
+        if verify_existing(target, digest):
             return
-        if item.size:
-            room(folder, item.size)
-        with addresses.opened(item.address) as (files, path), files.open(path, "rb") as source:
-            with place(folder):
+        if stored.size:
+            check_disk_space(folder, stored.size)
+        with open_filesystem(stored.address) as (files, path), files.open(path, "rb") as source:
+            with translate_os_errors(folder):
                 sink = part.open("wb", buffering=0)
             with sink:
-                while block := source.read(1 << 20):
-                    with place(folder, item.size):
-                        sink.write(block)
-                    progress(sink.tell(), item.size)
-                    if sink.tell() > most:
-                        raise fetch.FetchError(
-                            f"{addresses.redact_address(item.address)} has more than {most} bytes"
-                        )
-        settle(part, digest, target, addresses.redact_address(item.address))
+                while chunk := source.read(1 << 20):
+                    with translate_os_errors(folder, stored.size):
+                        sink.write(chunk)
+                    progress(sink.tell(), stored.size)
+                    if sink.tell() > max_bytes:
+                        raise fetch.FetchError(f"{name} has more than {max_bytes} bytes")
+        verify_and_move(part, digest, target, name)
 
 
-def _drop(base: str, name: str) -> None:
-    """Removes a file of a store."""
-    local = _folder(base)
-    if local:
-        (local / name).unlink(missing_ok=True)
-        return
-    with addresses.opened(f"{base.rstrip('/')}/{name}") as (files, path):
-        files.rm_file(path)
-
-
-def _put(base: str, name: str, file: Path) -> None:
-    """Puts a file into a store, whole or not at all."""
-    local = _folder(base)
-    if local:
-        local.mkdir(parents=True, exist_ok=True)
-        beside = local / f".{name}.{os.getpid()}"
+def _upload(store: str, name: str, file: Path) -> None:
+    """Writes a file to a store, where it appears complete or not at all."""
+    if folder := _local_folder(store):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{name}.{os.getpid()}"
         try:
-            shutil.copyfile(file, beside)
-            beside.replace(local / name)
+            shutil.copyfile(file, temporary)
+            temporary.replace(folder / name)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return
-    with addresses.opened(f"{base.rstrip('/')}/{name}") as (files, path):
+    with open_filesystem(_join(store, name)) as (files, path):
         files.makedirs(path.rpartition("/")[0], exist_ok=True)
         files.put_file(str(file), path)
+
+
+def _delete(store: str, name: str) -> None:
+    """Deletes a file of a store."""
+    if folder := _local_folder(store):
+        (folder / name).unlink(missing_ok=True)
+        return
+    with open_filesystem(_join(store, name)) as (files, path):
+        files.rm_file(path)

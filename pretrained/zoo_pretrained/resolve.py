@@ -1,7 +1,8 @@
-"""Trained weights by name: embedded, cached, from a store, or from who published them.
+"""Finds trained weights by name: embedded, cached, in a store, or at their publisher.
 
-They are looked for in this order. Whatever comes from elsewhere is verified, converted if it must
-be, and kept in the cache, by one process for all.
+They are looked for in this order. Whatever is downloaded is verified, converted if necessary, and
+kept in the cache. Where several processes ask for the same weights, one downloads them and the
+others wait.
 """
 
 import contextlib
@@ -11,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zoo_pretrained import addresses, archive, cache, catalogue, fetch, hub, remote_store
+from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote_store
+from zoo_pretrained.addresses import redact_address
 from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -19,193 +21,201 @@ from zoo_pretrained.checkpoint import (
     read_metadata,
     restore,
 )
-from zoo_pretrained.fetch import errors
+from zoo_pretrained.fetch.errors import format_bytes, translate_os_errors
 
-# Makes a checkpoint of an upstream file: (file, model, weights, source, target).
-Convert = Callable[[Path, str, str, dict[str, Any], Path], None]
+# Makes a checkpoint of a published file: (file, model, weights, source, target).
+ConvertFile = Callable[[Path, str, str, dict[str, Any], Path], None]
 
 
 class Origin(NamedTuple):
-    """Where weights are, or would come from.
+    """Where weights are, or would be downloaded from.
 
     Args:
-      kind: "embedded", "cache", "store" or "upstream".
-      place: a folder, or an address.
-      size: in bytes, of the folder or of what would be downloaded; None if not known.
+      kind: "embedded", "cache", "store" or "upstream" (their publisher).
+      location: a folder, or an address.
+      size: in bytes, of the folder or of the download; None if not known.
     """
 
     kind: str
-    place: str
+    location: str
     size: int | None
 
 
 def list_origins() -> dict[str, dict[str, Origin]]:
-    """All weights: model → weights → origin; a model's first ones are its default.
+    """Lists all weights: model → weights → origin; a model's first weights are its default.
 
-    Stores that cannot be used are passed over with a warning.
+    Stores that cannot be used are skipped with a warning.
     """
-    found: dict[str, dict[str, Origin]] = {}
-    for model, several in catalogue.entries().items():
-        for weights, entry in several.items():
-            found.setdefault(model, {})[weights] = _upstream(entry)
+    origins: dict[str, dict[str, Origin]] = {}
+    for model, entries in catalogue.entries().items():
+        for weights, entry in entries.items():
+            origins.setdefault(model, {})[weights] = _catalogue_origin(entry)
     failures: dict[str, Exception] = {}
-    for base in remote_store.configured_stores():
+    for store in remote_store.configured_stores():
         try:
-            contents = remote_store.read_index(base)
+            index = remote_store.read_index(store)
         except (fetch.FetchError, remote_store.StoreError) as error:
-            failures[base] = error
+            failures[store] = error
             continue
-        for model, listed in contents.items():
-            for weights, item in listed.items():
-                known = found.setdefault(model, {}).get(weights)
-                if known is None or known.kind == "upstream":
-                    origin = Origin("store", addresses.redact_address(item.address), item.size)
-                    found[model][weights] = origin
-    _pass_over(failures)
-    for here in cache.items():
-        if here.kind == "checkpoint":
-            for model, weights in _names(here, found):
-                found.setdefault(model, {})[weights] = Origin("cache", str(here.path), here.size)
-    return found
+        for model, archives in index.items():
+            for weights, stored in archives.items():
+                listed = origins.setdefault(model, {}).get(weights)
+                if listed is None or listed.kind == "upstream":
+                    origin = Origin("store", redact_address(stored.address), stored.size)
+                    origins[model][weights] = origin
+    _warn_of_skipped_stores(failures)
+    for item in cache.items():
+        if item.kind == "checkpoint" and (names := _cached_names(item, origins)):
+            model, weights = names
+            origins.setdefault(model, {})[weights] = Origin("cache", str(item.path), item.size)
+    return origins
 
 
-def _names(item: cache.Item, known: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The (model, weights) that a checkpoint of the cache is loaded by; none if by address."""
+def _cached_names(
+    item: cache.CacheItem, origins: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str] | None:
+    """Returns the model and weights of a cached checkpoint; None if it was loaded by address.
+
+    Args:
+      item: the checkpoint.
+      origins: the weights that are known by name.
+    """
     try:
         model = str(read_metadata(item.path).get("model"))
     except CheckpointError:
-        return []
+        return None
     weights = item.name.removeprefix(f"{model}-")
-    by_address = re.search("-[0-9a-f]{16}$", weights) and weights not in known.get(model, {})
-    return [] if weights == item.name or by_address else [(model, weights)]
+    by_address = re.search("-[0-9a-f]{16}$", weights) and weights not in origins.get(model, {})
+    return None if weights == item.name or by_address else (model, weights)
 
 
-def load_checkpoint(model: str, weights: str, convert: Convert) -> Checkpoint:
-    """The checkpoint of a model's weights, from wherever it is.
+def load_checkpoint(model: str, weights: str, convert: ConvertFile) -> Checkpoint:
+    """Loads the checkpoint of a model's weights, from wherever it is.
 
     Args:
       model, weights: their names.
-      convert: makes a checkpoint of an upstream file.
+      convert: makes a checkpoint of a published file.
 
     Raises:
       LookupError: there are no such weights.
-      FetchError: they cannot be had; OfflineError if only `ZOO_OFFLINE` is in the way.
-      DamagedError: the cached checkpoint is not what was saved. It is kept aside, and the next
-        call fetches it anew.
+      FetchError: the weights cannot be downloaded; OfflineError if only `ZOO_OFFLINE` forbids it.
+      DamagedError: the cached checkpoint has changed since it was saved. It is renamed and kept,
+        and the next call downloads it again.
     """
     entry = catalogue.entries().get(model, {}).get(weights, {})
     if "checkpoint" in entry:
         return restore(catalogue.checkpoint(entry))
     path = cache.checkpoint(f"{model}-{weights}")
-    if not cache.holds(path):
-        item = _in_stores(model, weights, bool(entry))
-        with _alone(path):
-            if not cache.holds(path):  # another process may have fetched it meanwhile
-                if item:
-                    _from_store(item, model, path)
+    if not cache.has_checkpoint(path):
+        stored = _find_in_stores(model, weights, bool(entry))
+        with _lock_checkpoint(path):
+            if not cache.has_checkpoint(path):  # no other process has fetched it meanwhile
+                if stored:
+                    _fetch_from_store(stored, model, path)
                 else:
-                    _from_upstream(model, weights, entry["source"], path, convert)
-    return _restored(path, lambda: load_checkpoint(model, weights, convert))
+                    _fetch_from_upstream(model, weights, entry["source"], path, convert)
+    return _restore_cached(path, lambda: load_checkpoint(model, weights, convert))
 
 
-def load_checkpoint_from(place: str) -> Checkpoint:
-    """The checkpoint in a folder, in an archive, or at an address of an archive.
+def load_checkpoint_from(location: str) -> Checkpoint:
+    """Loads the checkpoint in a folder, in an archive, or at an archive's address.
 
     Raises:
-      CheckpointError: there is none, or it is damaged.
-      StoreError, FetchError, ArchiveError: it cannot be had, or nothing verifies it.
+      CheckpointError: there is no checkpoint, or it is damaged.
+      StoreError, FetchError, ArchiveError: it cannot be downloaded, or nothing verifies it.
     """
-    if "://" not in place:
-        path = Path(place).expanduser()
+    if "://" not in location:
+        path = Path(location).expanduser()
         if not path.is_file():
             return restore(path)
-        with archive.unpacked(path) as folder:
-            return restore(folder)  # what it maps outlives the folder
+        with archive.unpack_temporarily(path) as folder:
+            return restore(folder)  # its memory maps outlive the folder
     try:
-        item = remote_store.find_archive(place)
-    except fetch.OfflineError:  # its index would tell the sum, which a cached folder's name has too
-        known = cache.fetched(place.rpartition("/")[2].removesuffix(".tar"))
-        if len(known) != 1:
+        stored = remote_store.find_archive(location)
+    except fetch.OfflineError:  # without the index's digest, a cached folder's name will do
+        cached = cache.find_by_archive(location.rpartition("/")[2].removesuffix(".tar"))
+        if len(cached) != 1:
             raise
-        return _restored(known[0], lambda: load_checkpoint_from(place))
-    path = cache.checkpoint(f"{item.archive.removesuffix('.tar')}-{item.sha256[:16]}")
-    if not cache.holds(path):
-        with _alone(path):
-            if not cache.holds(path):
-                remote_store.download_archive(item, path)
-    return _restored(path, lambda: load_checkpoint_from(place))
+        return _restore_cached(cached[0], lambda: load_checkpoint_from(location))
+    path = cache.checkpoint(f"{stored.archive.removesuffix('.tar')}-{stored.sha256[:16]}")
+    if not cache.has_checkpoint(path):
+        with _lock_checkpoint(path):
+            if not cache.has_checkpoint(path):
+                remote_store.download_archive(stored, path)
+    return _restore_cached(path, lambda: load_checkpoint_from(location))
 
 
-def _in_stores(model: str, weights: str, elsewhere: bool) -> remote_store.Item | None:
-    """The first store's item of those names; None if upstream has them.
+def _find_in_stores(
+    model: str, weights: str, has_upstream: bool
+) -> remote_store.StoredArchive | None:
+    """Finds weights in the first store that has them; None if only their publisher does.
 
     Args:
       model, weights: the names.
-      elsewhere: whether upstream has them.
+      has_upstream: whether the catalogue names their publisher.
 
     Raises:
-      LookupError: nobody has them.
-      FetchError, StoreError: nobody has them, but a store could not be asked.
+      LookupError: the weights are nowhere.
+      FetchError, StoreError: the weights were not found, and a store could not be read.
     """
     found, failures = None, dict[str, Exception]()
-    for base in remote_store.configured_stores():
+    for store in remote_store.configured_stores():
         try:
-            found = remote_store.read_index(base).get(model, {}).get(weights)
+            found = remote_store.read_index(store).get(model, {}).get(weights)
         except (fetch.FetchError, remote_store.StoreError) as error:
-            failures[base] = error
+            failures[store] = error
         if found:
             break
-    if not found and not elsewhere:
+    if not found and not has_upstream:
         for failure in failures.values():
             raise failure
         raise LookupError(f"no store has {model} {weights}")
-    _pass_over(failures)
+    _warn_of_skipped_stores(failures)
     return found
 
 
-def _from_store(item: remote_store.Item, model: str, path: Path) -> None:
-    """Puts a store's checkpoint into the cache, if it is the model's."""
-    remote_store.download_archive(item, path)
-    held = read_metadata(path).get("model")
-    if held != model:
-        kept = cache.set_aside(path)
+def _fetch_from_store(stored: remote_store.StoredArchive, model: str, path: Path) -> None:
+    """Puts a store's checkpoint into the cache; StoreError if it is of another model."""
+    remote_store.download_archive(stored, path)
+    found = read_metadata(path).get("model")
+    if found != model:
+        kept = cache.quarantine(path)
         raise remote_store.StoreError(
-            f"{addresses.redact_address(item.address)} holds a {held}, not a {model}; "
-            f"it is kept at {kept}"
+            f"{redact_address(stored.address)} holds a {found}, not a {model}; it is kept at {kept}"
         )
 
 
-def _from_upstream(
-    model: str, weights: str, source: dict[str, Any], path: Path, convert: Convert
+def _fetch_from_upstream(
+    model: str, weights: str, source: dict[str, Any], path: Path, convert: ConvertFile
 ) -> None:
-    """Converts a published file into the cache."""
+    """Downloads a published file, and converts it into the cache."""
     try:
-        file, sha256 = _fetched(source, f"{model} {weights}")
+        file, sha256 = _download_published(source, f"{model} {weights}")
     except fetch.OfflineError as error:
-        size = errors.format_bytes(_upstream(catalogue.entries()[model][weights]).size or 0)
+        size = format_bytes(_catalogue_origin(catalogue.entries()[model][weights]).size or 0)
         raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
-    with fetch.locked(file):  # nobody removes it meanwhile
+    with fetch.hold_lock(file):  # so that nobody removes it meanwhile
         convert(file, model, weights, {**source, "sha256": sha256}, path)
         file.unlink()
 
 
-def _fetched(source: dict[str, Any], name: str) -> tuple[Path, str]:
-    """A published file, and its sha256."""
-    with fetch.bar(name) as progress:
+def _download_published(source: dict[str, Any], description: str) -> tuple[Path, str]:
+    """Downloads a published file, and returns its path and SHA-256."""
+    with fetch.progress_bar(description) as progress:
         if "hub" in source:
             file = cache.download(f"{source['hub'].replace('/', '--')}--{source['file']}")
-            return file, hub.fetch_hub(source["hub"], source["file"], file, progress=progress)
+            return file, hub.fetch_from_hub(source["hub"], source["file"], file, progress=progress)
         file = cache.download(source["url"].rpartition("/")[2])
         digest = next(fetch.Digest(a, source[a]) for a in ("sha256", "md5") if a in source)
         return file, fetch.fetch(source["url"], file, digest=digest, progress=progress)
 
 
-def _restored(path: Path, again: Callable[[], Checkpoint]) -> Checkpoint:
-    """A checkpoint of the cache; a damaged one is kept aside.
+def _restore_cached(path: Path, load_again: Callable[[], Checkpoint]) -> Checkpoint:
+    """Restores a cached checkpoint; a damaged one is renamed, and DamagedError raised.
 
     Args:
       path: its folder.
-      again: what to do if another process has set it aside meanwhile.
+      load_again: called if another process has renamed or replaced it meanwhile.
     """
     try:
         return restore(path)
@@ -214,53 +224,50 @@ def _restored(path: Path, again: Callable[[], Checkpoint]) -> Checkpoint:
     except CheckpointError:
         if path.exists():
             raise
-        return again()
+        return load_again()
     try:
-        with errors.place(path.parent), fetch.locked(path):
-            if cache.holds(path) and (kept := _set_aside(path)):
+        with translate_os_errors(path.parent), fetch.hold_lock(path):
+            if cache.has_checkpoint(path) and (kept := _quarantine_if_damaged(path)):
                 damaged = DamagedError(
-                    f"{damaged}. It is kept at {kept}; the next call will fetch it anew"
+                    f"{damaged}. It is kept at {kept}; the next call will fetch it again"
                 )
                 raise damaged
-    except fetch.FetchError:  # as in a cache that can only be read
+    except fetch.FetchError:  # the cache is read-only, for example
         raise damaged from None
-    return again()  # another process has mended it, or set it aside
+    return load_again()
 
 
-def _set_aside(path: Path) -> Path | None:
-    """Where a damaged checkpoint is now; None if it is whole after all."""
+def _quarantine_if_damaged(path: Path) -> Path | None:
+    """Renames a checkpoint if it is still damaged, and returns its new path; otherwise None."""
     try:
         restore(path)
     except DamagedError:
-        return cache.set_aside(path)
+        return cache.quarantine(path)
     return None
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Only this process works at a place of the cache; what killed ones left there is gone."""
-    with errors.place(path.parent), fetch.locked(path):
-        cache.sweep(path)
-        if path.exists() and not cache.holds(path):
-            cache.set_aside(path)
+def _lock_checkpoint(path: Path) -> Iterator[None]:
+    """Holds a cached checkpoint's lock, having removed what killed processes left there."""
+    with translate_os_errors(path.parent), fetch.hold_lock(path):
+        cache.remove_leftovers(path)
+        if path.exists() and not cache.has_checkpoint(path):
+            cache.quarantine(path)
         yield
 
 
-def _pass_over(failures: Mapping[str, Exception]) -> None:
-    """A store that cannot be asked is no reason to fail, but one to say so."""
-    for base, error in failures.items():
-        warnings.warn(
-            f"the store {addresses.redact_address(base)} is passed over: {error}", stacklevel=4
-        )
+def _warn_of_skipped_stores(failures: Mapping[str, Exception]) -> None:
+    """Warns of each store that could not be read."""
+    for store, error in failures.items():
+        warnings.warn(f"the store {redact_address(store)} is skipped: {error}", stacklevel=4)
 
 
-def _upstream(entry: dict[str, Any]) -> Origin:
+def _catalogue_origin(entry: dict[str, Any]) -> Origin:
+    """Returns the origin of a catalogue's entry: embedded or upstream."""
     if "checkpoint" in entry:
         path = catalogue.checkpoint(entry)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return Origin("embedded", str(path), size)
     source = entry["source"]
-    hub_place = f"hf://{source['hub']}/{source['file']}" if "hub" in source else ""
-    return Origin(
-        "upstream", hub_place or source["url"], source.get("size", 4 * entry["parameters"])
-    )
+    location = f"hf://{source['hub']}/{source['file']}" if "hub" in source else source["url"]
+    return Origin("upstream", location, source.get("size", 4 * entry["parameters"]))

@@ -1,19 +1,19 @@
-"""What tests with a server share."""
+"""Fixtures for tests with a server."""
 
 import pytest
 
-from tests.pretrained.server import serving
+from tests.pretrained.server import run_server
 from zoo_pretrained import fetch
 
 
 @pytest.fixture(scope="session")
 def shared_server():
-    with serving() as running:
-        yield running
+    with run_server() as server:
+        yield server
 
 
 @pytest.fixture
-def server(shared_server, plain):
+def server(shared_server, clean_environment):
     """A server without files yet."""
     shared_server.files.clear()
     shared_server.requests.clear()
@@ -22,13 +22,13 @@ def server(shared_server, plain):
 
 @pytest.fixture
 def target(tmp_path):
-    """A file to be, in a folder to be."""
+    """The path of a file to download, in a folder that does not exist yet."""
     return tmp_path / "cache" / "model.bin"
 
 
 @pytest.fixture
-def plain(monkeypatch):
-    """No settings of this machine, and no waiting."""
+def clean_environment(monkeypatch):
+    """Ignores this machine's settings, and does not wait between tries."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "ZOO_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -18,7 +18,7 @@ CHUNK = 4 << 10
 
 @dataclass
 class File:
-    """A file and how it is served. What has a number of times is done that often, then no more.
+    """A file and how it is served. A fault with a number of times occurs that often.
 
     Args:
       body: its bytes.
@@ -26,18 +26,18 @@ class File:
       modified: its Last-Modified.
       ranges: "yes", "ignored", or "wrong" for another range than asked for.
       framing: "length", "chunked", or "close" for a body that ends with the connection.
-      statuses: answered first, in turn.
-      headers: sent with every answer.
+      statuses: of the first responses, in order.
+      headers: sent with every response.
       redirect: a Location.
-      truncate: (times, bytes): closes after so many bytes of a body.
+      truncate: (times, bytes): closes the connection after so many bytes of a body.
       reset: (times, bytes): resets the connection after so many bytes.
-      stall: (times, bytes): keeps silent after so many bytes.
+      stall: (times, bytes): sends nothing more after so many bytes.
       dribble: sends one byte at a time, so many seconds apart.
       slow_headers: sends the headers one byte at a time, so many seconds apart.
-      rate: bytes a second.
-      total: the size that is told instead of the body's.
-      login: the Authorization that is asked for.
-      turn: called before each answer, with this file.
+      rate: bytes per second.
+      total: the size that the headers give in place of the body's.
+      login: the Authorization that is required.
+      before_response: called with this file before each response.
     """
 
     body: bytes
@@ -56,12 +56,12 @@ class File:
     rate: float = 0
     total: int | None = None
     login: str | None = None
-    turn: object = None
+    before_response: object = None
 
 
 @dataclass
 class Request:
-    """What a client asked for, and what it got."""
+    """A client's request, and the response to it."""
 
     method: str
     path: str
@@ -71,13 +71,13 @@ class Request:
 
     @property
     def start(self) -> int | None:
-        """The first byte of the range that it asked for."""
+        """The first byte of the requested range."""
         found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", ""))
         return int(found[1]) if found else None
 
 
 class Server:
-    """Files by their paths, and the requests that have come for them."""
+    """A server of files by their paths, which records its requests."""
 
     def __init__(self, secure: ssl.SSLContext | None = None) -> None:
         self.files: dict[str, File] = {}
@@ -94,13 +94,13 @@ class Server:
         self.host = f"127.0.0.1:{self.http.server_port}"
         self.address = f"{'https' if secure else 'http'}://{self.host}"
 
-    def add(self, path: str, body: bytes, **how) -> str:
-        """Serves a file; returns its address."""
-        self.files[path] = File(body, **how)
+    def add(self, path: str, body: bytes, **options) -> str:
+        """Serves a file with options of `File`; returns its URL."""
+        self.files[path] = File(body, **options)
         return f"{self.address}{path}"
 
     def starts(self, path: str) -> list[int | None]:
-        """Where each GET of a path began."""
+        """Returns the start of the range of each GET of a path."""
         return [r.start for r in self.requests if r.path == path and r.method == "GET"]
 
     def add_hub(
@@ -112,43 +112,43 @@ class Server:
         large: bool,
         xet: bool = False,
         commit: str = "c" * 40,
-        **how,
+        **options,
     ) -> str:
-        """Serves a file as the hub does: a large one by a redirect to a store, signed.
+        """Serves a file as the hub does: a large one by a redirect to a signed URL.
 
         Args:
           repo: such as "zoo/toy".
           filename: in the repository.
           body: its bytes.
-          large: kept in LFS, and named by its SHA-256; otherwise by git's SHA-1.
-          xet: says that its client of Xet could have it in pieces from elsewhere, too.
-          commit: that the branch main is at.
-          how: as in File, of what sends the body.
+          large: whether its ETag is its SHA-256, as for LFS; otherwise it is git's SHA-1.
+          xet: whether the headers offer a download through Xet, too.
+          commit: the commit that the branch main is at.
+          options: of `File`, for the response with the body.
 
         Returns:
           The path that sends the body.
         """
         store = f"/store/{hashlib.sha256(body).hexdigest()}"
-        etag = how.pop("digest", None) or (
+        etag = options.pop("digest", None) or (
             hashlib.sha256(body).hexdigest()
             if large
             else hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
         )
-        told = {"X-Repo-Commit": commit}
+        headers = {"X-Repo-Commit": commit}
         if xet:
-            told["X-Xet-Hash"] = "e" * 64
-            told["Link"] = f'<{self.address}/api/models/{repo}/xet-read-token>; rel="xet-auth"'
+            headers["X-Xet-Hash"] = "e" * 64
+            headers["Link"] = f'<{self.address}/api/models/{repo}/xet-read-token>; rel="xet-auth"'
         for revision in ("main", commit):
             path = f"/{repo}/resolve/{revision}/{filename}"
             if large:
                 linked = {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(body))}
-                # By another name of this host: to a client another origin, as the hub's stores are.
+                # Another name of this host: another origin to a client, as on the hub.
                 location = f"http://localhost:{self.http.server_port}{store}?signature=secret"
-                self.add(path, b"", headers=told | linked, redirect=location)
+                self.add(path, b"", headers=headers | linked, redirect=location)
             else:
-                self.add(path, body, etag=f'"{etag}"', headers=told, **how)
+                self.add(path, body, etag=f'"{etag}"', headers=headers, **options)
         if large:
-            self.add(store, body, **how)
+            self.add(store, body, **options)
         return store if large else path
 
 
@@ -156,19 +156,19 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle(self) -> None:
-        with suppress(ssl.SSLError, ConnectionError):  # a client that trusts no certificate leaves
+        with suppress(ssl.SSLError, ConnectionError):  # a client that distrusts it leaves
             super().handle()
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self._respond()
 
     def do_GET(self) -> None:
-        self._answer()
+        self._respond()
 
-    def _answer(self) -> None:
+    def _respond(self) -> None:
         self.close_connection = True
         server: Server = self.server.zoo
         path = urlsplit(self.path).path
@@ -183,8 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
             request.status = 404
             self._head(404, {"Content-Length": "0", "X-Error-Code": "EntryNotFound"})
             return
-        if file.turn:
-            file.turn(file)
+        if file.before_response:
+            file.before_response(file)
         headers = dict(file.headers)
         if file.login and request.headers.get("authorization") != file.login:
             request.status = 401
@@ -205,8 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
         if file.framing == "chunked":
             headers["Transfer-Encoding"] = "chunked"
         elif file.framing == "length":
-            told = len(body) if file.total is None or status != 200 else file.total
-            headers["Content-Length"] = str(told)
+            length = len(body) if file.total is None or status != 200 else file.total
+            headers["Content-Length"] = str(length)
         self._head(status, headers, file.slow_headers)
         if self.command == "GET":
             self._stream(server, request, file, body)
@@ -230,8 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join([*lines, "", ""]).encode()
         if slow:
-            for place in range(len(head)):
-                self._write(head[place : place + 1])
+            for index in range(len(head)):
+                self._write(head[index : index + 1])
                 self.server.zoo.closing.wait(slow)
         else:
             self._write(head)
@@ -242,21 +242,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, server: Server, request: Request, file: File, body: bytes) -> None:
         ends = {}
-        for what in ("truncate", "reset", "stall"):
-            times, count = getattr(file, what)
+        for fault in ("truncate", "reset", "stall"):
+            times, count = getattr(file, fault)
             if times:
-                setattr(file, what, (times - 1, count))
-                ends[what] = count
+                setattr(file, fault, (times - 1, count))
+                ends[fault] = count
         end = min(ends.values(), default=len(body))
         step = 1 if file.dribble else CHUNK
         began = time.monotonic()
-        for place in range(0, min(end, len(body)), step):
-            piece = body[place : min(place + step, end)]
+        for start in range(0, min(end, len(body)), step):
+            chunk = body[start : min(start + step, end)]
             if file.framing == "chunked":
-                self._write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self._write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
             else:
-                self._write(piece)
-            request.sent += len(piece)
+                self._write(chunk)
+            request.sent += len(chunk)
             pause = file.dribble
             if file.rate:
                 pause = request.sent / file.rate - (time.monotonic() - began)
@@ -273,8 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(secure: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """A server that runs meanwhile, of HTTPS where it has a certificate."""
+def run_server(secure: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Runs a server during the `with` block, of HTTPS if it is given a certificate."""
     server = Server(secure)
     thread = threading.Thread(target=server.http.serve_forever, args=(0.02,))
     thread.start()

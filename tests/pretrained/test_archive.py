@@ -1,4 +1,4 @@
-"""Archives: the same each time, and nothing of a hostile one outside its folder."""
+"""Archives are reproducible, and hostile ones write nothing outside their folder."""
 
 import io
 import random
@@ -7,31 +7,31 @@ import tarfile
 import numpy as np
 import pytest
 
-from zoo_pretrained import archive
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import archive, restore, save
 from zoo_pretrained.archive import ArchiveError
+from zoo_pretrained.checkpoint import CheckpointError
 
 
 @pytest.fixture
 def packed(tmp_path):
     variables = {"params": {"conv": {"kernel": np.arange(36.0).reshape(3, 3, 1, 4)}}}
-    store.save(tmp_path / "saved", variables, {"model": "ResNet18"})
+    save(tmp_path / "saved", variables, {"model": "ResNet18"})
     total = archive.pack(tmp_path / "saved", tmp_path / "packed.tar")
     files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
     assert total == sum(path.stat().st_size for path in files)
     return tmp_path / "packed.tar"
 
 
-def test_there_and_back(packed, tmp_path):
+def test_round_trip_is_exact_and_reproducible(packed, tmp_path):
     archive.unpack(packed, tmp_path / "out")
-    kernel = store.restore(tmp_path / "out").variables["params"]["conv"]["kernel"]
+    kernel = restore(tmp_path / "out").variables["params"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel.ravel(), np.arange(36.0))
-    archive.pack(tmp_path / "out", tmp_path / "again.tar")
-    assert (tmp_path / "again.tar").read_bytes() == packed.read_bytes()
+    archive.pack(tmp_path / "out", tmp_path / "repacked.tar")
+    assert (tmp_path / "repacked.tar").read_bytes() == packed.read_bytes()
 
 
-def made(path, *members):
-    """An archive of (name or TarInfo, content)."""
+def write_tar(path, *members):
+    """Writes an archive of (name or TarInfo, content)."""
     with tarfile.open(path, "w") as opened:
         for member, content in members:
             info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
@@ -40,7 +40,8 @@ def made(path, *members):
     return path
 
 
-def special(name, kind, to=""):
+def special_member(name, kind, to=""):
+    """A member that is not a regular file."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, to
     return info
@@ -53,12 +54,12 @@ HOSTILE = {
     "not its own name": [("a//b", b"x")],
     "dot": [("./a", b"x")],
     "backslash": [("..\\evil", b"x")],
-    "symlink": [(special("a", tarfile.SYMTYPE, "/etc/passwd"), b"")],
-    "through a symlink": [(special("a", tarfile.SYMTYPE, ".."), b""), ("a/evil", b"x")],
-    "hard link": [(special("a", tarfile.LNKTYPE, "../secret"), b"")],
-    "device": [(special("a", tarfile.CHRTYPE), b"")],
-    "pipe": [(special("a", tarfile.FIFOTYPE), b"")],
-    "folder": [(special("a", tarfile.DIRTYPE), b"")],
+    "symlink": [(special_member("a", tarfile.SYMTYPE, "/etc/passwd"), b"")],
+    "through a symlink": [(special_member("a", tarfile.SYMTYPE, ".."), b""), ("a/evil", b"x")],
+    "hard link": [(special_member("a", tarfile.LNKTYPE, "../secret"), b"")],
+    "device": [(special_member("a", tarfile.CHRTYPE), b"")],
+    "pipe": [(special_member("a", tarfile.FIFOTYPE), b"")],
+    "folder": [(special_member("a", tarfile.DIRTYPE), b"")],
     "twice": [("a", b"x"), ("a", b"y")],
     "a file as a folder": [("a", b"x"), ("a/b", b"y")],
     "a folder as a file": [("a/b", b"x"), ("a", b"y")],
@@ -70,59 +71,59 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_archives_are_refused(name, tmp_path):
-    file = made(tmp_path / "hostile.tar", *HOSTILE[name])
+    file = write_tar(tmp_path / "hostile.tar", *HOSTILE[name])
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "in").mkdir()
-    with pytest.raises(ArchiveError, match=r"hostile\.tar is (not safe to unpack|no archive)"):
+    with pytest.raises(ArchiveError, match=r"hostile\.tar is (not safe to unpack|not an archive)"):
         archive.unpack(file, tmp_path / "in" / "out", 1000)
     assert {path.name for path in tmp_path.iterdir()} == {"hostile.tar", "secret", "in"}
     links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
     assert not links
 
 
-def test_too_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MOST_FILES", 3)
-    file = made(tmp_path / "many.tar", *((str(i), b"") for i in range(4)))
+def test_raises_for_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_FILES", 3)
+    file = write_tar(tmp_path / "many.tar", *((str(i), b"") for i in range(4)))
     with pytest.raises(ArchiveError, match="more than 3 files"):
         archive.unpack(file, tmp_path / "out")
 
 
-def test_what_is_no_archive(tmp_path):
+def test_raises_for_a_file_that_is_not_an_archive(tmp_path):
     file = tmp_path / "no.tar"
     file.write_bytes(b"PK" * 400)
-    with pytest.raises(ArchiveError, match=r"no\.tar is no archive of a checkpoint"):
+    with pytest.raises(ArchiveError, match=r"no\.tar is not an archive of a checkpoint"):
         archive.unpack(file, tmp_path / "out")
 
 
-def test_a_compressed_bomb_is_not_even_opened(tmp_path):
+def test_a_compressed_archive_is_refused_unread(tmp_path):
     with tarfile.open(tmp_path / "bomb.tar", "w:gz") as opened:
         info = tarfile.TarInfo("zeros")
         info.size = 10 << 20
         opened.addfile(info, io.BytesIO(bytes(info.size)))
-    with pytest.raises(ArchiveError, match="no archive"):
+    with pytest.raises(ArchiveError, match="not an archive"):
         archive.unpack(tmp_path / "bomb.tar", tmp_path / "out")
 
 
 def test_a_hundred_damaged_archives(packed, tmp_path):
-    """Cut off or with flipped bits: refused, or unpacked to what its sums tell is damaged."""
-    whole, rng = packed.read_bytes(), random.Random(0)
+    """Truncated or with a flipped bit: refused, or unpacked and the damage found by `restore`."""
+    original, rng = packed.read_bytes(), random.Random(0)
     refused = 0
     for number in range(100):
-        damaged = bytearray(whole)
+        damaged = bytearray(original)
         if number % 2:
-            del damaged[rng.randrange(len(whole) - 1024) :]
+            del damaged[rng.randrange(len(original) - 1024) :]
         else:
             # Bits of a header, or of what it holds.
-            place = rng.randrange(len(whole) // 512) * 512 + rng.randrange(160)
-            damaged[place] ^= 1 << rng.randrange(8)
+            position = rng.randrange(len(original) // 512) * 512 + rng.randrange(160)
+            damaged[position] ^= 1 << rng.randrange(8)
         packed.write_bytes(damaged)
         out = tmp_path / f"out{number}"
         try:
-            archive.unpack(packed, out, len(whole))
-            store.restore(out)
-        except (ArchiveError, store.CheckpointError):
+            archive.unpack(packed, out, len(original))
+            restore(out)
+        except (ArchiveError, CheckpointError):
             refused += 1
         else:  # the end's padding, or a field that nothing reads
-            whole_again = store.restore(out).variables["params"]["conv"]["kernel"]
-            np.testing.assert_array_equal(whole_again.ravel(), np.arange(36.0))
+            kernel = restore(out).variables["params"]["conv"]["kernel"]
+            np.testing.assert_array_equal(kernel.ravel(), np.arange(36.0))
     assert refused >= 50

@@ -1,4 +1,4 @@
-"""What the catalogue claims, held against what is shipped, counted and published."""
+"""The catalogue agrees with the models, the embedded checkpoints and what is published."""
 
 import re
 
@@ -9,21 +9,20 @@ import zoo
 from tests.zoo.models.small_models import PUBLISHED
 from zoo.inference.images import Preprocessing
 from zoo.models.base import MODELS
-from zoo_pretrained import catalogue
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import catalogue, restore
 from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import defaults, rules
 
 ENTRIES = [
     pytest.param(model, weights, entry, id=f"{model}-{weights}")
-    for model, several in catalogue.entries().items()
-    for weights, entry in several.items()
+    for model, entries in catalogue.entries().items()
+    for weights, entry in entries.items()
 ]
 EMBEDDED = [parameters for parameters in ENTRIES if "checkpoint" in parameters.values[2]]
 FREE = {"Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0"}
 
 
-def test_every_constructor_with_public_weights_is_there():
+def test_every_model_with_public_weights_is_listed():
     assert MODELS.keys() - catalogue.entries().keys() == {"DenseNet264"}
     assert catalogue.entries().keys() <= MODELS.keys()
 
@@ -31,7 +30,7 @@ def test_every_constructor_with_public_weights_is_there():
 @pytest.mark.parametrize(("model", "weights", "entry"), ENTRIES)
 def test_an_entry_is_complete(model, weights, entry):
     source = entry["source"]
-    if "hub" in source:  # the hub itself tells each file's sha256
+    if "hub" in source:  # the hub publishes each file's sha256
         assert re.fullmatch(r"timm/[a-z0-9_]+\.[a-z0-9_]+", source["hub"])
         assert source["file"] == "model.safetensors"
     else:
@@ -54,8 +53,8 @@ def test_an_entry_is_complete(model, weights, entry):
 
 
 @pytest.mark.parametrize(("model", "weights", "entry"), ENTRIES)
-def test_it_can_be_converted_and_built(model, weights, entry):
-    """There are rules for its source, its arguments are the constructor's, parameters as many."""
+def test_an_entry_can_be_converted_and_built(model, weights, entry):
+    """Its source has rules, the constructor takes its arguments, the parameter count is right."""
     arguments = entry.get("arguments", {})
     MODELS[model].constructor(**arguments)
     if "checkpoint" not in entry:
@@ -67,22 +66,23 @@ def test_it_can_be_converted_and_built(model, weights, entry):
     if "width" not in arguments and model in PUBLISHED:
         assert entry["parameters"] == PUBLISHED[model][0]
     size = entry["source"].get("size")
-    if size and model != "GoogLeNet":  # whose file has auxiliary heads too; of float32 or float16
+    if size and model != "GoogLeNet":  # whose file has auxiliary heads too
+        # of float32 or float16
         assert any(0.98 < size / (entry["parameters"] * width) < 1.1 for width in (4, 2))
 
 
 @pytest.mark.parametrize("model", catalogue.entries())
-def test_the_default_is_the_most_accurate_that_all_may_use(model):
-    """Of the constructor's own width; what is embedded goes before, as it needs no network."""
-    several = list(catalogue.entries()[model].values())
-    ranked = [e for e in several if e["licence"] in FREE and "width" not in e.get("arguments", {})]
+def test_the_default_is_the_most_accurate_with_a_free_licence(model):
+    """Among weights of the default width; embedded ones come first, as they need no network."""
+    entries = list(catalogue.entries()[model].values())
+    ranked = [e for e in entries if e["licence"] in FREE and "width" not in e.get("arguments", {})]
     best = max(ranked, key=lambda entry: entry["accuracy"].get("top1", 0))
-    assert several[0] == best or "checkpoint" in several[0]
+    assert entries[0] == best or "checkpoint" in entries[0]
 
 
 @pytest.mark.parametrize(("model", "weights", "entry"), EMBEDDED)
-def test_an_embedded_checkpoint_is_what_its_entry_says(model, weights, entry):
-    variables, metadata = store.restore(catalogue.checkpoint(entry))
+def test_an_embedded_checkpoint_matches_its_entry(model, weights, entry):
+    variables, metadata = restore(catalogue.checkpoint(entry))
     assert {name: metadata[name] for name in entry} == entry
     assert (metadata["model"], metadata["weights"]) == (model, weights)
     assert entry["parameters"] == sum(a.size for _, a in flatten_variables(variables["params"]))
@@ -92,18 +92,18 @@ def test_an_embedded_checkpoint_is_what_its_entry_says(model, weights, entry):
     assert zoo.trained(model, weights=weights).info.preprocessing.size == MODELS[model].input_size
 
 
-def test_imagenets_labels():
+def test_imagenet_labels():
     labels = catalogue.labels("imagenet1k")
     assert len(labels) == len({label.synset for label in labels}) == 1000
     assert len({label.name for label in labels}) == 1000
     # ILSVRC's order is that of the synsets.
     assert [label.synset for label in labels] == sorted(label.synset for label in labels)
     assert all(re.fullmatch(r"n\d{8}", label.synset) for label in labels)
-    known = {
+    expected = {
         0: "tench",
         134: "crane (bird)",
         282: "tiger cat",
         967: "espresso",
         999: "toilet tissue",
     }
-    assert {i: labels[i].name for i in known} == known
+    assert {i: labels[i].name for i in expected} == expected

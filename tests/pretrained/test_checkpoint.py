@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, exact, and never damaged in silence."""
+"""Checkpoints are complete or absent, exact, and damage to them is always found."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import checkpoint
 from zoo_pretrained.checkpoint import CheckpointError, DamagedError
-from zoo_pretrained.lazy_array import PIECE, Lazy
+from zoo_pretrained.lazy_array import CHUNK_BYTES, LazyArray
 
 
-def variables():
+def toy_variables():
     rng = np.random.default_rng(0)
     return {
         "params": {
@@ -30,13 +30,13 @@ def variables():
 
 @pytest.fixture
 def saved(tmp_path):
-    store.save(tmp_path / "one", variables(), {"model": "Toy", "top1": 71.5})
+    checkpoint.save(tmp_path / "one", toy_variables(), {"model": "Toy", "top1": 71.5})
     return tmp_path / "one"
 
 
 def test_round_trip_is_bit_exact(saved):
-    restored, metadata = store.restore(saved)
-    want = jax.tree.map(np.asarray, variables())
+    restored, metadata = checkpoint.restore(saved)
+    want = jax.tree.map(np.asarray, toy_variables())
     assert jax.tree.structure(restored) == jax.tree.structure(want)
     for got, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(want), strict=True):
         assert got.dtype == expected.dtype
@@ -44,22 +44,24 @@ def test_round_trip_is_bit_exact(saved):
     assert (metadata["model"], metadata["top1"]) == ("Toy", 71.5)
 
 
-def test_a_checkpoint_can_be_moved_and_names_no_place(saved, tmp_path):
+def test_a_checkpoint_can_be_moved_and_contains_no_path(saved, tmp_path):
     moved = saved.rename(tmp_path / "elsewhere")
-    store.restore(moved)
+    checkpoint.restore(moved)
     for file in moved.rglob("*"):
         assert file.is_dir() or str(tmp_path).encode() not in file.read_bytes()
 
 
-def test_what_is_there_is_kept(saved):
-    with pytest.raises(FileExistsError, match="overwriting must be asked for"):
-        store.save(saved, {}, {})
-    assert store.restore(saved).metadata["model"] == "Toy"
+def test_save_does_not_replace_a_checkpoint_by_default(saved):
+    with pytest.raises(FileExistsError, match="pass overwrite to replace it"):
+        checkpoint.save(saved, {}, {})
+    assert checkpoint.restore(saved).metadata["model"] == "Toy"
 
 
-def test_overwrite_replaces_all_of_it(saved, tmp_path):
-    store.save(saved, {"params": {"a": np.ones(3, np.float32)}}, {"model": "New"}, overwrite=True)
-    restored, metadata = store.restore(saved)
+def test_overwrite_replaces_the_whole_checkpoint(saved, tmp_path):
+    checkpoint.save(
+        saved, {"params": {"a": np.ones(3, np.float32)}}, {"model": "New"}, overwrite=True
+    )
+    restored, metadata = checkpoint.restore(saved)
     assert list(restored) == ["params"]
     assert metadata["model"] == "New"
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
@@ -67,27 +69,27 @@ def test_overwrite_replaces_all_of_it(saved, tmp_path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("step", ["_sha256", "rename"])
-def test_a_save_that_fails_leaves_nothing_and_spoils_nothing(
-    saved, tmp_path, monkeypatch, overwrite, step
-):
-    """As on a full disk: after Orbax has written, or when the new folder takes its place.
+def test_a_failed_save_leaves_no_files_and_no_damage(saved, tmp_path, monkeypatch, overwrite, step):
+    """The disk is full after Orbax has written, or when the new folder is renamed.
 
-    In that place two folders are exchanged by one call, or, where there is none, renamed by two.
+    The folders are swapped by two renames, as on systems that have no single call for it.
     """
     real = Path.rename
-    monkeypatch.setattr(store, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(checkpoint, "_swap_folders", lambda one, other: False)
 
     def fail(path, target=None):
-        if step == "rename" and path.name != "made":
+        if step == "rename" and path.name != "new":
             return real(path, target)
         raise OSError("no space left")
 
-    monkeypatch.setattr(Path if step == "rename" else store, step, fail)
+    monkeypatch.setattr(Path if step == "rename" else checkpoint, step, fail)
     with pytest.raises(OSError, match="no space left"):
-        store.save(saved if overwrite else tmp_path / "two", variables(), {}, overwrite=overwrite)
+        checkpoint.save(
+            saved if overwrite else tmp_path / "two", toy_variables(), {}, overwrite=overwrite
+        )
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
-    assert store.restore(saved).metadata["model"] == "Toy"
+    assert checkpoint.restore(saved).metadata["model"] == "Toy"
 
 
 @pytest.mark.parametrize(
@@ -100,19 +102,19 @@ def test_a_save_that_fails_leaves_nothing_and_spoils_nothing(
         (None, TypeError, "JSON serializable"),
     ],
 )
-def test_what_cannot_be_saved(tmp_path, bad, error, words):
+def test_raises_for_what_cannot_be_saved(tmp_path, bad, error, words):
     metadata = {"not JSON": object()} if bad is None else {}
     with pytest.raises(error, match=words):
-        store.save(tmp_path / "bad", variables() if bad is None else bad, metadata)
+        checkpoint.save(tmp_path / "bad", toy_variables() if bad is None else bad, metadata)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_is_no_checkpoint_is_not_replaced(tmp_path, kind):
+def test_overwrite_replaces_only_checkpoints(tmp_path, kind):
     target = tmp_path / "mine"
     target.write_text("text") if kind == "file" else (target / "photos").mkdir(parents=True)
-    with pytest.raises(FileExistsError, match="no checkpoint to replace"):
-        store.save(target, variables(), {}, overwrite=True)
+    with pytest.raises(FileExistsError, match="is not a checkpoint that may be replaced"):
+        checkpoint.save(target, toy_variables(), {}, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -121,25 +123,25 @@ def test_damage_to_any_file_is_found(saved):
     assert len(files) > 5
     for file in files:
         original = file.read_bytes()
-        for place in range(0, len(original), max(len(original) // 3, 1)):
+        for position in range(0, len(original), max(len(original) // 3, 1)):
             damaged = bytearray(original)
-            damaged[place] ^= 0x55
+            damaged[position] ^= 0x55
             file.write_bytes(damaged)
             with pytest.raises(CheckpointError, match=f"^the checkpoint {saved} [^\n]*$"):
-                store.restore(saved)
+                checkpoint.restore(saved)
         file.write_bytes(original)
-    store.restore(saved)
+    checkpoint.restore(saved)
 
 
-def test_a_lost_file_is_found(saved):
+def test_a_missing_file_is_found(saved):
     for file in [path for path in saved.rglob("*") if path.is_file()]:
         moved = file.rename(saved.parent / "moved")
         with pytest.raises(CheckpointError, match=r"missing|no readable SHA256SUMS"):
-            store.restore(saved)
+            checkpoint.restore(saved)
         moved.rename(file)
 
 
-def test_the_sums_are_what_the_tool_of_that_name_reads(saved):
+def test_the_checksums_have_the_format_of_sha256sum(saved):
     lines = (saved / "SHA256SUMS").read_text().splitlines()
     for line in lines:
         digest, name = line.split("  ")
@@ -147,31 +149,33 @@ def test_the_sums_are_what_the_tool_of_that_name_reads(saved):
 
 
 def test_a_later_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "FORMAT", 2)
-    store.save(tmp_path / "later", variables(), {})
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    checkpoint.save(tmp_path / "later", toy_variables(), {})
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="format 2; this version reads format 1"):
-        store.restore(tmp_path / "later")
+        checkpoint.restore(tmp_path / "later")
 
 
-def sealed(folder):
-    """Sums for whatever is in a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != store.SUMS)
+def rewrite_checksums(folder):
+    """Writes the checksums of whatever is in a folder."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name != checkpoint.CHECKSUMS
+    )
     lines = [
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n"
         for file in files
     ]
-    (folder / store.SUMS).write_text("".join(lines))
+    (folder / checkpoint.CHECKSUMS).write_text("".join(lines))
 
 
 @pytest.mark.parametrize("name", ["metadata/metadata", "variables/_METADATA"])
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"tree_metadata": {"a": {}}}'])
-def test_what_verifies_but_is_no_checkpoint(saved, name, text):
-    """The complaint is one line."""
+def test_raises_for_verified_files_that_are_not_a_checkpoint(saved, name, text):
+    """The message is one line."""
     (saved / name).write_text(text)
-    sealed(saved)
+    rewrite_checksums(saved)
     with pytest.raises(CheckpointError, match=r"cannot be read: [^\n]+$|has format None"):
-        store.restore(saved)
+        checkpoint.restore(saved)
 
 
 @pytest.mark.parametrize(
@@ -188,42 +192,44 @@ def test_what_verifies_but_is_no_checkpoint(saved, name, text):
 def test_an_array_in_another_layout_is_refused(saved, change):
     file = saved / "variables" / "params.stem.kernel" / ".zarray"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    sealed(saved)
+    rewrite_checksums(saved)
     with pytest.raises(CheckpointError, match=r"cannot be read: [^\n]+$"):
-        store.restore(saved)
+        checkpoint.restore(saved)
 
 
-def test_nothing_is_read_that_no_sum_covers(saved):
-    (saved / "variables" / "more").write_text("")  # of no consequence
-    store.restore(saved)
-    lines = (saved / store.SUMS).read_text().splitlines(keepends=True)
-    for lost in ("variables/_METADATA", "params.stem.kernel/.zarray", "params.stem.kernel/0"):
-        (saved / store.SUMS).write_text("".join(line for line in lines if lost not in line))
+def test_only_files_with_a_checksum_are_read(saved):
+    (saved / "variables" / "more").write_text("")  # is ignored
+    checkpoint.restore(saved)
+    lines = (saved / checkpoint.CHECKSUMS).read_text().splitlines(keepends=True)
+    for removed in ("variables/_METADATA", "params.stem.kernel/.zarray", "params.stem.kernel/0"):
+        (saved / checkpoint.CHECKSUMS).write_text(
+            "".join(line for line in lines if removed not in line)
+        )
         with pytest.raises(CheckpointError, match=r"_METADATA'|cannot be read: .*stem\.kernel"):
-            store.restore(saved)
+            checkpoint.restore(saved)
 
 
 @pytest.mark.parametrize("name", ["../secret", "variables/../../secret", "variables", "pipe", "\0"])
-def test_names_that_lead_elsewhere(saved, tmp_path, name):
+def test_checksums_cannot_name_files_elsewhere(saved, tmp_path, name):
     (tmp_path / "secret").write_text("secret")
     os.mkfifo(saved / "pipe")
     digest = hashlib.sha256(b"secret").hexdigest()
-    with (saved / store.SUMS).open("a") as sums:
-        sums.write(f"{digest}  {name}\n")
+    with (saved / checkpoint.CHECKSUMS).open("a") as file:
+        file.write(f"{digest}  {name}\n")
     with pytest.raises(DamagedError, match="is missing"):
-        store.restore(saved)
+        checkpoint.restore(saved)
 
 
-def test_damage_is_told_with_the_file_and_both_sums(saved):
+def test_the_message_names_the_damaged_file_and_both_digests(saved):
     file = saved / "variables" / "params.stem.kernel" / "0.0.0.0"
     before = hashlib.sha256(file.read_bytes()).hexdigest()
     file.write_bytes(bytes(864))
     now = hashlib.sha256(bytes(864)).hexdigest()
     with pytest.raises(DamagedError, match=f"kernel/0.0.0.0' .* sha256 {now}, expected {before}"):
-        store.restore(saved)
+        checkpoint.restore(saved)
 
 
-def test_orbax_restores_the_same(saved):
+def test_orbax_restores_the_same_variables(saved):
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -231,26 +237,26 @@ def test_orbax_restores_the_same(saved):
             variables=ocp.args.StandardRestore(), metadata=ocp.args.JsonRestore()
         )
         restored = checkpointer.restore(saved, args=args)
-    variables, metadata = store.restore(saved)
+    variables, metadata = checkpoint.restore(saved)
     jax.tree.map(np.testing.assert_array_equal, restored.variables, variables)
     assert restored.metadata == metadata
 
 
-def test_lazy_arrays_are_saved_as_what_they_stand_for(tmp_path):
-    """Transposed, reshaped, converted, and in more pieces than one."""
+def test_lazy_arrays_are_saved_like_ordinary_ones(tmp_path):
+    """Transposed, reshaped, converted, and in several chunks."""
     rng = np.random.default_rng(0)
     dense = rng.normal(size=(7, 2 * 3 * 5)).astype(np.float16)
     kernel = rng.normal(size=(4, 3, 2, 2))
     cells = dense.reshape(7, 2, 3, 5).transpose(2, 3, 1, 0)
     tree = {
-        "dense": Lazy(cells, (30, 7), np.float32),
-        "kernel": Lazy(kernel.transpose(2, 3, 1, 0)[::-1, ::-1]),
-        "brain": Lazy(kernel, dtype=jnp.bfloat16),
-        "one": Lazy(np.array(2.5)),
-        "large": Lazy(np.broadcast_to(rng.normal(size=3), (PIECE // 8, 3))),
+        "dense": LazyArray(cells, (30, 7), np.float32),
+        "kernel": LazyArray(kernel.transpose(2, 3, 1, 0)[::-1, ::-1]),
+        "bfloat16": LazyArray(kernel, dtype=jnp.bfloat16),
+        "scalar": LazyArray(np.array(2.5)),
+        "large": LazyArray(np.broadcast_to(rng.normal(size=3), (CHUNK_BYTES // 8, 3))),
     }
-    store.save(tmp_path / "lazy", tree, {})
-    restored = store.restore(tmp_path / "lazy").variables
+    checkpoint.save(tmp_path / "lazy", tree, {})
+    restored = checkpoint.restore(tmp_path / "lazy").variables
     for name, array in tree.items():
         assert restored[name].dtype == array.dtype
         np.testing.assert_array_equal(restored[name], np.asarray(array))
@@ -260,57 +266,59 @@ def test_lazy_arrays_are_saved_as_what_they_stand_for(tmp_path):
     np.testing.assert_array_equal(restored["kernel"], kernel.transpose(2, 3, 1, 0)[::-1, ::-1])
 
 
-def test_pieces_are_small_and_make_up_the_whole():
+def test_chunks_are_small_and_make_up_the_array():
     array = np.arange(2 * 3 * 50).reshape(3, 50, 2).transpose(1, 2, 0)
     for limit in (8, 24, 100, 10_000):
-        pieces = list(Lazy(array).pieces(limit))
-        assert max(piece.nbytes for piece in pieces) <= max(limit, 8)
-        np.testing.assert_array_equal(np.concatenate([p.ravel() for p in pieces]), array.ravel())
-    with pytest.raises(ValueError, match=r"\(7, 7\) has not as many entries"):
-        Lazy(array, (7, 7))
+        chunks = list(LazyArray(array).chunks(limit))
+        assert max(chunk.nbytes for chunk in chunks) <= max(limit, 8)
+        np.testing.assert_array_equal(np.concatenate([c.ravel() for c in chunks]), array.ravel())
+    with pytest.raises(
+        ValueError, match=r"as many entries as the view's \(50, 2, 3\), got \(7, 7\)"
+    ):
+        LazyArray(array, (7, 7))
 
 
-@pytest.mark.parametrize("kept", store.CONVENTIONS)
-@pytest.mark.parametrize("wanted", store.CONVENTIONS)
-def test_kernels_are_turned_where_the_conventions_differ(tmp_path, kept, wanted):
-    store.save(tmp_path / "kept", variables(), {"kernel_convention": kept})
-    restored, metadata = store.restore(tmp_path / "kept", kernel_convention=wanted)
+@pytest.mark.parametrize("saved_as", checkpoint.KERNEL_CONVENTIONS)
+@pytest.mark.parametrize("wanted", checkpoint.KERNEL_CONVENTIONS)
+def test_kernels_are_rotated_where_the_conventions_differ(tmp_path, saved_as, wanted):
+    checkpoint.save(tmp_path / "toy", toy_variables(), {"kernel_convention": saved_as})
+    restored, metadata = checkpoint.restore(tmp_path / "toy", kernel_convention=wanted)
     assert metadata["kernel_convention"] == wanted
-    want = variables()
-    if kept != wanted:
+    want = toy_variables()
+    if saved_as != wanted:
         kernel = want["params"]["stem"]["kernel"]
         want["params"]["stem"]["kernel"] = kernel[::-1, ::-1]
     jax.tree.map(np.testing.assert_array_equal, restored, jax.tree.map(np.asarray, want))
 
 
-def test_a_convention_that_is_none(saved, tmp_path):
+def test_raises_for_an_unknown_kernel_convention(saved, tmp_path):
     words = '"cross-correlation" or "convolution", got \'flipped\''
     with pytest.raises(ValueError, match=words):
-        store.save(tmp_path / "bad", variables(), {"kernel_convention": "flipped"})
+        checkpoint.save(tmp_path / "bad", toy_variables(), {"kernel_convention": "flipped"})
     assert not (tmp_path / "bad").exists()
     with pytest.raises(ValueError, match=words):
-        store.restore(saved, kernel_convention="flipped")
+        checkpoint.restore(saved, kernel_convention="flipped")
 
 
-def test_arrays_are_in_the_files_memory_and_safe_to_write_to(saved, tmp_path):
+def test_restored_arrays_are_mapped_copy_on_write(saved, tmp_path):
     large = np.ones((100, 100), np.float32)
-    store.save(tmp_path / "large", {"a": large}, {})
-    first, second = (store.restore(tmp_path / "large").variables["a"] for _ in range(2))
+    checkpoint.save(tmp_path / "large", {"a": large}, {})
+    first, second = (checkpoint.restore(tmp_path / "large").variables["a"] for _ in range(2))
     first[:] = 0
     np.testing.assert_array_equal(second, large)
     shutil.rmtree(tmp_path / "large")
     np.testing.assert_array_equal(second, large)
 
 
-def test_two_folders_change_places(tmp_path):
+def test_two_folders_are_swapped(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    if not store._exchange(tmp_path / "a", tmp_path / "b"):
-        pytest.skip("this system knows no such call")
+    if not checkpoint._swap_folders(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this system cannot swap folders")
     assert (tmp_path / "a" / "b").exists()
     assert (tmp_path / "b" / "a").exists()
-    assert not store._exchange(tmp_path / "a", tmp_path / "none")
+    assert not checkpoint._swap_folders(tmp_path / "a", tmp_path / "none")
 
 
 def test_a_full_disk_is_an_oserror(tmp_path, monkeypatch):
@@ -321,18 +329,18 @@ def test_a_full_disk_is_an_oserror(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ocp.Checkpointer, "save", save)
     with pytest.raises(OSError, match="No space left on device"):
-        store.save(tmp_path / "mine", variables(), {})
+        checkpoint.save(tmp_path / "mine", toy_variables(), {})
     assert not list(tmp_path.iterdir())
 
 
-def test_savers_in_several_threads(tmp_path):
+def test_saving_in_several_threads(tmp_path):
     names = [f"saved{number}" for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: store.save(tmp_path / name, variables(), {}), names))
+        list(pool.map(lambda name: checkpoint.save(tmp_path / name, toy_variables(), {}), names))
     for name in names:
-        store.restore(tmp_path / name)
+        checkpoint.restore(tmp_path / name)
 
 
-def test_nothing_there(tmp_path):
+def test_raises_where_there_is_no_checkpoint(tmp_path):
     with pytest.raises(CheckpointError, match=f"no checkpoint at {tmp_path / 'none'}"):
-        store.restore(tmp_path / "none")
+        checkpoint.restore(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, from a stand-in for it: verified, in one copy, and no secrets."""
+"""Downloads from a stand-in for the Hugging Face hub are verified, and reveal no secrets."""
 
 import hashlib
 import logging
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.pretrained.fetch.fetching import leave, names
+from tests.pretrained.fetch.fetching import leave_partial, list_names
 from zoo_pretrained.fetch import DigestError, FetchError, OfflineError
-from zoo_pretrained.hub import fetch_hub
+from zoo_pretrained.hub import fetch_from_hub
 
 LARGE = random.Random(2).randbytes(300_000)
 SMALL = b'{"architecture": "resnet50"}'
@@ -25,7 +25,7 @@ TOKEN = "hf_t0kent0ken"
 
 @pytest.fixture
 def hub(server, monkeypatch, tmp_path):
-    """The stand-in, and none of this machine's settings."""
+    """The stand-in for the hub, without this machine's settings."""
     from huggingface_hub import utils
 
     monkeypatch.setenv("HF_ENDPOINT", server.address)
@@ -45,88 +45,91 @@ def target(tmp_path):
     return tmp_path / "cache" / "weights"
 
 
-def who(hub):
-    """The first part of each path that was asked for, and what was told of who asks."""
+def authorizations(hub):
+    """The first part of each request's path, and its Authorization."""
     return [(r.path.split("/")[1], r.headers.get("authorization")) for r in hub.requests]
 
 
-def bodies(hub):
+def body_sizes(hub):
+    """The bytes that each response with a body sent."""
     return [request.sent for request in hub.requests if request.sent]
 
 
 @pytest.mark.parametrize(("filename", "body"), [("model.bin", LARGE), ("a/config.json", SMALL)])
 def test_a_download_is_verified_and_the_only_copy(hub, target, tmp_path, capfd, filename, body):
     hub.add_hub(REPO, filename, body, large=body is LARGE)
-    told = []
+    calls = []
     sha256 = hashlib.sha256(body).hexdigest()
-    assert fetch_hub(REPO, filename, target, progress=lambda *now: told.append(now)) == sha256
+    assert (
+        fetch_from_hub(REPO, filename, target, progress=lambda *call: calls.append(call)) == sha256
+    )
     assert target.read_bytes() == body
-    assert names(target) == [LOCK, "weights"]
+    assert list_names(target) == [LOCK, "weights"]
     assert not (tmp_path / "home" / "hub").exists()
-    assert told[-1] == (len(body), len(body))
-    assert bodies(hub) == [len(body)]
-    # Its own bars and warnings are not shown.
+    assert calls[-1] == (len(body), len(body))
+    assert body_sizes(hub) == [len(body)]
+    # huggingface_hub shows no progress bars and no warnings.
     assert capfd.readouterr() == ("", "")
-    assert fetch_hub(REPO, filename, target) == sha256
-    assert bodies(hub) == [len(body)]
+    assert fetch_from_hub(REPO, filename, target) == sha256
+    assert body_sizes(hub) == [len(body)]
 
 
-def test_what_is_damaged_or_of_another_revision_is_replaced(hub, target):
+def test_a_damaged_or_outdated_target_is_replaced(hub, target):
     hub.add_hub(REPO, "model.bin", LARGE, large=True)
     target.parent.mkdir()
     target.write_bytes(SMALL)
-    fetch_hub(REPO, "model.bin", target, revision="c" * 40)
+    fetch_from_hub(REPO, "model.bin", target, revision="c" * 40)
     assert target.read_bytes() == LARGE
 
 
-def test_the_token_stays_with_the_hub(hub, target):
+def test_the_token_is_sent_to_the_hub_only(hub, target):
     hub.add_hub(REPO, "model.bin", LARGE, large=True)
-    fetch_hub(REPO, "model.bin", target)
-    assert sorted(who(hub)) == [("store", None), *[("zoo", f"Bearer {TOKEN}")] * 2]
+    fetch_from_hub(REPO, "model.bin", target)
+    assert sorted(authorizations(hub)) == [("store", None), *[("zoo", f"Bearer {TOKEN}")] * 2]
 
 
 @pytest.mark.parametrize("large", [True, False])
-def test_the_token_of_a_login_unless_that_is_forbidden(hub, target, monkeypatch, large):
+def test_the_stored_token_is_used_unless_disabled(hub, target, monkeypatch, large):
     monkeypatch.delenv("HF_TOKEN")
     path = hub.add_hub(REPO, "model.bin", LARGE, large=large)
     Path(constants.HF_TOKEN_PATH).parent.mkdir()
     Path(constants.HF_TOKEN_PATH).write_text("hf_l0gin\n")
-    fetch_hub(REPO, "model.bin", target)
-    assert ("zoo", "Bearer hf_l0gin") in who(hub)
+    fetch_from_hub(REPO, "model.bin", target)
+    assert ("zoo", "Bearer hf_l0gin") in authorizations(hub)
     hub.requests.clear()
     target.unlink()
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
-    fetch_hub(REPO, "model.bin", target)
-    assert {told for _, told in who(hub)} == {None}
+    fetch_from_hub(REPO, "model.bin", target)
+    assert {token for _, token in authorizations(hub)} == {None}
     assert hub.requests[-1].path == path
 
 
-def test_what_is_kept_in_xet_comes_over_plain_http(hub, target):
+def test_a_file_in_xet_is_downloaded_over_http(hub, target):
     path = hub.add_hub(REPO, "model.bin", LARGE, large=True, xet=True)
-    assert fetch_hub(REPO, "model.bin", target) == hashlib.sha256(LARGE).hexdigest()
-    asked = [request.path for request in hub.requests]
+    assert fetch_from_hub(REPO, "model.bin", target) == hashlib.sha256(LARGE).hexdigest()
+    paths = [request.path for request in hub.requests]
     commit = "c" * 40
     resolve = f"/{REPO}/resolve"
-    assert asked == [f"{resolve}/main/model.bin", f"{resolve}/{commit}/model.bin", path]
+    assert paths == [f"{resolve}/main/model.bin", f"{resolve}/{commit}/model.bin", path]
 
 
 @pytest.mark.parametrize("large", [True, False])
-def test_other_bytes_than_the_hub_names_are_kept_aside(hub, target, large):
+def test_a_file_with_another_digest_is_kept_as_bad(hub, target, large):
     digest = "a" * (64 if large else 40)
     hub.add_hub(REPO, "model.bin", LARGE, large=large, digest=digest)
     with pytest.raises(DigestError, match=f"/{REPO}/resolve/c+/model.bin has .* expected {digest}"):
-        fetch_hub(REPO, "model.bin", target)
-    (bad,) = (name for name in names(target) if name != LOCK)
+        fetch_from_hub(REPO, "model.bin", target)
+    (bad,) = (name for name in list_names(target) if name != LOCK)
     assert bad.startswith("weights.bad-")
     assert target.with_name(bad).read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("digest", ["abc", "A" * 64, "g" * 40])
-def test_what_the_hub_has_no_digest_of(hub, target, digest):
+def test_raises_for_a_file_without_a_digest(hub, target, digest):
     hub.add_hub(REPO, "model.bin", LARGE, large=True, digest=digest)
-    with pytest.raises(FetchError, match="names no digest of it"):
-        fetch_hub(REPO, "model.bin", target)
-    assert bodies(hub) == []
+    with pytest.raises(FetchError, match="gives no digest of it"):
+        fetch_from_hub(REPO, "model.bin", target)
+    assert body_sizes(hub) == []
 
 
 @pytest.mark.parametrize(
@@ -144,82 +147,82 @@ def test_what_the_hub_has_no_digest_of(hub, target, digest):
         (429, "", r"answered 429 \(5 tries\)"),
     ],
 )
-def test_what_the_hub_refuses(hub, target, status, code, words):
+def test_the_message_says_what_the_hub_refused(hub, target, status, code, words):
     hub.add_hub(REPO, "model.bin", LARGE, large=True)
     file = hub.files[f"/{REPO}/resolve/main/model.bin"]
     file.statuses = [status] * 9
     file.headers = {"X-Error-Code": code, "X-Error-Message": f"see {TOKEN}"}
     with pytest.raises(FetchError, match=f"^{REPO}/model.bin at main: .*{words}$") as caught:
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
     assert TOKEN not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not target.parent.exists()
 
 
 @pytest.mark.parametrize("where", ["head", "body"])
-def test_a_hub_in_trouble_is_asked_again(hub, target, where):
+def test_temporary_errors_of_the_hub_are_retried(hub, target, where):
     hub.add_hub(REPO, "model.bin", LARGE, large=True)
     path = f"/{REPO}/resolve/main/model.bin"
     if where == "body":
         path = f"/store/{hashlib.sha256(LARGE).hexdigest()}"
     hub.files[path].statuses = [503, 429]
-    fetch_hub(REPO, "model.bin", target)
+    fetch_from_hub(REPO, "model.bin", target)
     assert target.read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("fault", ["truncate", "reset", "stall"])
 @pytest.mark.parametrize("large", [True, False])
-def test_a_download_goes_on_where_it_broke_off(hub, target, monkeypatch, fault, large):
+def test_an_interrupted_download_is_resumed(hub, target, monkeypatch, fault, large):
     monkeypatch.setenv("ZOO_TIMEOUT", "0.3")
     path = hub.add_hub(REPO, "model.bin", LARGE, large=large, **{fault: (2, 100_000)})
 
-    def turn(file):
+    def change_signature(file):
         file.redirect += "1"
 
-    if large:  # each address is signed anew
-        hub.files[f"/{REPO}/resolve/{'c' * 40}/model.bin"].turn = turn
-    fetch_hub(REPO, "model.bin", target)
+    if large:  # each redirect has another signature
+        hub.files[f"/{REPO}/resolve/{'c' * 40}/model.bin"].before_response = change_signature
+    fetch_from_hub(REPO, "model.bin", target)
     assert target.read_bytes() == LARGE
     starts = hub.starts(path)
     assert starts == [None, 100_000, 200_000] if fault != "reset" else len(starts) == 3
 
 
-def test_a_store_that_dribbles(hub, target, monkeypatch):
+def test_raises_where_the_download_stalls(hub, target, monkeypatch):
     monkeypatch.setenv("ZOO_TIMEOUT", "0.1")
     hub.add_hub(REPO, "model.bin", LARGE, large=True, dribble=0.02)
     with pytest.raises(FetchError, match=r"less than 16 KiB came in 0.1 s \(5 tries\)"):
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
 
 
-def test_a_hub_that_keeps_silent(hub, target, monkeypatch):
+def test_raises_where_the_hub_gives_no_answer(hub, target, monkeypatch):
     monkeypatch.setenv("ZOO_TIMEOUT", "0.1")
     hub.add_hub(REPO, "config.json", SMALL, large=False, slow_headers=0.3)
     with pytest.raises(FetchError, match=r"the hub gave no answer in 0.1 s"):
-        fetch_hub(REPO, "config.json", target)
+        fetch_from_hub(REPO, "config.json", target)
     hub.add_hub(REPO, "model.bin", LARGE, large=True, stall=(99, 0))
     with pytest.raises(FetchError, match=r"no answer in 0.1 s|stalled"):
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
 
 
-def test_nobody_there(hub, target, monkeypatch):
+def test_raises_where_nothing_listens(hub, target, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
     with pytest.raises(FetchError, match=r"no connection to the hub \(5 tries\)"):
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
 
 
-def test_what_is_no_hub(hub, target):
+def test_raises_for_a_server_that_is_not_a_hub(hub, target):
     hub.add(f"/{REPO}/resolve/main/model.bin", b"<html>welcome</html>")
-    with pytest.raises(FetchError, match="names no digest"):
-        fetch_hub(REPO, "model.bin", target)
+    with pytest.raises(FetchError, match="gives no digest"):
+        fetch_from_hub(REPO, "model.bin", target)
     for repo in ("a/b/c", "../up", ""):
-        with pytest.raises(FetchError, match="none that the hub allows"):
-            fetch_hub(repo, "model.bin", target)
+        with pytest.raises(FetchError, match="not one that the hub allows"):
+            fetch_from_hub(repo, "model.bin", target)
 
 
-def test_no_secret_is_told(hub, target, caplog):
-    """Neither the token nor a signed address, at any level, in what succeeds or fails."""
+def test_no_secret_is_logged(hub, target, caplog):
+    """Neither the token nor a signed URL, at any log level, on success or failure."""
     from huggingface_hub import utils
 
     names = ("huggingface_hub", "httpx2", "httpcore2", "huggingface_hub.utils._http", "urllib3")
@@ -232,87 +235,91 @@ def test_no_secret_is_told(hub, target, caplog):
     caplog.set_level(logging.DEBUG)
     hub.add_hub(REPO, "model.bin", LARGE, large=True, truncate=(1, 1000))
     try:
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
         target.unlink()
         hub.files[f"/store/{hashlib.sha256(LARGE).hexdigest()}"].statuses = [403]
         with pytest.raises(FetchError, match="answered 403") as caught:
-            fetch_hub(REPO, "model.bin", target)
+            fetch_from_hub(REPO, "model.bin", target)
     finally:
         root.propagate = propagates
         for name, level in before:
             logging.getLogger(name).setLevel(level)
-    everything = caplog.text + str(caught.value)
-    assert TOKEN not in everything
-    assert "signature" not in everything
+    output = caplog.text + str(caught.value)
+    assert TOKEN not in output
+    assert "signature" not in output
 
 
-def test_no_room(hub, target, monkeypatch):
+def test_raises_where_the_disk_is_too_full(hub, target, monkeypatch):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12_345))
     hub.add_hub(REPO, "model.bin", LARGE, large=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(FetchError, match=r"300.0 kB needed, 12.3 kB free; ZOO_CACHE"):
-            fetch_hub(REPO, "model.bin", target)
-    assert names(target) == [LOCK]
+            fetch_from_hub(REPO, "model.bin", target)
+    assert list_names(target) == [LOCK]
 
 
-def test_an_interrupt_keeps_what_has_come(hub, target):
+def test_an_interrupted_process_leaves_its_bytes_to_be_resumed(hub, target):
     def interrupt(done, total):
         raise KeyboardInterrupt
 
     path = hub.add_hub(REPO, "model.bin", LARGE, large=True)
     with pytest.raises(KeyboardInterrupt):
-        fetch_hub(REPO, "model.bin", target, progress=interrupt)
-    kept = target.with_name("weights.part").stat().st_size
-    fetch_hub(REPO, "model.bin", target)
-    assert hub.starts(path) == [None, kept]
-    assert names(target) == [LOCK, "weights"]
+        fetch_from_hub(REPO, "model.bin", target, progress=interrupt)
+    received = target.with_name("weights.part").stat().st_size
+    fetch_from_hub(REPO, "model.bin", target)
+    assert hub.starts(path) == [None, received]
+    assert list_names(target) == [LOCK, "weights"]
 
 
-def test_the_hub_says_how_long_it_is(hub, target):
-    """So that what is whole is not asked for, and what is not is no whole file."""
+def test_the_size_that_the_hub_gives_is_used(hub, target):
+    """A complete partial file is not downloaded again, and another size is refused."""
     path = hub.add_hub(REPO, "model.bin", LARGE, large=True)
-    leave(target, f"{hub.address}/{REPO}/resolve/{'c' * 40}/model.bin", LARGE)
-    fetch_hub(REPO, "model.bin", target)
+    leave_partial(target, f"{hub.address}/{REPO}/resolve/{'c' * 40}/model.bin", LARGE)
+    fetch_from_hub(REPO, "model.bin", target)
     assert hub.starts(path) == []
     hub.files[path].body = LARGE[:1000]
     target.unlink()
     with pytest.raises(FetchError, match=r"has 1000 bytes, expected 300000$"):
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
 
 
-def test_another_commit_is_begun_anew(hub, target):
+def test_a_download_of_another_commit_starts_again(hub, target):
     hub.add_hub(REPO, "config.json", SMALL * 9, large=False, truncate=(99, 50))
     with pytest.raises(FetchError, match="broke off"):
-        fetch_hub(REPO, "config.json", target)
+        fetch_from_hub(REPO, "config.json", target)
     path = hub.add_hub(REPO, "config.json", LARGE, large=False, commit="d" * 40)
-    fetch_hub(REPO, "config.json", target)
+    fetch_from_hub(REPO, "config.json", target)
     assert hub.starts(path) == [None]
     assert target.read_bytes() == LARGE
 
 
-def test_several_at_once_download_once(hub, target):
+def test_threads_that_want_the_same_file_download_it_once(hub, target):
     hub.add_hub(REPO, "model.bin", LARGE, large=True, rate=600_000)
-    threads = [threading.Thread(target=fetch_hub, args=(REPO, "model.bin", target)) for _ in "ab"]
+    threads = [
+        threading.Thread(target=fetch_from_hub, args=(REPO, "model.bin", target)) for _ in "ab"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert bodies(hub) == [len(LARGE)]
+    assert body_sizes(hub) == [len(LARGE)]
     assert target.read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("variable", ["ZOO_OFFLINE", "HF_HUB_OFFLINE"])
 @pytest.mark.parametrize("cached", [None, "whole", "damaged"])
-def test_offline_a_copy_of_its_own_cache_will_do(hub, target, monkeypatch, variable, cached):
+def test_offline_copies_from_the_cache_of_huggingface_hub(
+    hub, target, monkeypatch, variable, cached
+):
     if cached:
         from huggingface_hub import hf_hub_download
 
         hub.add_hub(REPO, "model.bin", LARGE, large=True)
-        own = hf_hub_download(REPO, "model.bin", endpoint=hub.address)
+        cached_file = hf_hub_download(REPO, "model.bin", endpoint=hub.address)
         if cached == "damaged":
-            shutil.copyfile(__file__, own)
+            shutil.copyfile(__file__, cached_file)
     hub.requests.clear()
     if variable == "ZOO_OFFLINE":
         monkeypatch.setenv(variable, "1")
@@ -324,18 +331,18 @@ def test_offline_a_copy_of_its_own_cache_will_do(hub, target, monkeypatch, varia
 
     monkeypatch.setattr(socket.socket, "connect", fail)
     if cached == "whole":
-        assert fetch_hub(REPO, "model.bin", target) == hashlib.sha256(LARGE).hexdigest()
+        assert fetch_from_hub(REPO, "model.bin", target) == hashlib.sha256(LARGE).hexdigest()
         assert target.read_bytes() == LARGE
-        assert names(target) == [LOCK, "weights"]
+        assert list_names(target) == [LOCK, "weights"]
     else:
         with pytest.raises(OfflineError, match=f"^{variable} is set: {REPO}/model.bin at main"):
-            fetch_hub(REPO, "model.bin", target)
-        # It is no matter whether that place could be written to.
+            fetch_from_hub(REPO, "model.bin", target)
+        # Nothing is created: the folder need not be writable.
         assert not target.parent.exists()
     assert hub.requests == []
 
 
-def test_a_copy_that_breaks_off_is_no_part_of_a_download(hub, target, monkeypatch):
+def test_an_interrupted_copy_is_not_resumed_as_a_download(hub, target, monkeypatch):
     from huggingface_hub import hf_hub_download
 
     def interrupt(source, copy):
@@ -344,12 +351,12 @@ def test_a_copy_that_breaks_off_is_no_part_of_a_download(hub, target, monkeypatc
 
     path = hub.add_hub(REPO, "model.bin", LARGE, large=True)
     hf_hub_download(REPO, "model.bin", endpoint=hub.address)
-    leave(target, f"{hub.address}/{REPO}/resolve/{'c' * 40}/model.bin", LARGE[:1000])
+    leave_partial(target, f"{hub.address}/{REPO}/resolve/{'c' * 40}/model.bin", LARGE[:1000])
     monkeypatch.setattr(shutil, "copyfile", interrupt)
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     with pytest.raises(KeyboardInterrupt):
-        fetch_hub(REPO, "model.bin", target)
+        fetch_from_hub(REPO, "model.bin", target)
     monkeypatch.delenv("ZOO_OFFLINE")
     hub.requests.clear()
-    fetch_hub(REPO, "model.bin", target)
+    fetch_from_hub(REPO, "model.bin", target)
     assert hub.starts(path) == [None]

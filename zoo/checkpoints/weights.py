@@ -6,7 +6,8 @@ from pathlib import Path
 from zoo.checkpoints.convert import from_upstream
 from zoo.checkpoints.validate import check
 from zoo.models.base import Entry
-from zoo_pretrained import addresses, catalogue, resolve
+from zoo_pretrained import catalogue, resolve
+from zoo_pretrained.addresses import redact_address
 from zoo_pretrained.checkpoint import Checkpoint
 
 
@@ -27,7 +28,7 @@ def stored(entry: Entry, weights: str | os.PathLike[str] | None = None) -> Check
                     f"{entry.name} has no weights {place!r}; it has: {names}"
                 ) from None
     checkpoint = resolve.load_checkpoint_from(place)
-    check(*checkpoint, entry, addresses.redact_address(place))
+    check(*checkpoint, entry, redact_address(place))
     return checkpoint
 
 

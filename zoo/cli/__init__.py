@@ -157,7 +157,7 @@ def _weights(names: list[str]) -> list[dict[str, Any]]:
             "top1": entry.get("accuracy", {}).get("top1"),
             "where": origin.kind,
             "size": origin.size,
-            "place": origin.place,
+            "place": origin.location,
             "licence": entry.get("licence"),
         }
         for name in names

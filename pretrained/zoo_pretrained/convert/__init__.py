@@ -32,7 +32,7 @@ from numpy.typing import DTypeLike
 from zoo_pretrained.checkpoint import Variables, flatten_variables, unflatten_variables
 from zoo_pretrained.convert.frameworks import entries, kinds, laid_out
 from zoo_pretrained.convert.rules import Rules, matches, targets
-from zoo_pretrained.lazy_array import Lazy
+from zoo_pretrained.lazy_array import LazyArray
 
 
 class ConversionError(ValueError):
@@ -82,7 +82,7 @@ def convert(
       dtype: of the result.
 
     Returns:
-      Variables of the template's structure, whose arrays are `Lazy` views of the source's.
+      Variables of the template's structure, whose arrays are `LazyArray` views of the source's.
 
     Raises:
       ConversionError: entries that no rule maps, of ours that nothing fills, or of other shape.
@@ -93,7 +93,7 @@ def convert(
     """
     known = {path: tuple(leaf.shape) for path, leaf in flatten_variables(template)}
     shapes = {path: shape for path, shape in known.items() if path.split("/")[1] not in optional}
-    found: dict[str, Lazy] = {}
+    found: dict[str, LazyArray] = {}
     offsets: dict[str, np.ndarray] = {}
     amiss: list[str] = []
     listed = entries(arrays, source)
@@ -119,7 +119,7 @@ def convert(
         else:
             offsets[norm] = np.asarray(entry.view, np.float64)
     for path in offsets.keys() & found.keys():
-        found[path] = Lazy(found[path].view - offsets[path], dtype=dtype)
+        found[path] = LazyArray(found[path].view - offsets[path], dtype=dtype)
     amiss += [f"{path}: nothing fills it" for path in shapes if path not in found]
     if amiss:
         raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(amiss))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from zoo_pretrained.lazy_array import Lazy
+from zoo_pretrained.lazy_array import LazyArray
 
 
 class Entry(NamedTuple):
@@ -136,7 +136,7 @@ def laid_out(
     flattened: tuple[int, int, int] | None,
     dtype: DTypeLike,
     source: str,
-) -> Lazy | None:
+) -> LazyArray | None:
     """An entry in the shape that our layer wants; None where it does not fit.
 
     Args:
@@ -154,11 +154,11 @@ def laid_out(
             if np.prod(flattened) != shape[0]:
                 return None
             view = view.reshape(*flattened, -1).transpose(1, 2, 0, 3)
-        return Lazy(view, shape, dtype)
+        return LazyArray(view, shape, dtype)
     if entry.role != "kernel" or view.ndim != 4:
         return None
     height, width, inside, out = view.shape
     fitting: list[tuple[int, ...]] = [(height * width * inside, out)]
     if dialect(source).multiplier:
         fitting.append((height, width, 1, inside * out))
-    return Lazy(view, shape, dtype) if shape in fitting else None
+    return LazyArray(view, shape, dtype) if shape in fitting else None

@@ -1,7 +1,7 @@
-"""Safe downloads: whole and verified, or not there.
+"""Verified downloads: a target file is complete and matches its published digest, or is not there.
 
-A file comes under another name, "<target>.part", beside its target, and takes its place only when
-its digest is the published one. Whatever breaks off, a later call goes on where it ended.
+Bytes arrive in "<target>.part" beside the target, which is renamed once its digest is verified. An
+interrupted download is resumed by the next call.
 """
 
 import os
@@ -10,11 +10,24 @@ import time
 from pathlib import Path
 
 from zoo_pretrained.fetch import http, partial
-from zoo_pretrained.fetch.errors import DigestError, FetchError, OfflineError, format_bytes, place
-from zoo_pretrained.fetch.files import Digest, digests, held, locked, settle, verify
+from zoo_pretrained.fetch.errors import (
+    DigestError,
+    FetchError,
+    OfflineError,
+    format_bytes,
+    translate_os_errors,
+)
+from zoo_pretrained.fetch.files import (
+    Digest,
+    compute_digests,
+    hold_lock,
+    verify,
+    verify_and_move,
+    verify_existing,
+)
 from zoo_pretrained.fetch.http import RetryError
-from zoo_pretrained.fetch.partial import Partial, Source
-from zoo_pretrained.fetch.progress import Progress, bar
+from zoo_pretrained.fetch.partial import DownloadRequest, PartialFile
+from zoo_pretrained.fetch.progress import Progress, progress_bar
 
 __all__ = [
     "Digest",
@@ -22,24 +35,25 @@ __all__ = [
     "FetchError",
     "OfflineError",
     "Progress",
-    "bar",
     "fetch",
     "fetch_unverified",
-    "locked",
-    "offline",
+    "hold_lock",
+    "is_offline",
+    "progress_bar",
     "verify",
 ]
 
-TRIES = 5
-# An attempt that brings so much is no failure of the ones before it: large files on bad lines.
-STRIDE = 1 << 20
-# Seconds: before the second try, before any, and what a server's Retry-After may ask for.
+MAX_TRIES = 5
+# A try that brings this many new bytes resets the count of failed tries: for large files on
+# unreliable connections.
+RESET_BYTES = 1 << 20
+# Seconds: before the second try, the most before any, and the most that Retry-After may ask for.
 BACKOFF = 0.5
-LONGEST_BACKOFF = 8.0
-LONGEST_WISH = 30.0
+MAX_BACKOFF = 8.0
+MAX_RETRY_AFTER = 30.0
 
 
-def offline() -> bool:
+def is_offline() -> bool:
     """Whether ZOO_OFFLINE forbids downloads."""
     return os.environ.get("ZOO_OFFLINE", "") not in ("", "0")
 
@@ -53,105 +67,112 @@ def fetch(
     progress: Progress | None = None,
     token: str | None = None,
 ) -> str:
-    """Downloads a file, verifies it, and gives it its name; if it is there already, only that.
+    """Downloads a file and verifies it; a target that exists already is only verified.
 
-    Several processes may ask for the same target: one of them downloads, the others wait.
+    Where several processes ask for the same target, one downloads it and the others wait.
 
     Args:
-      url: of https or http. Its user and password go to its host alone.
+      url: of https or http. Its user and password are sent to its host only.
       target: the file to make.
-      digest: what it must have.
-      size: its bytes, where known.
-      progress: told the bytes so far and those of the whole.
-      token: a bearer's, instead of user and password. It goes to the URL's origin alone.
+      digest: the file's expected digest.
+      size: the file's size in bytes, if known.
+      progress: called with the bytes so far and the total.
+      token: a bearer token, sent to the URL's origin only, in place of user and password.
 
     Returns:
-      Its SHA-256.
+      The file's SHA-256.
 
     Raises:
       OfflineError: ZOO_OFFLINE is set, and the file is not there.
-      DigestError: it is not what was published.
-      FetchError: it cannot be had, or not be kept.
+      DigestError: the file is not what was published.
+      FetchError: the file cannot be downloaded, or cannot be written.
     """
-    http.split(url)
-    # A cache that cannot be written to must do, so this needs no lock.
-    if sha256 := held(target, digest):
+    http.split_url(url)
+    # Without the lock, so that a read-only cache works.
+    if sha256 := verify_existing(target, digest):
         return sha256
-    source = Source(url, size, partial.LIMIT, token)
-    _refuse_offline(source, target)
-    with locked(target):
-        if sha256 := held(target, digest):
+    request = DownloadRequest(url, size, partial.MAX_BYTES, token)
+    _check_online(request, target)
+    with hold_lock(target):
+        if sha256 := verify_existing(target, digest):
             return sha256
-        part = Partial(target)
-        doubtful = _complete(source, part, progress)
-        if doubtful and not digest.fits(digests(part.path, digest.algorithm)[1]):
-            part.drop()
-            _complete(source, part, progress)
+        part = PartialFile(target)
+        unreliable = _download(request, part, progress)
+        if unreliable and not digest.matches(compute_digests(part.path, digest.algorithm)[1]):
+            part.delete()
+            _download(request, part, progress)
         try:
-            return settle(part.path, digest, target, source.shown)
+            return verify_and_move(part.path, digest, target, request.redacted_url)
         finally:
-            if not part.length():  # the bytes have their name, or are kept aside: now the note
-                part.drop()
+            if not part.size():  # the bytes were moved: remove what describes them
+                part.delete()
 
 
-def fetch_unverified(url: str, target: Path, most: int) -> None:
-    """Downloads a small file that nobody has published a digest of, such as a list of digests.
+def fetch_unverified(url: str, target: Path, max_bytes: int) -> None:
+    """Downloads a small file that has no published digest, such as a list of digests.
 
-    It is always asked for, and in one piece: what no digest verifies is not put together.
+    It is always downloaded anew and in one response: without a digest, nothing would verify a file
+    that is put together from several.
 
     Args:
-      url: of https or http. Its user and password go to its host alone.
-      target: the file to make, or to replace.
-      most: the bytes that it may have.
+      url: of https or http. Its user and password are sent to its host only.
+      target: the file to make or to replace.
+      max_bytes: the largest size allowed.
 
     Raises:
       OfflineError: ZOO_OFFLINE is set.
-      FetchError: it cannot be had, or not be kept, or is larger.
+      FetchError: the file cannot be downloaded, cannot be written, or is larger.
     """
-    http.split(url)
-    source = Source(url, most=most)
-    _refuse_offline(source, target)
-    with locked(target):
-        part = Partial(target)
-        _complete(source, part, resumes=False)
-        with place(target.parent):
+    http.split_url(url)
+    request = DownloadRequest(url, max_bytes=max_bytes)
+    _check_online(request, target)
+    with hold_lock(target):
+        part = PartialFile(target)
+        _download(request, part, resume=False)
+        with translate_os_errors(target.parent):
             part.path.replace(target)
-        part.drop()
+        part.delete()
 
 
-def _refuse_offline(source: Source, target: Path) -> None:
-    if offline():
-        amount = "" if source.size is None else f" ({format_bytes(source.size)})"
-        raise OfflineError(f"ZOO_OFFLINE is set: {source.shown}{amount} is not fetched to {target}")
+def _check_online(request: DownloadRequest, target: Path) -> None:
+    """Raises OfflineError if ZOO_OFFLINE is set."""
+    if is_offline():
+        amount = "" if request.size is None else f" ({format_bytes(request.size)})"
+        raise OfflineError(
+            f"ZOO_OFFLINE is set: {request.redacted_url}{amount} is not fetched to {target}"
+        )
 
 
-def _complete(
-    source: Source, part: Partial, progress: Progress | None = None, resumes: bool = True
+def _download(
+    request: DownloadRequest,
+    part: PartialFile,
+    progress: Progress | None = None,
+    resume: bool = True,
 ) -> bool:
-    """Tries until the partial file is whole; what `receive` returns."""
-    tries, longest = 0, part.length()
+    """Retries `partial.try_download` until the file is complete, and returns what that does."""
+    tries, longest = 0, part.size()
     while True:
-        if not resumes:
-            part.drop()
+        if not resume:
+            part.delete()
         try:
-            return partial.receive(source, part, progress)
+            return partial.try_download(request, part, progress)
         except RetryError as failure:
             tries += 1
-            if resumes and (now := part.length()) >= longest + STRIDE:
-                tries, longest = 1, now
-            if tries == TRIES:
+            if resume and (size := part.size()) >= longest + RESET_BYTES:
+                tries, longest = 1, size
+            if tries == MAX_TRIES:
                 raise FetchError(
-                    f"{source.shown} cannot be fetched: {failure} ({TRIES} tries)"
+                    f"{request.redacted_url} cannot be fetched: {failure} ({MAX_TRIES} tries)"
                 ) from None
-            pause(tries, failure.after)
+            wait_before_retry(tries, failure.retry_after)
 
 
-def pause(tries: int, wish: float = 0) -> None:
-    """Waits before the next try: longer each time, and not as long as all others do.
+def wait_before_retry(tries: int, retry_after: float = 0) -> None:
+    """Sleeps before the next try: longer after each failure, by a random factor.
 
     Args:
-      tries: those that have failed.
-      wish: the seconds that the server asked for.
+      tries: the number of tries that have failed.
+      retry_after: the seconds that the server asked for.
     """
-    seconds = min(BACKOFF * 2 ** (tries - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
-    time.sleep(max(min(wish, LONGEST_WISH), seconds))
+    seconds = min(BACKOFF * 2 ** (tries - 1), MAX_BACKOFF) * random.uniform(0.5, 1)
+    time.sleep(max(min(retry_after, MAX_RETRY_AFTER), seconds))

@@ -1,4 +1,4 @@
-"""Files: their digests, their locks, and how one takes its place."""
+"""Local files: digests, locks, and moving a verified download into place."""
 
 import hashlib
 import os
@@ -9,96 +9,104 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo_pretrained.fetch.errors import DigestError, place
+from zoo_pretrained.fetch.errors import DigestError, translate_os_errors
 
-# The hexadecimal digits of a whole digest.
-DIGITS = {"sha256": 64, "md5": 32, "git-sha1": 40}
-# torchvision publishes 8; fewer would let chance pass.
-FEWEST_DIGITS = 8
+# The number of hexadecimal digits of a complete digest.
+DIGEST_LENGTHS = {"sha256": 64, "md5": 32, "git-sha1": 40}
+# torchvision publishes 8 digits; with fewer, a wrong file could match by chance.
+MIN_DIGITS = 8
 
-PIECE = 1 << 20
-# Another process is worth a line only when it keeps one waiting.
-PATIENCE = 2.0
+CHUNK_BYTES = 1 << 20
+# Seconds of waiting for another process's lock before a message says so.
+LOCK_MESSAGE_DELAY = 2.0
 
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file's publisher says of its bytes.
+    """A digest of a file, as its publisher gives it.
 
     Args:
-      algorithm: "sha256", "md5", or "git-sha1", git's name of a blob.
-      value: hexadecimal digits; the first 8 or more of them will do.
+      algorithm: "sha256", "md5", or "git-sha1", which is git's name of a blob.
+      value: hexadecimal digits; the first 8 or more are enough.
 
     Raises:
-      ValueError: another algorithm, or what is no digest of it.
+      ValueError: the algorithm is another one, or the value is not a digest of it.
     """
 
     algorithm: str
     value: str
 
     def __post_init__(self) -> None:
-        if self.algorithm not in DIGITS:
-            raise ValueError(f"algorithm must be one of {list(DIGITS)}, got {self.algorithm!r}")
-        most = DIGITS[self.algorithm]
-        if not re.fullmatch(rf"[0-9a-fA-F]{{{FEWEST_DIGITS},{most}}}", self.value):
+        if self.algorithm not in DIGEST_LENGTHS:
             raise ValueError(
-                f"value must be {FEWEST_DIGITS} to {most} hexadecimal digits for "
+                f"algorithm must be one of {list(DIGEST_LENGTHS)}, got {self.algorithm!r}"
+            )
+        length = DIGEST_LENGTHS[self.algorithm]
+        if not re.fullmatch(rf"[0-9a-fA-F]{{{MIN_DIGITS},{length}}}", self.value):
+            raise ValueError(
+                f"value must be {MIN_DIGITS} to {length} hexadecimal digits for "
                 f"{self.algorithm}, got {self.value!r}"
             )
 
-    def fits(self, found: str) -> bool:
-        """Whether a whole digest, in small letters, is this one."""
+    def matches(self, found: str) -> bool:
+        """Whether a complete digest, in lower case, begins with this one."""
         return found.startswith(self.value.lower())
 
-    def mismatch(self, found: str) -> str:
-        """What an error says of a file that has another."""
+    def describe_mismatch(self, found: str) -> str:
+        """The part of an error message that names both digests of a file that does not match."""
         return f"has the {self.algorithm} {found}, expected {self.value}"
 
 
 def verify(path: Path, digest: Digest, name: str | None = None) -> str:
-    """Reads a file, compares it with its digest, and returns its whole SHA-256.
+    """Compares a file with its digest, and returns its SHA-256.
 
     Args:
       path: the file.
-      digest: what it must have.
-      name: what an error calls it; the path by default.
+      digest: the expected digest.
+      name: the file's name in an error message; the path by default.
 
     Raises:
-      DigestError: it has another digest. The file stays where it is.
-      FetchError: it cannot be read.
+      DigestError: the file has another digest. It stays where it is.
+      FetchError: the file cannot be read.
     """
-    sha256, found = digests(path, digest.algorithm)
-    if not digest.fits(found):
-        raise DigestError(f"{name or path} {digest.mismatch(found)}")
+    sha256, found = compute_digests(path, digest.algorithm)
+    if not digest.matches(found):
+        raise DigestError(f"{name or path} {digest.describe_mismatch(found)}")
     return sha256
 
 
-def digests(path: Path, algorithm: str) -> tuple[str, str]:
-    """The SHA-256 of a file and its digest by another algorithm, in one reading."""
-    with place(path.parent), path.open("rb") as stream:
-        every = {"sha256": hashlib.sha256()}
+def compute_digests(path: Path, algorithm: str) -> tuple[str, str]:
+    """Returns a file's SHA-256 and its digest by another algorithm, reading the file once."""
+    with translate_os_errors(path.parent), path.open("rb") as stream:
+        hashes = {"sha256": hashlib.sha256()}
         if algorithm == "md5":
-            every["md5"] = hashlib.md5(usedforsecurity=False)
+            hashes["md5"] = hashlib.md5(usedforsecurity=False)
         elif algorithm == "git-sha1":
             size = os.fstat(stream.fileno()).st_size
-            every["git-sha1"] = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-        while piece := stream.read(PIECE):
-            for each in every.values():
-                each.update(piece)
-    return every["sha256"].hexdigest(), every[algorithm].hexdigest()
+            hashes["git-sha1"] = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        while chunk := stream.read(CHUNK_BYTES):
+            for each in hashes.values():
+                each.update(chunk)
+    return hashes["sha256"].hexdigest(), hashes[algorithm].hexdigest()
 
 
-def held(path: Path, digest: Digest) -> str | None:
-    """The SHA-256 of a file that is there and verifies, or None."""
-    with place(path.parent):
+def verify_existing(path: Path, digest: Digest) -> str | None:
+    """Returns a file's SHA-256, or None if there is no such file or its digest differs."""
+    with translate_os_errors(path.parent):
         if not path.is_file():
             return None
-    sha256, found = digests(path, digest.algorithm)
-    return sha256 if digest.fits(found) else None
+    sha256, found = compute_digests(path, digest.algorithm)
+    return sha256 if digest.matches(found) else None
 
 
-def settle(path: Path, digest: Digest, target: Path, name: str) -> str:
-    """Gives a whole file its name if it verifies, and keeps it aside if not.
+def verify_and_move(path: Path, digest: Digest, target: Path, name: str) -> str:
+    """Moves a complete download to its target if it verifies; otherwise keeps it as a bad file.
+
+    Args:
+      path: the download.
+      digest: the expected digest.
+      target: where it goes; a file that is there is replaced.
+      name: the download's name in an error message.
 
     Returns:
       Its SHA-256.
@@ -107,16 +115,18 @@ def settle(path: Path, digest: Digest, target: Path, name: str) -> str:
       DigestError: it does not verify, and is now "<target>.bad-" and the first digits found.
       FetchError: the target cannot be written.
     """
-    sha256, found = digests(path, digest.algorithm)
-    with place(target.parent):
-        if not digest.fits(found):
+    sha256, found = compute_digests(path, digest.algorithm)
+    with translate_os_errors(target.parent):
+        if not digest.matches(found):
             with path.open("rb") as stream:
                 start = stream.read(64).lstrip().lower()
-            page = start.startswith((b"<!doctype html", b"<html"))
-            looks = "; it looks like a web page" if page else ""
-            bad = target.with_name(f"{target.name}.bad-{found[:FEWEST_DIGITS]}")
+            is_page = start.startswith((b"<!doctype html", b"<html"))
+            hint = "; it looks like a web page" if is_page else ""
+            bad = target.with_name(f"{target.name}.bad-{found[:MIN_DIGITS]}")
             path.replace(bad)
-            raise DigestError(f"{name} {digest.mismatch(found)}{looks}; it was kept as {bad}")
+            raise DigestError(
+                f"{name} {digest.describe_mismatch(found)}{hint}; it was kept as {bad}"
+            )
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
         path.replace(target)
@@ -130,24 +140,24 @@ def settle(path: Path, digest: Digest, target: Path, name: str) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock of a path, for one process and thread at a time; waits for it.
+def hold_lock(path: Path) -> Iterator[None]:
+    """Holds the lock of a path during the `with` block; waits until no one else holds it.
 
-    The lock is a file beside the path, ".<name>.lock", which stays. It does not let the same
-    thread in twice, and `fetch` takes that of its target.
+    The lock is a file beside the path, ".<name>.lock", which stays. It excludes other processes
+    and other threads, and is not reentrant; `fetch` takes the lock of its target.
 
     Raises:
       FetchError: the lock cannot be written.
     """
     from filelock import FileLock, Timeout
 
-    with place(path.parent):
+    with translate_os_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.parent / f".{path.name}.lock")
         try:
-            lock.acquire(timeout=PATIENCE)
+            lock.acquire(timeout=LOCK_MESSAGE_DELAY)
         except Timeout:
-            print(f"another process is at {path}; waiting for it", file=sys.stderr)
+            print(f"another process is using {path}; waiting for it", file=sys.stderr)
             lock.acquire()
     try:
         yield

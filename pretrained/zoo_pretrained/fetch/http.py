@@ -1,7 +1,7 @@
-"""HTTP with limits: on time, on redirects, and on what is told of an address.
+"""HTTP requests with limits on time and redirects, and without secrets in logs or errors.
 
-Whatever a server does, a request comes to its end: no connection may bring less than 16 KiB in
-ZOO_TIMEOUT seconds, be it in its headers.
+Every request ends, whatever the server does: a connection that brings less than 16 KiB in
+ZOO_TIMEOUT seconds is cut, even while it sends headers.
 """
 
 import base64
@@ -23,28 +23,29 @@ if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
 SCHEMES = ("https", "http")
-REDIRECTS = 10
-# Answers that another try may change, beside those from 500 on.
-BUSY = (408, 429)
-# Of a connection, in the seconds of `timeout`.
-FEWEST_BYTES = 16 << 10
+USER_AGENT = "jax-zoo"
+MAX_REDIRECTS = 10
+# Statuses below 500 that another try may change.
+RETRYABLE_STATUSES = (408, 429)
+# The fewest bytes that a connection must bring in `timeout()` seconds.
+MIN_BYTES = 16 << 10
 
 
 class RetryError(Exception):
-    """An attempt that failed as another may not.
+    """An attempt failed in a way that another attempt may not.
 
     Args:
       reason: for people.
-      after: the seconds that the server asks to wait.
+      retry_after: the seconds that the server asks to wait.
     """
 
-    def __init__(self, reason: str, after: float = 0) -> None:
+    def __init__(self, reason: str, retry_after: float = 0) -> None:
         super().__init__(reason)
-        self.after = after
+        self.retry_after = retry_after
 
 
 def timeout() -> float:
-    """$ZOO_TIMEOUT, the seconds that a server may keep silent; 30 by default."""
+    """Returns $ZOO_TIMEOUT, the seconds that a server may be silent; 30 by default."""
     text = os.environ.get("ZOO_TIMEOUT") or "30"
     with suppress(ValueError):
         if 0 < float(text) < threading.TIMEOUT_MAX:
@@ -52,164 +53,165 @@ def timeout() -> float:
     raise FetchError(f"ZOO_TIMEOUT must be a number of seconds above 0, got {text!r}")
 
 
-def split(url: str) -> SplitResult:
-    """The parts of an address.
+def split_url(url: str) -> SplitResult:
+    """Splits a URL into its parts.
 
     Raises:
-      FetchError: it is none of https or http.
+      FetchError: it is not a URL of https or http.
     """
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises if it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
-        raise FetchError("an address cannot be read: it is no URL") from None
+        raise FetchError("an address cannot be read: it is not a URL") from None
     if parts.scheme not in SCHEMES:
         raise FetchError(f"only https and http are fetched, got the scheme {parts.scheme!r}")
     if not parts.hostname:
-        raise FetchError(f"a URL must name a host, got {redacted(url)}")
+        raise FetchError(f"a URL must name a host, got {redact_url(url)}")
     return parts
 
 
-def redacted(url: str) -> str:
-    """An address as errors show it: user, password, query and fragment may be secret."""
+def redact_url(url: str) -> str:
+    """Removes what may be secret from a URL: user, password, query and fragment."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def redirected(url: str, location: str) -> str:
-    """The address that a redirect leads to.
+def resolve_redirect(url: str, location: str) -> str:
+    """Returns the URL that a redirect leads to.
 
     Raises:
-      FetchError: it leads from https to http, or to what is neither.
+      FetchError: it leads from https to http, or to neither.
     """
     try:
-        there = split(urljoin(url, location))
+        target = split_url(urljoin(url, location))
     except (ValueError, FetchError):
         raise FetchError(
-            f"{redacted(url)} redirects to what is no URL of https or http, which is refused"
+            f"{redact_url(url)} redirects to something other than a URL of https or http, "
+            f"which is refused"
         ) from None
-    if (urlsplit(url).scheme, there.scheme) == ("https", "http"):
-        raise FetchError(f"{redacted(url)} redirects from https to http, which is refused")
-    return there.geturl()
+    if (urlsplit(url).scheme, target.scheme) == ("https", "http"):
+        raise FetchError(f"{redact_url(url)} redirects from https to http, which is refused")
+    return target.geturl()
 
 
 @contextmanager
-def quiet(*libraries: str) -> Iterator[None]:
-    """Keeps back what libraries log from this thread: whole addresses, at some levels."""
-    me = threading.get_ident()
+def mute_loggers(*libraries: str) -> Iterator[None]:
+    """Drops what libraries log from this thread, as it may contain URLs with secrets."""
+    this_thread = threading.get_ident()
 
-    def passes(_: logging.LogRecord) -> bool:
-        return threading.get_ident() != me
+    def is_other_thread(_: logging.LogRecord) -> bool:
+        return threading.get_ident() != this_thread
 
-    known = list(logging.root.manager.loggerDict)
-    loggers = [logging.getLogger(name) for name in known if name.split(".")[0] in libraries]
+    names = list(logging.root.manager.loggerDict)
+    loggers = [logging.getLogger(name) for name in names if name.split(".")[0] in libraries]
     for logger in loggers:
-        logger.addFilter(passes)
+        logger.addFilter(is_other_thread)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(passes)
+            logger.removeFilter(is_other_thread)
 
 
-class Watch:
-    """Cuts a connection that brings too little, which no timeout of single reads can tell.
+class StallWatch:
+    """Cuts a connection that is too slow over time; a socket's timeout sees single reads only.
 
     Args:
-      seconds: the time in which FEWEST_BYTES must arrive.
+      seconds: the time in which MIN_BYTES must arrive.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.stalled = False
-        self._arrived = 0
+        self._received = 0
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._monitor, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "StallWatch":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
         if self._socket:
             self._socket.close()
 
-    def over(self, connected: socket.socket) -> socket.socket:
-        """Watches this connection from now on."""
+    def watch_socket(self, connected: socket.socket) -> socket.socket:
+        """Watches this connection from now on, and returns it."""
         with self._lock:
             if self._socket:
                 self._socket.close()
             # A duplicate stays when TLS takes the socket over, and shuts the same connection.
             self._socket = connected.dup()
-        self.saw(FEWEST_BYTES)
+        self.add_received(MIN_BYTES)
         return connected
 
-    def saw(self, count: int) -> None:
-        """So many bytes have come."""
-        self._arrived += count
+    def add_received(self, count: int) -> None:
+        """Counts bytes that have arrived."""
+        self._received += count
 
     def error(self) -> RetryError:
-        """What to raise once it has `stalled`."""
+        """Returns the error to raise once it has `stalled`."""
         return RetryError(f"it stalled: less than 16 KiB came in {self.seconds:g} s")
 
-    def _look(self) -> None:
-        before = self._arrived
-        while not self._over.wait(self.seconds):
+    def _monitor(self) -> None:
+        before = self._received
+        while not self._stop.wait(self.seconds):
             with self._lock:
                 # Before there is a connection, its own timeout counts.
-                if self._socket and self._arrived - before < FEWEST_BYTES:
+                if self._socket and self._received - before < MIN_BYTES:
                     self.stalled = True
                     with suppress(OSError):  # it is closed already
                         self._socket.shutdown(socket.SHUT_RDWR)
                     return
-            before = self._arrived
+            before = self._received
 
 
 @contextmanager
-def opened(
+def open_url(
     url: str, headers: Mapping[str, str], token: str | None = None
-) -> Iterator[tuple["BaseHTTPResponse", Watch]]:
-    """The answer to a GET, its body unread and undecoded, after at most 10 redirects.
+) -> Iterator[tuple["BaseHTTPResponse", StallWatch]]:
+    """Sends a GET and yields the response, its body unread, after at most 10 redirects.
 
-    Proxies are those of the environment.
+    Bodies are not decoded. Proxies are those of the environment.
 
     Args:
-      url: its user and password go to its host alone, whatever that redirects to.
-      headers: sent wherever it leads.
-      token: a bearer's, instead of user and password.
+      url: its user and password are sent to its own origin only, wherever that redirects to.
+      headers: sent to every host on the way.
+      token: a bearer token, in place of user and password.
 
     Raises:
-      RetryError: no connection, or it broke off, or stalled, then or in the caller's reading.
-      FetchError: an address that is refused.
+      RetryError: there is no connection, or it breaks or stalls, also while the caller reads.
+      FetchError: a URL is refused.
     """
     import urllib3
     from urllib3.exceptions import HTTPError
 
-    parts = split(url)
-    login = {"Authorization": f"Bearer {token}"} if token else _login(parts)
+    parts = split_url(url)
+    login = {"Authorization": f"Bearer {token}"} if token else _basic_auth(parts)
     origin = (parts.scheme, parts.hostname, parts.port)
     seconds = timeout()
     with ExitStack() as stack:
-        stack.enter_context(quiet("urllib3"))
-        watch = stack.enter_context(Watch(seconds))
+        stack.enter_context(mute_loggers("urllib3"))
+        watch = stack.enter_context(StallWatch(seconds))
         try:
-            for _ in range(REDIRECTS + 1):
-                here = split(url)
-                bare = here._replace(netloc=here.netloc.rpartition("@")[2], fragment="").geturl()
-                manager = _manager(bare, watch)
+            for _ in range(MAX_REDIRECTS + 1):
+                hop = split_url(url)
+                bare = hop._replace(netloc=hop.netloc.rpartition("@")[2], fragment="").geturl()
+                manager = _connection_manager(bare, watch)
                 stack.callback(manager.clear)
                 response = manager.request(
                     "GET",
                     bare,
                     headers={
-                        "User-Agent": "jax-zoo",
+                        "User-Agent": USER_AGENT,
                         "Accept-Encoding": "identity",
                         **headers,
-                        **(login if (here.scheme, here.hostname, here.port) == origin else {}),
+                        **(login if (hop.scheme, hop.hostname, hop.port) == origin else {}),
                     },
                     timeout=urllib3.Timeout(connect=seconds, read=seconds),
                     redirect=False,
@@ -218,58 +220,60 @@ def opened(
                     decode_content=False,
                 )
                 stack.callback(response.close)
-                watch.saw(FEWEST_BYTES)
+                watch.add_received(MIN_BYTES)
                 location = response.headers.get("Location")
                 if response.status not in (301, 302, 303, 307, 308) or location is None:
                     yield response, watch
                     break
-                url = redirected(url, location)
+                url = resolve_redirect(url, location)
             else:
-                raise FetchError(f"{redacted(url)} redirects more than {REDIRECTS} times")
+                raise FetchError(f"{redact_url(url)} redirects more than {MAX_REDIRECTS} times")
         except HTTPError as error:
-            # Their own texts hold addresses.
-            raise _translated(error, url, watch) from None
+            # Its own message contains URLs.
+            raise _translate_error(error, url, watch) from None
         if watch.stalled:
             raise watch.error()
 
 
-def _login(parts: SplitResult) -> dict[str, str]:
+def _basic_auth(parts: SplitResult) -> dict[str, str]:
+    """The Authorization header for a URL's user and password, if it has them."""
     if parts.username is None:
         return {}
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
     return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
-def _manager(url: str, watch: Watch) -> "PoolManager":
-    """What connects to a URL's host, or to the proxy for it; the connections are watched."""
+def _connection_manager(url: str, watch: StallWatch) -> "PoolManager":
+    """Makes a manager that connects to a URL's host or proxy, with watched connections."""
     import urllib3
     from urllib3.exceptions import HTTPError
 
-    parts = split(url)
+    parts = split_url(url)
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     manager = urllib3.PoolManager()
     if proxy and not proxy_bypass(parts.netloc):
         proxy = proxy if "://" in proxy else f"http://{proxy}"
         try:
-            headers = {f"Proxy-{name}": value for name, value in _login(split(proxy)).items()}
+            login = _basic_auth(split_url(proxy))
+            headers = {f"Proxy-{name}": value for name, value in login.items()}
             manager = urllib3.ProxyManager(proxy, proxy_headers=headers)
         except (FetchError, HTTPError):
             raise FetchError(
                 f"the proxy for {parts.scheme} must be a URL of http or https"
             ) from None
     pool = manager.connection_from_url(url)
-    kind: Any = pool.ConnectionCls
+    connection_class: Any = pool.ConnectionCls
 
     def connect(self: Any) -> socket.socket:
-        return watch.over(kind._new_conn(self))
+        return watch.watch_socket(connection_class._new_conn(self))
 
-    pool.ConnectionCls = type("Watched", (kind,), {"_new_conn": connect})
+    pool.ConnectionCls = type("WatchedConnection", (connection_class,), {"_new_conn": connect})
     return manager
 
 
-def _translated(error: Exception, url: str, watch: Watch) -> Exception:
-    """What urllib3 raises → an error of this package, without the address's secrets."""
+def _translate_error(error: Exception, url: str, watch: StallWatch) -> Exception:
+    """Translates an error of urllib3 to one of this package, without secrets of the URL."""
     from urllib3 import exceptions
 
     if watch.stalled:
@@ -278,10 +282,12 @@ def _translated(error: Exception, url: str, watch: Watch) -> Exception:
     inner = error.original_error if isinstance(error, exceptions.ProxyError) else error
     cause = inner.args[-1] if inner.args else None
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return FetchError(f"{redacted(url)}: the certificate is not valid: {cause.verify_message}")
+        return FetchError(
+            f"{redact_url(url)}: the certificate is not valid: {cause.verify_message}"
+        )
     match error:
         case exceptions.LocationValueError():
-            return FetchError(f"{redacted(url)} is no address that can be fetched")
+            return FetchError(f"{redact_url(url)} is not an address that can be fetched")
         case exceptions.ProxyError():
             reason = f"the proxy for {host} refuses, or does not answer"
         case exceptions.NameResolutionError():

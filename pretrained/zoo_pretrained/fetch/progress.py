@@ -1,16 +1,16 @@
-"""How far a download is."""
+"""Progress of downloads."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# The bytes so far, of the target's whole, and how many there will be, where that is known.
+# Called with the bytes of the target so far, and with their total number or None if not known.
 Progress = Callable[[int, int | None], None]
 
 
 @contextmanager
-def bar(description: str) -> Iterator[Progress]:
-    """A bar on standard error if that is a terminal; otherwise nothing."""
+def progress_bar(description: str) -> Iterator[Progress]:
+    """Shows a progress bar on standard error if that is a terminal; otherwise nothing."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -24,6 +24,6 @@ def bar(description: str) -> Iterator[Progress]:
         rich.TransferSpeedColumn(),
         rich.TimeRemainingColumn(),
     )
-    with rich.Progress(*columns, console=Console(file=sys.stderr)) as shown:
-        task = shown.add_task(description, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    with rich.Progress(*columns, console=Console(file=sys.stderr)) as display:
+        task = display.add_task(description, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)

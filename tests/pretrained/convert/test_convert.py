@@ -6,7 +6,7 @@ import pytest
 
 from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
 from zoo_pretrained.convert import ConversionError, convert, count_classes
-from zoo_pretrained.lazy_array import Lazy
+from zoo_pretrained.lazy_array import LazyArray
 
 RULES = ((r"c(?P<block>\d+)\.(?:conv|bn)", "#/"), (r"fc", "head"))
 
@@ -137,7 +137,7 @@ def test_two_sources_of_one_parameter():
 def test_nothing_is_copied():
     source = {name: np.float32(array) for name, array in state().items()}
     for path, array in flatten_variables(convert(source, RULES, TEMPLATE)):
-        assert isinstance(array, Lazy)
+        assert isinstance(array, LazyArray)
         assert any(np.shares_memory(array.view, theirs) for theirs in source.values()), path
 
 

@@ -1,4 +1,4 @@
-"""Addresses, redirects, TLS, proxies, and who is told a secret."""
+"""URLs, redirects, TLS, proxies, and which hosts receive secrets."""
 
 import logging
 import shutil
@@ -9,21 +9,21 @@ import threading
 
 import pytest
 
-from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, names
-from tests.pretrained.server import serving
+from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, list_names
+from tests.pretrained.server import run_server
 from zoo_pretrained.fetch import FetchError, fetch, http
 
-pytestmark = pytest.mark.usefixtures("plain")
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
-def test_nobody_there(target):
+def test_raises_where_nothing_listens(target):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(FetchError, match=r"cannot connect to 127.0.0.1: Connection refused \(5"):
         fetch(f"http://127.0.0.1:{port}/a", target, digest=DIGEST)
 
 
-def test_a_host_that_is_not_known(target, monkeypatch):
+def test_raises_for_an_unknown_host(target, monkeypatch):
     def fail(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "not known")
 
@@ -32,7 +32,7 @@ def test_a_host_that_is_not_known(target, monkeypatch):
         fetch("http://weights.invalid/a", target, digest=DIGEST)
 
 
-def test_what_speaks_no_http(target):
+def test_raises_for_a_server_without_http_or_tls(target):
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer():
@@ -48,11 +48,11 @@ def test_what_speaks_no_http(target):
         with pytest.raises(FetchError, match="the connection broke off"):
             fetch(f"http://127.0.0.1:{port}/a", target, digest=DIGEST)
         with pytest.raises(FetchError, match="no secure connection"):
-            in_the_clear(listening, thread, target)
+            fetch_over_tls_answered_in_plain_text(listening, thread, target)
 
 
-def in_the_clear(listening, thread, target):
-    """An answer in the clear where TLS is spoken."""
+def fetch_over_tls_answered_in_plain_text(listening, thread, target):
+    """Fetches from an https URL, whose server answers in plain text."""
     thread.join()
 
     def answer():
@@ -79,25 +79,29 @@ def test_redirects_are_followed(server, target, location):
 
 
 @pytest.mark.parametrize("scheme", ["file", "ftp", "data"])
-def test_redirects_out_of_http_are_refused(server, target, scheme):
+def test_redirects_to_other_schemes_are_refused(server, target, scheme):
     url = server.add("/a", b"", redirect=f"{scheme}:///etc/hostname")
-    with pytest.raises(FetchError, match=f"^{url} redirects to what is no URL of https or http"):
+    with pytest.raises(
+        FetchError, match=f"^{url} redirects to something other than a URL of https or http"
+    ):
         fetch(url, target, digest=DIGEST)
     assert len(server.requests) == 1
 
 
-def test_redirects_out_of_https_are_refused():
+def test_redirects_from_https_to_http_are_refused():
     with pytest.raises(FetchError, match=r"^https://a/b redirects from https to http, which"):
-        http.redirected("https://u:p@a/b?secret#x", "http://a/b")
-    assert http.redirected("http://a/b", "https://a/c?d") == "https://a/c?d"
+        http.resolve_redirect("https://u:p@a/b?secret#x", "http://a/b")
+    assert http.resolve_redirect("http://a/b", "https://a/c?d") == "https://a/c?d"
     for location in ("http://[", "http://a:port/"):
-        with pytest.raises(FetchError, match=r"^http://a/b redirects to what is no URL"):
-            http.redirected("http://a/b", location)
+        with pytest.raises(
+            FetchError, match=r"^http://a/b redirects to something other than a URL"
+        ):
+            http.resolve_redirect("http://a/b", location)
 
 
 @pytest.fixture
-def secure(tmp_path):
-    """A server of HTTPS, and the certificate that it shows."""
+def https_server(tmp_path):
+    """An HTTPS server, and its certificate."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -110,38 +114,40 @@ def secure(tmp_path):
     )  # fmt: skip
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with serving(context) as running:
-        yield running, certificate
+    with run_server(context) as server:
+        yield server, certificate
 
 
-def test_https(secure, server, target, monkeypatch):
-    secure, certificate = secure
-    url = secure.add("/a", BODY, truncate=(1, 60_000))
+def test_https_verifies_certificates_and_redirects(https_server, server, target, monkeypatch):
+    secure_server, certificate = https_server
+    url = secure_server.add("/a", BODY, truncate=(1, 60_000))
     words = f"^{url}: the certificate is not valid: self.signed certificate$"
     with pytest.raises(FetchError, match=words):
         fetch(url, target, digest=DIGEST)
-    assert secure.requests == []
+    assert secure_server.requests == []
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     fetch(url, target, digest=DIGEST)
-    assert secure.starts("/a") == [None, 60_000]
-    # Out of it no redirect is followed, be the other end's bytes right.
+    assert secure_server.starts("/a") == [None, 60_000]
+    # A redirect to http is not followed, even to the right bytes.
     target.unlink()
-    away = secure.add("/b", b"", redirect=server.add("/a", BODY))
-    with pytest.raises(FetchError, match=f"^{away} redirects from https to http, which is refused"):
-        fetch(away, target, digest=DIGEST)
+    redirecting = secure_server.add("/b", b"", redirect=server.add("/a", BODY))
+    with pytest.raises(
+        FetchError, match=f"^{redirecting} redirects from https to http, which is refused"
+    ):
+        fetch(redirecting, target, digest=DIGEST)
     assert server.requests == []
-    # The watch cuts connections under TLS too.
+    # Stalled connections are cut under TLS too.
     monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
     with pytest.raises(FetchError, match="stalled"):
-        fetch(secure.add("/c", BODY, dribble=0.02, framing="close"), target, digest=DIGEST)
+        fetch(secure_server.add("/c", BODY, dribble=0.02, framing="close"), target, digest=DIGEST)
 
 
-@pytest.mark.parametrize(("hops", "ends"), [(10, True), (11, False)])
-def test_redirects_come_to_an_end(server, target, hops, ends):
+@pytest.mark.parametrize(("hops", "allowed"), [(10, True), (11, False)])
+def test_at_most_ten_redirects_are_followed(server, target, hops, allowed):
     for hop in range(hops):
         server.add(f"/{hop}", b"", redirect=f"/{hop + 1}")
     server.add(f"/{hops}", BODY)
-    if ends:
+    if allowed:
         fetch(f"{server.address}/0", target, digest=DIGEST)
     else:
         with pytest.raises(FetchError, match="redirects more than 10 times"):
@@ -150,14 +156,14 @@ def test_redirects_come_to_an_end(server, target, hops, ends):
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://a/b", "weights.pth", "", "a:b"])
-def test_other_schemes(target, url):
+def test_raises_for_other_schemes(target, url):
     with pytest.raises(FetchError, match="only https and http"):
         fetch(url, target, digest=DIGEST)
     assert not target.parent.exists()
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a", "http://a:b:c/", "http://[1/"])
-def test_urls_that_are_none(target, url):
+def test_raises_for_invalid_urls(target, url):
     with pytest.raises(FetchError, match="URL"):
         fetch(url, target, digest=DIGEST)
 
@@ -165,7 +171,7 @@ def test_urls_that_are_none(target, url):
 SECRETS = ("hunter2", "aHVudGVy", "t0ken")
 
 
-def test_secrets_are_told_to_their_host_alone(server, target, caplog):
+def test_a_login_is_sent_to_its_host_only(server, target, caplog):
     """Not to another host, a log, an error or a file."""
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="urllib3")
@@ -174,26 +180,26 @@ def test_secrets_are_told_to_their_host_alone(server, target, caplog):
     server.add("/a", b"", redirect="/same?sig=t0ken", login=login)
     server.add("/same", b"", redirect=f"http://localhost:{port}/other?sig=t0ken", login=login)
     server.add("/other", BODY, truncate=(9, 1000))
-    notes = []
+    outputs = []
     url = f"http://user:hunter2%2F@{server.host}/a?key=t0ken#t0ken"
     with pytest.raises(FetchError) as caught:
         fetch(url, target, digest=DIGEST)
-    notes.append(target.with_name("model.bin.part.json").read_text())
+    outputs.append(target.with_name("model.bin.part.json").read_text())
     assert f"{server.address}/a cannot be fetched" in str(caught.value)
     assert {request.path for request in server.requests} == {"/a", "/same", "/other"}
     for request in server.requests:
         assert request.headers.get("authorization") == (None if request.path == "/other" else login)
     server.files["/other"].statuses = [404]
-    for last in ("/other", "/same"):
-        server.files[last].statuses = [404]
+    for path in ("/other", "/same"):
+        server.files[path].statuses = [404]
         with pytest.raises(FetchError) as other:
             fetch(url, target, digest=DIGEST)
-        notes.append(str(other.value))
-    everything = " ".join([*notes, str(caught.value), caplog.text])
-    assert not [secret for secret in SECRETS if secret in everything]
+        outputs.append(str(other.value))
+    output = " ".join([*outputs, str(caught.value), caplog.text])
+    assert not [secret for secret in SECRETS if secret in output]
 
 
-def test_a_token_is_told_to_its_origin_alone(server, target, caplog):
+def test_a_token_is_sent_to_its_origin_only(server, target, caplog):
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, logger="urllib3")
     server.add("/a", b"", redirect="/same")
@@ -202,23 +208,23 @@ def test_a_token_is_told_to_its_origin_alone(server, target, caplog):
     with pytest.raises(FetchError) as caught:
         fetch(f"http://user:hunter2@{server.host}/a", target, digest=DIGEST, token="t0ken")
     for request in server.requests:
-        told = None if request.path == "/other" else "Bearer t0ken"
-        assert request.headers.get("authorization") == told
-    note = target.with_name("model.bin.part.json").read_text()
-    assert not [secret for secret in SECRETS if secret in f"{caplog.text}{caught.value}{note}"]
+        expected = None if request.path == "/other" else "Bearer t0ken"
+        assert request.headers.get("authorization") == expected
+    record = target.with_name("model.bin.part.json").read_text()
+    assert not [secret for secret in SECRETS if secret in f"{caplog.text}{caught.value}{record}"]
 
 
 def test_another_port_is_another_origin(server, target):
-    with serving() as elsewhere:
-        url = server.add("/a", b"", redirect=elsewhere.add("/a", BODY))
+    with run_server() as other_server:
+        url = server.add("/a", b"", redirect=other_server.add("/a", BODY))
         fetch(url, target, digest=DIGEST, token="t0ken")
         assert "authorization" in server.requests[0].headers
-        assert "authorization" not in elsewhere.requests[0].headers
+        assert "authorization" not in other_server.requests[0].headers
 
 
-def test_logs_of_other_threads_are_left_alone(caplog):
+def test_only_this_threads_logs_are_muted(caplog):
     log = logging.getLogger("urllib3.connectionpool")
-    with http.quiet("urllib3"):
+    with http.mute_loggers("urllib3"):
         log.warning("mine")
         thread = threading.Thread(target=log.warning, args=("theirs",))
         thread.start()
@@ -228,7 +234,7 @@ def test_logs_of_other_threads_are_left_alone(caplog):
 
 
 @pytest.mark.parametrize("bypassed", [False, True])
-def test_proxies_of_the_environment(server, target, monkeypatch, bypassed):
+def test_the_environments_proxy_is_used(server, target, monkeypatch, bypassed):
     server.add("/a", BODY)
     monkeypatch.setenv("http_proxy", f"http://user:hunter2@{server.host}")
     if bypassed:
@@ -243,15 +249,15 @@ def test_proxies_of_the_environment(server, target, monkeypatch, bypassed):
 
 
 @pytest.mark.parametrize("proxy", ["socks5://user:hunter2@a", "http://user:hunter2@[", "http://"])
-def test_proxies_that_are_none(target, monkeypatch, proxy):
+def test_raises_for_invalid_proxies(target, monkeypatch, proxy):
     monkeypatch.setenv("https_proxy", proxy)
     with pytest.raises(FetchError, match=r"^the proxy for https must be a URL of http or https$"):
         fetch("https://weights.invalid/a", target, digest=DIGEST)
 
 
-def test_compressed_answers_are_refused(server, target):
+def test_compressed_responses_are_refused(server, target):
     url = server.add("/a", BODY, headers={"Content-Encoding": "gzip"})
     with pytest.raises(FetchError, match="with the encoding 'gzip'"):
         fetch(url, target, digest=DIGEST)
     assert server.requests[0].headers["accept-encoding"] == "identity"
-    assert names(target) == [LOCK]
+    assert list_names(target) == [LOCK]

@@ -1,4 +1,4 @@
-"""Servers, disks and folders that fail: a line that says why, within a limit."""
+"""Servers, disks and folders that fail raise an error of one line, within a time limit."""
 
 import errno
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, leave, names
+from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, leave_partial, list_names
 from zoo_pretrained.fetch import FetchError, fetch, fetch_unverified, partial
 
-pytestmark = pytest.mark.usefixtures("plain")
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("fault", "words"),
     [
         ({"stall": (9, 1000)}, "no answer|stalled"),
         ({"stall": (9, 0)}, "no answer|stalled"),
@@ -27,19 +27,19 @@ pytestmark = pytest.mark.usefixtures("plain")
         ({"slow_headers": 0.02}, "stalled"),
     ],
 )
-def test_a_server_that_keeps_one_waiting(server, target, monkeypatch, how, words):
+def test_raises_for_a_server_that_stalls(server, target, monkeypatch, fault, words):
     monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
-    url = server.add("/a", BODY, **how)
-    others = threading.active_count()
-    began = time.monotonic()
+    url = server.add("/a", BODY, **fault)
+    threads = threading.active_count()
+    start = time.monotonic()
     with pytest.raises(FetchError, match=words):
         fetch(url, target, digest=DIGEST)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start < 5
     assert len(server.requests) == 5
-    assert threading.active_count() - others < 15
+    assert threading.active_count() - threads < 15
 
 
-def test_a_server_that_never_accepts(target, monkeypatch):
+def test_raises_for_a_server_that_never_accepts(target, monkeypatch):
     monkeypatch.setenv("ZOO_TIMEOUT", "0.1")
     with socket.create_server(("127.0.0.1", 0), backlog=9) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/a"
@@ -47,13 +47,13 @@ def test_a_server_that_never_accepts(target, monkeypatch):
             fetch(url, target, digest=DIGEST)
 
 
-def test_a_slow_look_up_is_no_stalled_server(server, target, monkeypatch):
-    """It has a limit of its own, and the watch begins after it."""
-    look_up = socket.getaddrinfo
+def test_a_slow_name_lookup_is_not_a_stall(server, target, monkeypatch):
+    """It has its own limit, and the connection is watched only after it."""
+    lookup = socket.getaddrinfo
 
-    def slow(*how, **more):
+    def slow(*args, **kwargs):
         time.sleep(0.5)
-        return look_up(*how, **more)
+        return lookup(*args, **kwargs)
 
     monkeypatch.setenv("ZOO_TIMEOUT", "0.2")
     monkeypatch.setattr(socket, "getaddrinfo", slow)
@@ -61,8 +61,8 @@ def test_a_slow_look_up_is_no_stalled_server(server, target, monkeypatch):
     assert len(server.requests) == 1
 
 
-def test_a_slow_server_is_no_stalled_one(server, target, monkeypatch):
-    """It takes several times the timeout, at several times the least rate."""
+def test_a_slow_server_is_not_a_stall(server, target, monkeypatch):
+    """The download takes several times the timeout, at several times the lowest rate allowed."""
     monkeypatch.setenv("ZOO_TIMEOUT", "0.25")
     url = server.add("/a", BODY, rate=250_000)
     fetch(url, target, digest=DIGEST)
@@ -70,7 +70,7 @@ def test_a_slow_server_is_no_stalled_one(server, target, monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
-def test_a_timeout_that_is_none(server, target, monkeypatch, text):
+def test_raises_for_an_invalid_timeout(server, target, monkeypatch, text):
     monkeypatch.setenv("ZOO_TIMEOUT", text)
     with pytest.raises(FetchError, match=f"ZOO_TIMEOUT .* got '{text}'"):
         fetch(server.add("/a", BODY), target, digest=DIGEST)
@@ -78,8 +78,8 @@ def test_a_timeout_that_is_none(server, target, monkeypatch, text):
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("size", [len(BODY) - 1, len(BODY) + 1])
-def test_another_size_than_published(server, target, framing, size):
-    """Nothing of it is used, and more than was promised is not even read."""
+def test_raises_for_another_size_than_published(server, target, framing, size):
+    """Nothing of the file is used, and no more than the published size is read."""
     url = server.add("/a", BODY * (9 if size < len(BODY) else 1), framing=framing)
     with pytest.raises(FetchError, match=rf"{size}\b"):
         fetch(url, target, digest=DIGEST, size=size)
@@ -88,12 +88,12 @@ def test_another_size_than_published(server, target, framing, size):
         assert len(server.requests) == 1
 
 
-def test_another_size_than_published_of_a_part(server, target):
+def test_raises_for_another_size_on_resuming(server, target):
     url = server.add("/a", BODY, total=999_999)
-    leave(target, url, BODY[:1000])
+    leave_partial(target, url, BODY[:1000])
     with pytest.raises(FetchError, match="has 999999 bytes, expected 200000"):
         fetch(url, target, digest=DIGEST, size=len(BODY))
-    assert names(target) == [LOCK]
+    assert list_names(target) == [LOCK]
 
 
 @pytest.mark.parametrize(
@@ -103,33 +103,33 @@ def test_another_size_than_published_of_a_part(server, target):
         ("chunked", r"sends more than 100.0 kB \(100000 bytes\)$"),
     ],
 )
-def test_a_file_without_end(server, target, monkeypatch, framing, words):
+def test_raises_for_a_file_that_is_too_large(server, target, monkeypatch, framing, words):
     url = server.add("/a", BODY, framing=framing)
     with pytest.raises(FetchError, match=words):
         fetch_unverified(url, target, 100_000)
-    monkeypatch.setattr(partial, "LIMIT", 100_000)
+    monkeypatch.setattr(partial, "MAX_BYTES", 100_000)
     with pytest.raises(FetchError, match=words):
         fetch(url, target, digest=DIGEST)
-    assert names(target) == [LOCK]
+    assert list_names(target) == [LOCK]
     fetch(url, target, digest=DIGEST, size=len(BODY))
 
 
-def test_no_room_for_what_is_known(server, target, monkeypatch):
+def test_raises_where_the_disk_is_too_full(server, target, monkeypatch):
     usage = shutil.disk_usage(".")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12_345))
     url = server.add("/a", BODY)
     words = "cache cannot be used: the disk is full; 200.0 kB needed, 12.3 kB free; ZOO_CACHE"
     with pytest.raises(FetchError, match=words):
         fetch(url, target, digest=DIGEST)
-    leave(target, url, BODY[:190_000])
+    leave_partial(target, url, BODY[:190_000])
     fetch(url, target, digest=DIGEST)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is a device of Linux")
-def test_a_disk_that_gets_full(server, target):
-    """A device that has no room for anything stands in for the file."""
+def test_raises_where_the_disk_becomes_full(server, target):
+    """The partial file is a device to which nothing can be written."""
     url = server.add("/a", BODY)
-    leave(target, url, b"")
+    leave_partial(target, url, b"")
     target.with_name("model.bin.part").unlink()
     target.with_name("model.bin.part").symlink_to("/dev/full")
     with pytest.raises(FetchError, match=r"the disk is full; 200.0 kB needed, .* free; ZOO"):
@@ -148,7 +148,9 @@ def test_a_disk_that_gets_full(server, target):
     ],
 )
 @pytest.mark.parametrize("step", ["mkdir", "replace"])
-def test_places_that_cannot_be_written_to(server, target, monkeypatch, number, words, step):
+def test_raises_for_folders_that_cannot_be_written_to(
+    server, target, monkeypatch, number, words, step
+):
     def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
@@ -159,7 +161,7 @@ def test_places_that_cannot_be_written_to(server, target, monkeypatch, number, w
     assert not target.exists()
 
 
-def test_a_file_in_the_way(server, tmp_path):
+def test_raises_for_a_file_in_place_of_a_folder(server, tmp_path):
     (tmp_path / "file").write_text("")
     url = server.add("/a", BODY)
     for target in (tmp_path / "file" / "model.bin", tmp_path / "file" / "folder" / "model.bin"):
