@@ -1,9 +1,9 @@
-"""A model whose weights a server has, and a checkpoint of them."""
+"""Fixtures: a server with the weights of one model, and a checkpoint of them."""
 
 import pytest
 
 import zoo
-from tests.pretrained.server import serving
+from tests.pretrained.server import run_server
 from tests.zoo.checkpoints import upstream
 from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS
 from zoo_pretrained import catalogue, fetch
@@ -11,8 +11,8 @@ from zoo_pretrained import catalogue, fetch
 
 @pytest.fixture
 def server():
-    with serving() as served:
-        yield served
+    with run_server() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,8 @@ def published():
 
 
 @pytest.fixture
-def place(server, published, monkeypatch, tmp_path):
-    """The cache's folder; the catalogue has one model, whose weights the server has."""
+def cache_folder(server, published, monkeypatch, tmp_path):
+    """The cache's folder; the catalogue lists only the model whose weights the server has."""
     url = server.add("/models/squeeze.safetensors", published)
     entries = {MODEL: {WEIGHTS: upstream.entry(url, published)}}
     monkeypatch.setattr(catalogue, "entries", lambda: entries)
@@ -33,8 +33,8 @@ def place(server, published, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def checkpoint(published, tmp_path_factory):
-    """The same weights, converted once."""
-    folder = tmp_path_factory.mktemp("made")
+    """A checkpoint with these weights."""
+    folder = tmp_path_factory.mktemp("converted")
     (folder / "file").write_bytes(published)
     zoo.convert(folder / "file", MODEL, folder / "mine")
     return folder / "mine"

@@ -1,4 +1,4 @@
-"""Processes that are killed while they fetch, convert and save: the cache holds all or nothing."""
+"""Processes that are killed while they fetch, convert and save leave a checkpoint or nothing."""
 
 import json
 import os
@@ -14,76 +14,74 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.pretrained.server import serving
+from tests.pretrained.server import run_server
 from tests.zoo.checkpoints import upstream
 from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS
-from zoo_pretrained import catalogue
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import catalogue, restore
 
 KILLS = 12
 
-# One process for each line that comes; forked, for starting Python takes longer than to be killed.
-NURSERY = """
+# Forks a process for each line of standard input, as starting Python takes too long.
+FORK_SERVER = """
 import json, os, sys
 import orbax.checkpoint
 import zoo
-from zoo_pretrained import catalogue
-from zoo_pretrained import resolve
+from zoo_pretrained import catalogue, resolve
 from zoo.checkpoints.convert import from_upstream
 entries = json.loads(sys.argv[1])
 catalogue.entries = lambda: entries
-(model, several), = entries.items()
+(model, names), = entries.items()
 
 for _ in sys.stdin:
     child = os.fork()
     if child == 0:
         print(os.getpid(), flush=True)
-        resolve.load_checkpoint(model, *several, from_upstream)
+        resolve.load_checkpoint(model, *names, from_upstream)
         os._exit(0)
     os.waitpid(child, 0)
-    print("over", flush=True)
+    print("ended", flush=True)
 """
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment(root, tmp_path, monkeypatch):
+def test_a_process_killed_at_any_moment(tmp_path, monkeypatch):
     draw, body = random.Random(5), upstream.body()
-    place = tmp_path / "cache"
-    monkeypatch.setenv("ZOO_CACHE", str(place))
-    path = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+    cache_folder = tmp_path / "cache"
+    monkeypatch.setenv("ZOO_CACHE", str(cache_folder))
+    path = cache_folder / "checkpoints" / f"{MODEL}-{WEIGHTS}"
     (tmp_path / "file").write_bytes(body)
-    zoo.convert(tmp_path / "file", MODEL, tmp_path / "want")
-    want = store.restore(tmp_path / "want").variables
-    with serving() as server:
+    zoo.convert(tmp_path / "file", MODEL, tmp_path / "expected")
+    expected = restore(tmp_path / "expected").variables
+    with run_server() as server:
         url = server.add("/squeeze.safetensors", body, rate=20_000_000)
         entries = {MODEL: {WEIGHTS: upstream.entry(url, body)}}
-        nursery = subprocess.Popen(
-            [sys.executable, "-c", NURSERY, json.dumps(entries)],
-            env=dict(os.environ, PYTHONPATH=str(root), JAX_PLATFORMS="cpu"),
+        fork_server = subprocess.Popen(
+            [sys.executable, "-c", FORK_SERVER, json.dumps(entries)],
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), JAX_PLATFORMS="cpu"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             bufsize=1,
         )
-        whole = 0
+        complete = 0
         for _ in range(KILLS):
-            nursery.stdin.write("\n")
-            child = int(nursery.stdout.readline())
+            fork_server.stdin.write("\n")
+            child = int(fork_server.stdout.readline())
             time.sleep(draw.uniform(0, 1.6))
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-            assert nursery.stdout.readline() == "over\n"
+            assert fork_server.stdout.readline() == "ended\n"
             if path.exists():
-                whole += 1
-                jax.tree.map(np.testing.assert_array_equal, store.restore(path).variables, want)
-                path.rename(tmp_path / f"whole{whole}")  # and begin anew
-        _, said = nursery.communicate()
-        assert "Traceback" not in said
-        assert whole < KILLS
+                complete += 1
+                jax.tree.map(np.testing.assert_array_equal, restore(path).variables, expected)
+                path.rename(tmp_path / f"complete{complete}")  # so that the next one starts again
+        _, stderr = fork_server.communicate()
+        assert "Traceback" not in stderr
+        assert complete < KILLS
         monkeypatch.setattr(catalogue, "entries", lambda: entries)
         found = zoo.trained(MODEL)
-    jax.tree.map(np.testing.assert_array_equal, found.variables, want)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
     assert [p.name for p in path.parent.iterdir() if p.is_dir()] == [path.name]
-    left = [p.name for p in (place / "downloads").iterdir() if p.suffix != ".lock"]
-    assert left == []
+    leftovers = [p.name for p in (cache_folder / "downloads").iterdir() if p.suffix != ".lock"]
+    assert leftovers == []

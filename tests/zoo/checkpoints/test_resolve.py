@@ -1,4 +1,4 @@
-"""Trained weights from upstream, and the cache that keeps them."""
+"""Trained weights from their publisher, and the cache that keeps them."""
 
 import errno
 import hashlib
@@ -9,31 +9,36 @@ import pytest
 
 import zoo
 from tests.zoo.checkpoints import upstream
-from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, same
-from zoo_pretrained import cache, catalogue, fetch
-from zoo_pretrained import checkpoint as store
+from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, assert_same_variables
+from zoo_pretrained import cache, catalogue, fetch, restore
 from zoo_pretrained.checkpoint import DamagedError
 
 
 class TestUpstream:
-    def test_fetched_converted_and_cached(self, server, place, checkpoint, monkeypatch):
+    def test_weights_are_fetched_converted_and_cached(
+        self, server, cache_folder, checkpoint, monkeypatch
+    ):
         assert zoo.list_models(trained=True) == [MODEL]
         trained = zoo.trained(MODEL)
-        same(trained, checkpoint)
+        assert_same_variables(trained, checkpoint)
         assert trained.info.weights == WEIGHTS
         assert trained.info.source == f"{server.address}/models/squeeze.safetensors"
         assert (trained.info.licence, trained.info.top1) == ("BSD-3-Clause", 58.2)
         assert trained.preprocess(np.zeros((300, 400, 3), np.uint8)).shape == (1, 224, 224, 3)
-        files = [path.name for path in (place / "downloads").iterdir() if path.suffix != ".lock"]
+        files = [
+            path.name for path in (cache_folder / "downloads").iterdir() if path.suffix != ".lock"
+        ]
         assert files == []
-        kept = store.restore(place / "checkpoints" / f"{MODEL}-{WEIGHTS}").metadata
-        assert len(kept["source"]["sha256"]) == 64
-        assert kept["kernel_convention"] == "cross-correlation"
+        metadata = restore(cache_folder / "checkpoints" / f"{MODEL}-{WEIGHTS}").metadata
+        assert len(metadata["source"]["sha256"]) == 64
+        assert metadata["kernel_convention"] == "cross-correlation"
         monkeypatch.setenv("ZOO_OFFLINE", "1")
-        same(zoo.trained(zoo.SqueezeNet1_1, weights=WEIGHTS), checkpoint)
+        assert_same_variables(zoo.trained(zoo.SqueezeNet1_1, weights=WEIGHTS), checkpoint)
         assert len(server.requests) == 1
 
-    def test_offline_says_what_would_be_fetched(self, server, place, monkeypatch):
+    def test_offline_the_message_says_what_would_be_fetched(
+        self, server, cache_folder, monkeypatch
+    ):
         monkeypatch.setenv("ZOO_OFFLINE", "1")
         url = f"{server.address}/models/squeeze.safetensors"
         words = rf"ZOO_OFFLINE is set: {url} is not fetched.* SqueezeNet1_1 TEST takes about 4.9 MB"
@@ -41,7 +46,7 @@ class TestUpstream:
             zoo.trained(MODEL)
         assert not server.requests
 
-    def test_what_is_not_what_was_published(self, server, place, published):
+    def test_raises_for_a_file_with_another_digest(self, server, cache_folder, published):
         other = bytearray(published)
         other[-1] ^= 1
         server.add("/models/squeeze.safetensors", bytes(other))
@@ -49,12 +54,12 @@ class TestUpstream:
         want = hashlib.sha256(published).hexdigest()[:8]
         with pytest.raises(fetch.DigestError, match=f"{found}, expected {want}"):
             zoo.trained(MODEL)
-        kept = place / "downloads" / f"squeeze.safetensors.bad-{found[:8]}"
-        assert kept.read_bytes() == other
-        assert not list((place / "checkpoints").glob("[!.]*"))
+        bad = cache_folder / "downloads" / f"squeeze.safetensors.bad-{found[:8]}"
+        assert bad.read_bytes() == other
+        assert not list((cache_folder / "checkpoints").glob("[!.]*"))
         assert [item.kind for item in cache.items()] == ["download"]
 
-    def test_what_cannot_be_converted_is_not_lost(self, server, place, monkeypatch):
+    def test_a_file_that_cannot_be_converted_is_kept(self, server, cache_folder, monkeypatch):
         body = upstream.body(num_classes=3)[:-5000]
         url = server.add("/models/cut.safetensors", body)
         monkeypatch.setattr(
@@ -62,11 +67,11 @@ class TestUpstream:
         )
         with pytest.raises(ValueError, match=r"cut\.safetensors"):
             zoo.trained(MODEL)
-        assert (place / "downloads" / "cut.safetensors").read_bytes() == body
+        assert (cache_folder / "downloads" / "cut.safetensors").read_bytes() == body
 
-    def test_damage_in_the_cache_is_kept_aside_and_mended(self, server, place, checkpoint):
+    def test_a_damaged_checkpoint_is_renamed_and_replaced(self, server, cache_folder, checkpoint):
         zoo.trained(MODEL)
-        path = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+        path = cache_folder / "checkpoints" / f"{MODEL}-{WEIGHTS}"
         file = path / "variables" / "params.stem.kernel" / "0.0.0.0"
         content = bytearray(file.read_bytes())
         content[5] ^= 4
@@ -76,10 +81,12 @@ class TestUpstream:
         assert not path.exists()
         assert (path.with_name(f"{path.name}.damaged-1") / file.relative_to(path)).read_bytes()
         assert {item.kind for item in cache.items()} == {"damaged"}
-        same(zoo.trained(MODEL), checkpoint)
+        assert_same_variables(zoo.trained(MODEL), checkpoint)
         assert len(server.requests) == 2
 
-    def test_several_at_once_fetch_once(self, server, place, checkpoint):
+    def test_threads_that_want_the_same_weights_fetch_them_once(
+        self, server, cache_folder, checkpoint
+    ):
         found = []
         threads = [
             threading.Thread(target=lambda: found.append(zoo.trained(MODEL))) for _ in range(4)
@@ -90,20 +97,20 @@ class TestUpstream:
             thread.join()
         assert len(found) == 4
         for trained in found:
-            same(trained, checkpoint)
+            assert_same_variables(trained, checkpoint)
         assert len(server.requests) == 1
 
-    def test_a_cache_that_is_no_folder(self, place):
-        place.write_text("")
-        with pytest.raises(fetch.FetchError, match=f"{place}.*ZOO_CACHE"):
+    def test_raises_for_a_cache_that_is_not_a_folder(self, cache_folder):
+        cache_folder.write_text("")
+        with pytest.raises(fetch.FetchError, match=f"{cache_folder}.*ZOO_CACHE"):
             zoo.trained(MODEL)
 
 
 class TestCache:
-    def test_what_is_there_and_pruning(self, place, monkeypatch):
+    def test_items_and_prune(self, cache_folder, monkeypatch):
         zoo.trained(MODEL)
-        (place / "downloads" / "cut.pth.part").write_bytes(b"half")
-        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123"
+        (cache_folder / "downloads" / "cut.pth.part").write_bytes(b"half")
+        leftover = cache_folder / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123"
         leftover.mkdir()
         kinds = {item.name: item.kind for item in cache.items()}
         assert kinds == {
@@ -113,41 +120,41 @@ class TestCache:
         }
         (item,) = cache.items([f"{MODEL.lower()}*"])
         assert item.size == sum(f.stat().st_size for f in item.path.rglob("*") if f.is_file())
-        with fetch.locked(item.path):  # somebody is making it just now
+        with fetch.hold_lock(item.path):  # another process is making it
             assert {item.name for item in cache.prune()} == {"cut.pth.part"}
         assert {item.name for item in cache.prune()} == {leftover.name}
         assert [item.name for item in cache.items()] == [f"{MODEL}-{WEIGHTS}"]
         assert [item.name for item in cache.prune(["resnet*"])] == []
-        with fetch.locked(item.path):
-            assert cache.prune(["squeeze*"]) == []  # somebody is at it
+        with fetch.hold_lock(item.path):
+            assert cache.prune(["squeeze*"]) == []  # another process is using it
         assert [item.name for item in cache.prune(["squeeze*"])] == [f"{MODEL}-{WEIGHTS}"]
         assert cache.items() == []
 
-    def test_what_a_killed_process_left_goes_with_the_next(self, place):
-        leftover = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123" / "made"
-        others = place / "checkpoints" / f".{MODEL}-{WEIGHTS}.v2.abcd_123" / "made"
+    def test_leftovers_of_killed_processes_are_removed(self, cache_folder):
+        leftover = cache_folder / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123" / "new"
+        others = cache_folder / "checkpoints" / f".{MODEL}-{WEIGHTS}.v2.abcd_123" / "new"
         for folder in (leftover, others):
             folder.mkdir(parents=True)
         zoo.trained(MODEL)
         assert not leftover.parent.exists()
         assert others.exists()
 
-    def test_a_folder_that_is_no_checkpoint_is_set_aside(self, place, checkpoint):
-        odd = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+    def test_a_folder_that_is_not_a_checkpoint_is_renamed(self, cache_folder, checkpoint):
+        odd = cache_folder / "checkpoints" / f"{MODEL}-{WEIGHTS}"
         odd.mkdir(parents=True)
         (odd / "file").write_text("mine")
-        same(zoo.trained(MODEL), checkpoint)
+        assert_same_variables(zoo.trained(MODEL), checkpoint)
         assert (odd.with_name(f"{odd.name}.damaged-1") / "file").read_text() == "mine"
 
-    def test_damage_that_cannot_be_set_aside(self, place, checkpoint, monkeypatch):
-        """As in a cache that can only be read: the damage is told all the same."""
+    def test_damage_in_a_read_only_cache(self, cache_folder, checkpoint, monkeypatch):
+        """The damaged checkpoint cannot be renamed, but the message names the damage."""
         zoo.trained(MODEL)
-        path = place / "checkpoints" / f"{MODEL}-{WEIGHTS}"
+        path = cache_folder / "checkpoints" / f"{MODEL}-{WEIGHTS}"
         (path / "metadata" / "metadata").write_text("{}")
 
         def refuse(path):
             raise OSError(errno.EROFS, "Read-only file system")
 
-        monkeypatch.setattr(cache, "set_aside", refuse)
+        monkeypatch.setattr(cache, "quarantine", refuse)
         with pytest.raises(DamagedError, match="'metadata/metadata' was changed"):
             zoo.trained(MODEL)

@@ -1,4 +1,4 @@
-"""A small model's weights as torchvision would publish them, without PyTorch."""
+"""Random weights of a small model as torchvision would publish them, made without PyTorch."""
 
 import hashlib
 
@@ -7,37 +7,37 @@ import numpy as np
 from safetensors.numpy import save
 
 import zoo
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import restore
 from zoo_pretrained.checkpoint import flatten_variables
 
 MODEL, WEIGHTS = "SqueezeNet1_1", "TEST"
 
 
 def state(num_classes=1000, seed=0):
-    """A state dict of SqueezeNet 1.1 with random weights; PyTorch's names and layouts."""
+    """Makes a state dict of SqueezeNet 1.1, with PyTorch's names and layouts."""
     rng = np.random.default_rng(seed)
     shapes = dict(
         flatten_variables(zoo.SqueezeNet1_1(num_classes=num_classes).variable_shapes()["params"])
     )
-    # torchvision counts the layers in one list, in which pools count too.
+    # torchvision numbers all layers in one list, pools included.
     blocks = sorted({path.rsplit("/", 2)[0] for path in shapes if "block" in path})
     numbers = dict(zip(blocks, (3, 4, 6, 7, 9, 10, 11, 12), strict=True))
-    made = {}
+    arrays = {}
     for path, leaf in shapes.items():
         *module, name = path.split("/")
-        theirs = {"stem": "features.0", "head": "classifier.1"}.get("/".join(module))
-        if theirs is None:
-            theirs = f"features.{numbers['/'.join(module[:-1])]}.{module[-1]}"
+        module_name = {"stem": "features.0", "head": "classifier.1"}.get("/".join(module))
+        if module_name is None:
+            module_name = f"features.{numbers['/'.join(module[:-1])]}.{module[-1]}"
         array = rng.normal(size=leaf.shape).astype(np.float32) * leaf.size**-0.25
         if name == "kernel":
-            made[f"{theirs}.weight"] = np.ascontiguousarray(array.transpose(3, 2, 0, 1))
+            arrays[f"{module_name}.weight"] = np.ascontiguousarray(array.transpose(3, 2, 0, 1))
         else:
-            made[f"{theirs}.bias"] = array
-    return made
+            arrays[f"{module_name}.bias"] = array
+    return arrays
 
 
 def entry(url, body, **source):
-    """What the catalogue says of a published file."""
+    """Makes the catalogue's entry for a published file."""
     return {
         "arguments": {},
         "source": {
@@ -63,11 +63,11 @@ def entry(url, body, **source):
 
 
 def body(**options):
-    """The published file."""
+    """Makes the bytes of the published file."""
     return save(state(**options))
 
 
-def same(trained, checkpoint):
+def assert_same_variables(trained, checkpoint):
     """Asserts that a trained model has a checkpoint's arrays."""
-    want = store.restore(checkpoint).variables
-    jax.tree.map(np.testing.assert_array_equal, trained.variables, want)
+    expected = restore(checkpoint).variables
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, expected)

@@ -148,7 +148,7 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
     assert metadata["head"] is False
     code, _, err = shell("convert", tmp_path / "seg", *to, *words)
     assert (code, err) == (
-        1, f"zoo: {tmp_path / 'mine'} is there already; overwriting must be asked for\n"
+        1, f"zoo: {tmp_path / 'mine'} exists already; pass overwrite to replace it\n"
     )  # fmt: skip
     assert shell("convert", tmp_path / "seg", *to, *words, "--overwrite")[0] == 0
 
@@ -240,7 +240,7 @@ def test_a_store_that_is_gone_is_one_line(shell, tmp_path, monkeypatch):
     assert done.returncode == 0
     none = tmp_path / "none"
     assert done.stderr == (
-        f"zoo: the store {none} is passed over: {none} is no store: it has no index.json\n"
+        f"zoo: the store {none} is skipped: {none} is not a store: it has no index.json\n"
     )
 
 
