@@ -14,7 +14,9 @@ from jax import lax
 
 from zoo_kernels.batch_norm import BatchNormSpec, average, devices, total
 from zoo_kernels.core import activations
-from zoo_kernels.core.pallas import launch, rows, tile
+from zoo_kernels.core.pallas import launch
+from zoo_kernels.core.pallas import row_reductions as rows
+from zoo_kernels.core.pallas import tiles as tile
 from zoo_kernels.core.pallas.launch import Lazy, Output
 
 refuses = rows.refuses

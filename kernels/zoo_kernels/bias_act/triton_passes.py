@@ -7,7 +7,7 @@ import jax
 
 from zoo_kernels.bias_act import BiasActSpec
 from zoo_kernels.core import activations
-from zoo_kernels.core.pallas import rows
+from zoo_kernels.core.pallas import row_reductions as rows
 from zoo_kernels.core.pallas.launch import Lazy, Output
 
 refuses = rows.refuses

@@ -8,7 +8,7 @@ lists for each pixel, counted from the tile's first, the (output, tap) pairs tha
 import math
 from typing import NamedTuple
 
-from zoo_kernels.core.pallas.tile import cdiv
+from zoo_kernels.core.pallas.tiles import cdiv
 from zoo_kernels.core.window import Window
 
 

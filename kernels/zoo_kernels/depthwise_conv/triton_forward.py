@@ -15,7 +15,7 @@ from jax import lax
 
 from zoo_kernels.core import activations
 from zoo_kernels.core.pallas.launch import position, run
-from zoo_kernels.core.pallas.tile import Tile, cdiv, load, store, tile
+from zoo_kernels.core.pallas.tiles import Tile, cdiv, load, store, tile
 from zoo_kernels.core.window import Pair, Window
 from zoo_kernels.depthwise_conv import stencil
 from zoo_kernels.depthwise_conv.stencil import Axis

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
-from zoo_kernels.core.pallas import rows, tile
+from zoo_kernels.core.pallas import row_reductions as rows
+from zoo_kernels.core.pallas import tiles as tile
 from zoo_kernels.core.pallas.launch import LANES, Lazy, Output
 from zoo_kernels.depthwise_conv import DepthwiseBiasActSpec, stencil
 from zoo_kernels.depthwise_conv import triton_weight_grad as weights

@@ -25,7 +25,7 @@ from tests.kernels.cases import (
     sampled,
     unit,
 )
-from zoo_kernels.core.pallas.rows import UNABLE
+from zoo_kernels.core.pallas.row_reductions import UNABLE
 
 # What is tested is rounding, and tanh rounds worse without optimisation (`pytest --unoptimised`).
 AS_USERS_DO = {"xla_backend_optimization_level": 3}

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.gpu_model import sass
-from benchmarks.gpu_model.__main__ import Work, works
 from benchmarks.gpu_model.machine_code import launches, machine_code
+from benchmarks.gpu_model.time_model import Work, works
 from benchmarks.operators.cases import Case
 from tests.kernels.cases import fewer
 

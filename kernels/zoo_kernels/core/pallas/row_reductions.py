@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zoo_kernels.core.pallas import launch, tile
+from zoo_kernels.core.pallas import launch
+from zoo_kernels.core.pallas import tiles as tile
 
 # How many row tiles a program loads at a time, by how many arrays it reads; 16 bytes of each tile
 # go to a thread. An H100 at 3 TB/s and 0.7 µs needs 16 KiB under way on each multiprocessor; these
