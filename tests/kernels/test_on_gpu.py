@@ -14,7 +14,7 @@ from tests.kernels.conv import test_sampled_convolutions as convolutions
 from tests.kernels.conv.test_convolutions import arrays, check
 from tests.kernels.core import test_triton
 
-# jax deprecates the kernels' backend, which the user is told.
+# jax deprecates the kernels' backend, of which jax-zoo warns.
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore:jax has deprecated the backend"),
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def on_gpu():
-    """Everything runs on the first GPU, without TF32's shorter mantissa."""
+    """Runs everything on the first GPU, without TF32's shorter mantissa."""
     try:
         device = jax.devices("gpu")[0]
     except RuntimeError:
@@ -34,7 +34,7 @@ def on_gpu():
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
 @pytest.mark.parametrize("op", [kernels.depthwise_conv, kernels.conv])
-def test_convolutions(op, strides):
+def test_convolutions_match_reference(op, strides):
     groups = 8 if op is kernels.depthwise_conv else 1
     x, w = arrays({"size": (15, 14), "channels": 8}, (3, 3, 8 // groups, 16))
     geometry = {"strides": strides, "padding": ((1, 1), (0, 1)), "dilation": (1, 1)}
@@ -66,7 +66,7 @@ def test_two_runs_give_the_same_bits(name):
     jax.tree.map(np.testing.assert_array_equal, step(*operands), step(*operands))
 
 
-def test_a_photo_is_classified_as_on_a_cpu(lite, examples):
+def test_photo_is_classified_as_on_a_cpu(lite, examples):
     x = lite.preprocess(examples / "cat.jpg")
     got = np.asarray(lite(x))
     with jax.default_device(jax.devices("cpu")[0]):

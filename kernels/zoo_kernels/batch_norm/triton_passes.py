@@ -14,26 +14,30 @@ from jax import lax
 
 from zoo_kernels.batch_norm import BatchNormSpec, average, devices, total
 from zoo_kernels.core import activations
-from zoo_kernels.core.pallas import launch
-from zoo_kernels.core.pallas import row_reductions as rows
-from zoo_kernels.core.pallas import tiles as tile
-from zoo_kernels.core.pallas.launch import Lazy, Output
+from zoo_kernels.core.pallas import row_reductions, tiles
+from zoo_kernels.core.pallas.launch import Output, TritonPass, first_result, launch_kernel
+from zoo_kernels.core.pallas.row_reductions import is_batched, launch_row_kernel
 
-refuses = rows.refuses
+unsupported = row_reductions.unsupported
 
 
 def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     """The operator's passes by name."""
-    statistics = Lazy(_statistics, _shares, rows.batched, _combined, interpret)
-    normalise = Lazy(_normalise, rows.like_first, rows.batched, rows.only, interpret)
-    reductions = Lazy(_reductions, _dz_and_shares, rows.batched, _sums, interpret)
-    input_grad = Lazy(_input_grad, rows.like_first, rows.batched, rows.only, interpret)
+    like_x = row_reductions.output_like_x
+    statistics = TritonPass(
+        _statistics, _statistics_outputs, is_batched, _combine_statistics, interpret
+    )
+    normalise = TritonPass(_normalise, like_x, is_batched, first_result, interpret)
+    reductions = TritonPass(
+        _reductions, _reductions_outputs, is_batched, _finish_reductions, interpret
+    )
+    input_grad = TritonPass(_input_grad, like_x, is_batched, first_result, interpret)
 
     def forward(spec: BatchNormSpec, x: Any, scale: Any, bias: Any, residual: Any) -> Any:
         """→ y, mean, var."""
-        own, var = statistics(spec, x)
-        mean = average(spec, own)
-        var = average(spec, var + jnp.square(own - mean))
+        local_mean, local_var = statistics(spec, x)
+        mean = average(spec, local_mean)
+        var = average(spec, local_var + jnp.square(local_mean - mean))
         factor = lax.rsqrt(var + spec.eps) * scale
         return normalise(spec, x, residual, mean, factor, bias), mean, var
 
@@ -63,78 +67,82 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
         count *= devices(spec)
         slope += 2 * total(spec, x, dvar) / count
         shift += total(spec, x, dmean) / count
-        known = linear or residual is not None  # dz; else from dy once more
-        dx = input_grad(spec, x, dz, mean, factor, None if known else bias, slope, shift)
+        has_dz = linear or residual is not None  # else dz is computed from dy once more
+        dx = input_grad(spec, x, dz, mean, factor, None if has_dz else bias, slope, shift)
         dresidual = None if residual is None else dz
         return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
 
     return {"forward": forward, "backward": backward}
 
 
-def _statistics(spec: BatchNormSpec, images: int, x: jax.Array) -> list[jax.Array]:
-    """→ each program's first row, means as seen from there, sums of squared deviations from them.
+def _statistics(spec: BatchNormSpec, shard_size: int, x: jax.Array) -> list[jax.Array]:
+    """→ each program's first row, means relative to it, sums of squared deviations from the means.
 
     By Welford's method, for each element of a tile by itself, a step's tiles at a time. Values
     count from the first row, so that no digits are lost where the mean is far from zero.
     """
-    plan, lanes = rows.plan(images, x, 1), x.shape[0] // images
+    split, shards = row_reductions.split_rows(shard_size, x, 1), x.shape[0] // shard_size
+    tile = split.tile
 
     def body(x_ref: Any, origin_ref: Any, mean_ref: Any, squares_ref: Any) -> None:
-        program = rows.Program(plan, lanes)
-        origin = tile.load(x_ref, *program.first_row)
+        program = row_reductions.Program(split, shards)
+        origin = tiles.load(x_ref, *program.first_row)
 
         def step(i: Any, state: Any) -> Any:
             mean, squares = state
-            places = program.places(i)
-            values = [tile.load(x_ref, *place) for place in places]
-            away = [
+            offsets = program.offsets(i)
+            values = [tiles.load(x_ref, *masked_offsets) for masked_offsets in offsets]
+            deviations = [
                 jnp.where(mask, value - origin - mean, 0.0)
-                for value, (_, mask) in zip(values, places, strict=True)
+                for value, (_, mask) in zip(values, offsets, strict=True)
             ]
-            move = sum(away) / program.seen(i)
-            return mean + move, squares + sum(d * (d - move) for d in away)
+            shift = sum(deviations) / program.rows_seen(i)
+            return mean + shift, squares + sum(d * (d - shift) for d in deviations)
 
-        zeros = jnp.zeros(plan.tile[:2], jnp.float32)
-        mean, squares = rows.loop(plan.steps, step, (zeros, zeros))
-        seen = program.seen(plan.steps - 1, least=0)
-        whole = (seen * mean).sum(axis=0) / seen.sum(axis=0)
-        apart = mean - lax.broadcast_in_dim(whole, plan.tile[:2], (1,))
-        program.store(origin_ref, origin.max(axis=0))  # which is the same in all rows
-        program.store(mean_ref, whole)
-        program.store(squares_ref, (squares + seen * apart * apart).sum(axis=0))
+        zeros = jnp.zeros((tile.rows, tile.channels), jnp.float32)
+        mean, squares = tiles.loop(split.steps, step, (zeros, zeros))
+        # Then the rows of the tile are combined.
+        counts = program.rows_seen(split.steps - 1, at_least=0)
+        column_mean = (counts * mean).sum(axis=0) / counts.sum(axis=0)
+        deviation = mean - lax.broadcast_in_dim(column_mean, mean.shape, (1,))
+        program.store_sums(origin_ref, origin.max(axis=0))  # which is the same in all rows
+        program.store_sums(mean_ref, column_mean)
+        program.store_sums(squares_ref, (squares + counts * deviation * deviation).sum(axis=0))
 
-    out = [jax.ShapeDtypeStruct(o.shape, o.dtype) for o in _shares(spec, lanes, x)]
-    name, grid = "batch_norm_statistics", rows.grid(plan, lanes)
-    return launch.run(body, name, grid, plan.tile.warps, out, x)
-
-
-def _shares(spec: BatchNormSpec, lanes: int, x: Any) -> list[Output]:
-    return rows.shares(x, lanes, reads=1, sums=3)
+    outputs = [jax.ShapeDtypeStruct(o.shape, o.dtype) for o in _statistics_outputs(spec, shards, x)]
+    name, grid = "batch_norm_statistics", split.grid(shards)
+    return launch_kernel(body, name, grid, tile.warps, outputs, x)
 
 
-def _combined(
+def _statistics_outputs(spec: BatchNormSpec, shards: int, x: Any) -> list[Output]:
+    return row_reductions.sum_outputs(x, shards, reads=1, sums=3)
+
+
+def _combine_statistics(
     spec: BatchNormSpec, results: Sequence[jax.Array], x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """→ mean and variance, by Chan's formula."""
     origins, means, squares = results
-    lanes, count = means.shape[0], x.size // x.shape[-1]
-    weights = rows.plan(x.shape[0] // lanes, x, 1).counts() / count
+    shards, count = means.shape[0], x.size // x.shape[-1]
+    weights = row_reductions.split_rows(x.shape[0] // shards, x, 1).row_counts() / count
     origin = origins[:, 0].mean(0)
-    away = origins - origin + means
-    move = (weights * away).sum((0, 1))
-    var = (weights * jnp.square(away) + squares / count).sum((0, 1)) - jnp.square(move)
-    return origin + move, jnp.maximum(var, 0)
+    deviations = origins - origin + means
+    shift = (weights * deviations).sum((0, 1))
+    var = (weights * jnp.square(deviations) + squares / count).sum((0, 1)) - jnp.square(shift)
+    return origin + shift, jnp.maximum(var, 0)
 
 
 def _normalise(
-    spec: BatchNormSpec, images: int, x: Any, residual: Any, mean: Any, factor: Any, bias: Any
+    spec: BatchNormSpec, shard_size: int, x: Any, residual: Any, mean: Any, factor: Any, bias: Any
 ) -> list[jax.Array]:
-    def each(x: Any, residual: Any, *vectors: Any) -> Any:
+    def function(x: Any, residual: Any, *vectors: Any) -> Any:
         z = _affine(x, residual, *vectors)
         return [activations.ACTIVATIONS[spec.act].value(z)], []
 
-    streams, vectors = [x, residual], [mean, factor, bias]
-    return rows.sweep("batch_norm", each, images, streams, vectors, 1, backwards=True)
+    tensors, vectors = [x, residual], [mean, factor, bias]
+    return launch_row_kernel(
+        "batch_norm", function, shard_size, tensors, vectors, outputs=1, reverse=True
+    )
 
 
 def _affine(x: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> jax.Array:
@@ -144,7 +152,7 @@ def _affine(x: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> jax.Arr
 
 def _reductions(
     spec: BatchNormSpec,
-    images: int,
+    shard_size: int,
     x: Any,
     dy: Any,
     mean: Any,
@@ -152,38 +160,40 @@ def _reductions(
     factor: Any,
     bias: Any,
 ) -> list[jax.Array]:
-    """→ dz where there is a residual, and the programs' shares of Σdz and Σdz·(x − mean)."""
+    """→ dz where there is a residual, and the partial sums of dz and of dz·(x − mean)."""
 
-    def each(x: Any, dy: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> Any:
+    def function(x: Any, dy: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> Any:
         dz = dy
         if factor is not None:
             dz = dy * activations.slope_at(spec.act, _affine(x, residual, mean, factor, bias))
         return [] if residual is None else [dz], [dz, dz * (x - mean)]
 
-    streams, vectors = [x, dy, residual], [mean, factor, bias]
-    results = residual is not None
-    return rows.sweep("batch_norm_reductions", each, images, streams, vectors, results, 2)
+    tensors, vectors = [x, dy, residual], [mean, factor, bias]
+    outputs = int(residual is not None)
+    return launch_row_kernel(
+        "batch_norm_reductions", function, shard_size, tensors, vectors, outputs, sums=2
+    )
 
 
-def _dz_and_shares(
-    spec: BatchNormSpec, lanes: int, x: Any, dy: Any, mean: Any, residual: Any, *_: Any
+def _reductions_outputs(
+    spec: BatchNormSpec, shards: int, x: Any, dy: Any, mean: Any, residual: Any, *_: Any
 ) -> list[Output]:
     if residual is None:
-        return rows.shares(x, lanes, reads=2, sums=2)
-    return [Output(x.shape, x.dtype), *rows.shares(x, lanes, reads=3, sums=2)]
+        return row_reductions.sum_outputs(x, shards, reads=2, sums=2)
+    return [Output(x.shape, x.dtype), *row_reductions.sum_outputs(x, shards, reads=3, sums=2)]
 
 
-def _sums(
+def _finish_reductions(
     spec: BatchNormSpec, results: Sequence[jax.Array], x: Any, dy: jax.Array, *_: Any
 ) -> tuple[jax.Array, ...]:
-    """→ dz, or dy where dz is to be had from it, and both sums."""
-    *dz, one, other = results
-    return (dz[0] if dz else dy, one.sum((0, 1)), other.sum((0, 1)))
+    """→ dz, or dy where the next kernel computes dz from it, and both sums."""
+    *dz, dz_sums, product_sums = results
+    return (dz[0] if dz else dy, dz_sums.sum((0, 1)), product_sums.sum((0, 1)))
 
 
 def _input_grad(
     spec: BatchNormSpec,
-    images: int,
+    shard_size: int,
     x: Any,
     dz: Any,
     mean: Any,
@@ -192,12 +202,14 @@ def _input_grad(
     slope: Any,
     shift: Any,
 ) -> list[jax.Array]:
-    """→ dx, from dy in place of dz where there is a bias."""
+    """→ dx; where there is a bias, `dz` is dy, and dz is computed from it."""
 
-    def each(x: Any, dz: Any, mean: Any, factor: Any, bias: Any, slope: Any, shift: Any) -> Any:
+    def function(x: Any, dz: Any, mean: Any, factor: Any, bias: Any, slope: Any, shift: Any) -> Any:
         if bias is not None:
             dz = dz * activations.slope_at(spec.act, _affine(x, None, mean, factor, bias))
         return [dz * factor + (x - mean) * slope + shift], []
 
-    streams, vectors = [x, dz], [mean, factor, bias, slope, shift]
-    return rows.sweep("batch_norm_input_grad", each, images, streams, vectors, 1, backwards=True)
+    tensors, vectors = [x, dz], [mean, factor, bias, slope, shift]
+    return launch_row_kernel(
+        "batch_norm_input_grad", function, shard_size, tensors, vectors, outputs=1, reverse=True
+    )

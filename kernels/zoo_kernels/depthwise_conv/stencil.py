@@ -1,8 +1,8 @@
-"""Which pixels meet in a convolution, along one axis, for a tile of neighbouring outputs.
+"""Which pixels a spatial tile of neighbouring outputs needs, along one axis of a convolution.
 
 A thread computes a tile of a few outputs in its registers, so that it loads a pixel once for all
-of the outputs and taps that need it. Which those are is known when the kernel is written: `meet`
-lists for each pixel, counted from the tile's first, the (output, tap) pairs that it serves.
+of the outputs and taps that need it. Which those are is known when the kernel is written: `uses`
+lists for each pixel, counted from the tile's first, the (output, tap) pairs that it enters.
 """
 
 import math
@@ -18,19 +18,19 @@ class Axis(NamedTuple):
     Args:
       outputs, pixels: how many there are.
       tile: how many outputs a thread computes.
-      step: by how many pixels one tile's first pixel is behind the tile's before.
+      tile_stride: pixels from one tile's first pixel to the next tile's.
       start: the first tile's first pixel.
-      meet: pixel → [(output, tap), …], from the tile's first.
-      chunk: by how many pixels all of this moves where the taps are the next so many.
+      uses: pixel, counted from the tile's first → [(output, tap), …].
+      tap_shift: how many pixels further all of this lies for the next so many taps.
     """
 
     outputs: int
     pixels: int
     tile: int
-    step: int
+    tile_stride: int
     start: int
-    meet: dict[int, list[tuple[int, int]]]
-    chunk: int
+    uses: dict[int, list[tuple[int, int]]]
+    tap_shift: int
 
     @property
     def tiles(self) -> int:
@@ -39,49 +39,50 @@ class Axis(NamedTuple):
 
     @property
     def ragged(self) -> bool:
-        """Whether the last tile juts out."""
+        """Whether the last tile extends beyond the outputs."""
         return self.outputs % self.tile > 0
 
-    def inside(self, pixel: int) -> bool:
-        """Whether that pixel of every tile is inside the image."""
+    def always_inside(self, pixel: int) -> bool:
+        """Whether that pixel is inside the image for every tile."""
         first = self.start + pixel
-        return first >= 0 and first + (self.tiles - 1) * self.step < self.pixels
+        return first >= 0 and first + (self.tiles - 1) * self.tile_stride < self.pixels
 
 
-def forward(window: Window, axis: int, tile: int, taps: int) -> Axis:
+def forward_axis(window: Window, axis: int, tile: int, taps: int) -> Axis:
     """For x → y: output h takes pixel h · stride + tap · dilation − padding."""
     s, d = window.strides[axis], window.dilation[axis]
-    pairs = [(a * s + i * d, a, i) for a in range(tile) for i in range(taps)]
+    triples = [(a * s + i * d, a, i) for a in range(tile) for i in range(taps)]
     low = window.padding[axis][0]
-    return Axis(window.out[axis], window.size[axis], tile, tile * s, -low, _meet(pairs), taps * d)
+    uses = _group_by_pixel(triples)
+    return Axis(window.out[axis], window.size[axis], tile, tile * s, -low, uses, taps * d)
 
 
-def input_grad(window: Window, axis: int, tile: int, taps: int) -> Axis:
+def input_grad_axis(window: Window, axis: int, tile: int, taps: int) -> Axis:
     """For dy → dx: output h takes pixel (h + padding − tap · dilation) / stride, if that is whole.
 
-    So the outputs of one tile are of all sub-pixel phases, each of which has taps of its own, and
-    no zero is multiplied.
+    So the outputs of one tile belong to all sub-pixel phases, each of which has taps of its own,
+    and no zero is multiplied.
     """
     s, d = window.strides[axis], window.dilation[axis]
     low = window.padding[axis][0]
-    pairs = [
+    triples = [
         ((a + low - i * d) // s, a, i)
         for a in range(tile)
         for i in range(taps)
         if (a + low - i * d) % s == 0
     ]
-    return Axis(
-        window.size[axis], window.out[axis], tile, tile // s, 0, _meet(pairs), -taps * d // s
-    )
+    uses = _group_by_pixel(triples)
+    return Axis(window.size[axis], window.out[axis], tile, tile // s, 0, uses, -taps * d // s)
 
 
-def _meet(pairs: list[tuple[int, int, int]]) -> dict[int, list[tuple[int, int]]]:
-    meet: dict[int, list[tuple[int, int]]] = {}
-    for pixel, output, tap in sorted(pairs):
-        meet.setdefault(pixel, []).append((output, tap))
-    return meet
+def _group_by_pixel(triples: list[tuple[int, int, int]]) -> dict[int, list[tuple[int, int]]]:
+    """(pixel, output, tap) triples → pixel → [(output, tap), …], in ascending order."""
+    uses: dict[int, list[tuple[int, int]]] = {}
+    for pixel, output, tap in sorted(triples):
+        uses.setdefault(pixel, []).append((output, tap))
+    return uses
 
 
-def period(window: Window, axis: int) -> int:
+def phase_period(window: Window, axis: int) -> int:
     """After how many taps the phases of the input gradient repeat."""
     return window.strides[axis] // math.gcd(window.strides[axis], window.dilation[axis])

@@ -1,272 +1,305 @@
 """The kernel of depthwise convolution's forward pass and input gradient; see `stencil`.
 
-A thread has one tile of outputs and 16 bytes of channels, and walks over the pixels that the tile
-needs: each is loaded once and multiplied by every tap that it meets there. Tiles are numbered over
-the whole batch, so that small images leave few threads idle.
+A thread has one spatial tile of outputs and 16 bytes of channels, and walks over the pixels that
+the tile needs: each is loaded once and multiplied by every tap that it meets there. Spatial tiles
+are numbered over the whole batch, so that small images leave few threads idle.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from zoo_kernels.core import activations
-from zoo_kernels.core.pallas.launch import position, run
-from zoo_kernels.core.pallas.tiles import Tile, cdiv, load, store, tile
+from zoo_kernels.core.pallas.launch import launch_kernel, program_ids
+from zoo_kernels.core.pallas.tiles import Tile, cdiv, choose_tile, load, loop, store
 from zoo_kernels.core.window import Pair, Window
 from zoo_kernels.depthwise_conv import stencil
 from zoo_kernels.depthwise_conv.stencil import Axis
 
 
-class Cut(NamedTuple):
-    """How the work is cut up.
+class ConvolutionConfig(NamedTuple):
+    """Tuning of the kernel.
 
     Args:
-      tiles: of outputs, (rows, columns), for one thread to choose from: the first of those that
-        load least.
-      taps: how many rows of the kernel are unrolled; a loop takes the next so many.
+      spatial_tiles: candidates, (rows, columns) of outputs of one thread; the first of those that
+        load least is taken.
+      tap_rows: how many rows of the kernel are unrolled; a loop takes the next so many.
       warps: of a program.
     """
 
-    tiles: tuple[Pair, ...]
-    taps: int
+    spatial_tiles: tuple[Pair, ...]
+    tap_rows: int
     warps: int
 
 
-# (the kernel's larger side, up to; bytes of an element) → Cut. Chosen by what compiles without
-# spilling and by the model of `benchmarks.gpu_model`, not yet from timing. With float32 memory sets
-# the time. With half precision instructions do from 5x5 on, a third of them unpacking pixels and
-# taps: so tiles there are as wide as registers allow, which spreads that over more outputs. Above
-# 9x9 multiplications outweigh memory, and what counts is that the loop holds little else.
-TABLE = {
-    (3, 4): Cut(((2, 4), (4, 2), (1, 7)), taps=3, warps=4),
-    (3, 2): Cut(((2, 2), (1, 4)), taps=3, warps=4),
-    (6, 4): Cut(((2, 4), (1, 8), (1, 7)), taps=1, warps=4),
-    (6, 2): Cut(((1, 14), (1, 7)), taps=1, warps=4),
-    (9, 2): Cut(((1, 14), (1, 7), (1, 8)), taps=1, warps=4),
-    (1024, 4): Cut(((1, 14), (1, 12), (1, 8)), taps=1, warps=4),
-    (1024, 2): Cut(((1, 7), (1, 8)), taps=1, warps=4),
+# (the kernel's larger side, up to; bytes of an element) → configuration. Chosen by what compiles
+# without spilling and by the model of `benchmarks.gpu_model`, not yet from timing. With float32
+# memory sets the time. With half precision instructions do from 5x5 on, a third of them unpacking
+# pixels and taps: so spatial tiles there are as wide as registers allow, which spreads that over
+# more outputs. Above 9x9 multiplications outweigh memory, and what counts is that the loop holds
+# little else.
+CONFIGS = {
+    (3, 4): ConvolutionConfig(((2, 4), (4, 2), (1, 7)), tap_rows=3, warps=4),
+    (3, 2): ConvolutionConfig(((2, 2), (1, 4)), tap_rows=3, warps=4),
+    (6, 4): ConvolutionConfig(((2, 4), (1, 8), (1, 7)), tap_rows=1, warps=4),
+    (6, 2): ConvolutionConfig(((1, 14), (1, 7)), tap_rows=1, warps=4),
+    (9, 2): ConvolutionConfig(((1, 14), (1, 7), (1, 8)), tap_rows=1, warps=4),
+    (1024, 4): ConvolutionConfig(((1, 14), (1, 12), (1, 8)), tap_rows=1, warps=4),
+    (1024, 2): ConvolutionConfig(((1, 7), (1, 8)), tap_rows=1, warps=4),
 }
 
-# Of pixels under a tile's row, which the compiler likes to load all at once, and of outputs in a
-# tile: with more of them, as strides make them, half precision has spilled registers.
-MOST_COLUMNS, MOST_OUTPUTS = 24, 14
+# Of pixels under a spatial tile's row, which the compiler likes to load all at once, and of outputs
+# in a tile: with more of them, as strides make them, half precision has spilled registers.
+MAX_PIXEL_COLUMNS, MAX_OUTPUTS = 24, 14
 
 MakeAxis = Callable[[Window, int, int, int], Axis]
+Config = TypeVar("Config")
 
 
-def cut(window: Window, dtype: Any) -> Cut:
-    """The table's row for a call."""
+def find_config(configs: Mapping[Pair, Config], window: Window, dtype: Any) -> Config:
+    """The configuration for a call, of a table like `CONFIGS`."""
     size = jnp.dtype(dtype).itemsize
-    return next(c for (k, bytes_), c in TABLE.items() if max(window.kernel) <= k and bytes_ == size)
+    largest = max(window.kernel)
+    return next(c for (side, bytes_), c in configs.items() if largest <= side and bytes_ == size)
 
 
-class Plan(NamedTuple):
-    """One call's geometry: its two axes, in how many steps of how many rows of taps, and warps."""
+class Tiling(NamedTuple):
+    """How one call is cut into spatial tiles, and its taps into iterations of a loop.
+
+    Args:
+      rows, columns: the two axes.
+      iterations: of the loop over the kernel's rows; a weight gradient has a group of programs for
+        each instead.
+      tap_rows: rows of taps in one iteration.
+      warps: of a program.
+    """
 
     rows: Axis
     columns: Axis
-    steps: int
-    taps: int
+    iterations: int
+    tap_rows: int
     warps: int
+
+    @property
+    def tiles_per_image(self) -> int:
+        """How many spatial tiles cover the outputs of one image."""
+        return self.rows.tiles * self.columns.tiles
 
     @property
     def loads(self) -> int:
         """How many pixels all threads of one image and channel load."""
-        patches = self.rows.tiles * self.columns.tiles
-        return patches * self.steps * len(self.rows.meet) * len(self.columns.meet)
+        pixels = len(self.rows.uses) * len(self.columns.uses)
+        return self.tiles_per_image * self.iterations * pixels
 
 
-def plan(make: MakeAxis, window: Window, dtype: Any) -> Plan:
-    """Chooses what loads least."""
-    tiles, taps, warps = cut(window, dtype)
+def choose_tiling(make_axis: MakeAxis, window: Window, dtype: Any) -> Tiling:
+    """The tiling that loads least, of those whose registers suffice."""
+    spatial_tiles, tap_rows, warps = find_config(CONFIGS, window, dtype)
     kh, kw = window.kernel
     # The phases of an input gradient need whole tiles of the strides, and whole periods of taps.
-    sides, period = (1, 1), 1
-    if make is stencil.input_grad:
-        sides, period = window.strides, stencil.period(window, 0)
-    taps = min(cdiv(taps, period) * period, kh)
-    plans = []
-    for area in tiles:
-        rows = cdiv(area[0], sides[0]) * sides[0]
-        columns = cdiv(area[0] * area[1], rows * sides[1]) * sides[1]
-        made = make(window, 0, rows, taps), make(window, 1, columns, kw)
-        plans.append(Plan(*made, cdiv(kh, taps), taps, warps))
-    small = [p for p in plans if _small(p)]
-    return min(small or plans, key=lambda p: p.loads)
+    multiples, period = (1, 1), 1
+    if make_axis is stencil.input_grad_axis:
+        multiples, period = window.strides, stencil.phase_period(window, 0)
+    tap_rows = min(cdiv(tap_rows, period) * period, kh)
+    tilings = []
+    for height, width in spatial_tiles:
+        rows = cdiv(height, multiples[0]) * multiples[0]
+        columns = cdiv(height * width, rows * multiples[1]) * multiples[1]
+        axes = make_axis(window, 0, rows, tap_rows), make_axis(window, 1, columns, kw)
+        tilings.append(Tiling(*axes, cdiv(kh, tap_rows), tap_rows, warps))
+    small = [tiling for tiling in tilings if _fits_registers(tiling)]
+    return min(small or tilings, key=lambda tiling: tiling.loads)
 
 
-def _small(plan: Plan) -> bool:
-    outputs = plan.rows.tile * plan.columns.tile
-    return len(plan.columns.meet) <= MOST_COLUMNS and outputs <= MOST_OUTPUTS
+def _fits_registers(tiling: Tiling) -> bool:
+    outputs = tiling.rows.tile * tiling.columns.tile
+    return len(tiling.columns.uses) <= MAX_PIXEL_COLUMNS and outputs <= MAX_OUTPUTS
 
 
-class Job(NamedTuple):
-    """What one launch computes, besides its geometry.
+class Operation(NamedTuple):
+    """What one launch computes.
 
     Args:
-      kernel: (rows, columns) of the kernel.
-      inputs, outputs: channels of the pixels and of the outputs; one is a multiple of the other.
-      act: of the sum, to which a third operand, a bias, is added then.
+      kernel_size: (rows, columns) of the convolution's kernel.
+      in_channels, out_channels: of the pixels and of the outputs; one is a multiple of the other.
+      act: an activation of the sum, to which a third operand, a bias, is added first; or None.
     """
 
-    kernel: Pair
-    inputs: int
-    outputs: int
+    kernel_size: Pair
+    in_channels: int
+    out_channels: int
     act: str | None = None
 
 
-def convolve(
-    plan: Plan, job: Job, name: str, x: jax.Array, w: jax.Array, *bias: jax.Array
+def launch_convolution(
+    tiling: Tiling, operation: Operation, name: str, x: jax.Array, w: jax.Array, *bias: jax.Array
 ) -> jax.Array:
-    """Sums pixels times taps: x is [N, rows.pixels, columns.pixels, inputs]."""
-    rows, columns = plan.rows, plan.columns
-    t = tile(job.outputs, x.dtype, plan.warps)
-    patches = x.shape[0] * rows.tiles * columns.tiles
-    grid = cdiv(job.outputs, t.channels), cdiv(patches, t.rows)
-    y = jax.ShapeDtypeStruct((x.shape[0], rows.outputs, columns.outputs, job.outputs), x.dtype)
-    body = functools.partial(_convolve, plan, job, t, patches, grid)
-    return run(body, name, grid, plan.warps, [y], x, w, *bias)[0]
+    """Sums pixels times taps: x is [N, rows.pixels, columns.pixels, in_channels]."""
+    channels = operation.out_channels
+    tile = choose_tile(channels, x.dtype, tiling.warps)
+    count = x.shape[0] * tiling.tiles_per_image
+    grid = cdiv(channels, tile.channels), cdiv(count, tile.rows)
+    shape = x.shape[0], tiling.rows.outputs, tiling.columns.outputs, channels
+    y = jax.ShapeDtypeStruct(shape, x.dtype)
+    body = functools.partial(_convolution_kernel, tiling, operation, tile, count, grid)
+    return launch_kernel(body, name, grid, tiling.warps, [y], x, w, *bias)[0]
 
 
-class Patch(NamedTuple):
-    """Which tiles of outputs a program's threads have, one a row of the arrays.
+class SpatialTile(NamedTuple):
+    """The spatial tile of each thread of a program: arrays, with one such tile a row.
 
     Args:
-      alive: whether there is such a tile and such a channel.
-      image, row, column: of the tile, the latter two counted in tiles.
+      mask: whether there is such a spatial tile and such a channel.
+      image: of the batch.
+      row, column: in the image, counted in spatial tiles.
     """
 
-    alive: jax.Array
+    mask: jax.Array
     image: jax.Array
     row: jax.Array
     column: jax.Array
 
 
-def locate(plan: Plan, number: jax.Array, count: Any, channel: jax.Array, channels: int) -> Patch:
-    """The tiles with these numbers, of `count`."""
-    of_image = plan.rows.tiles * plan.columns.tiles
-    image = quotient(number, of_image)
-    rest = number - image * of_image
-    row = quotient(rest, plan.columns.tiles)
-    column = rest - row * plan.columns.tiles
-    return Patch((number < count) & (channel < channels), image, row, column)
+def locate_tiles(
+    tiling: Tiling, index: jax.Array, count: int, channel: jax.Array, channels: int
+) -> SpatialTile:
+    """The spatial tiles with these indices, of `count`."""
+    image = divide(index, tiling.tiles_per_image)
+    index_in_image = index - image * tiling.tiles_per_image
+    row = divide(index_in_image, tiling.columns.tiles)
+    column = index_in_image - row * tiling.columns.tiles
+    return SpatialTile((index < count) & (channel < channels), image, row, column)
 
 
-def quotient(a: jax.Array, b: int) -> jax.Array:
-    """The whole part of a / b, neither of them negative."""
+def divide(a: jax.Array, b: int) -> jax.Array:
+    """The quotient a // b; neither is negative."""
     return lax.div(a, jnp.full_like(a, b))
 
 
-def outputs(
-    plan: Plan, patch: Patch, channel: jax.Array, channels: int
+def output_offsets(
+    tiling: Tiling, spatial_tile: SpatialTile, channel: jax.Array, channels: int
 ) -> dict[Pair, tuple[jax.Array, jax.Array]]:
-    """(row, column) in the tile → the offset of that output, and whether there is such a one."""
-    rows, columns = plan.rows, plan.columns
-    at = (patch.image * rows.outputs + patch.row * rows.tile) * columns.outputs
-    at = (at + patch.column * columns.tile) * channels + channel
-    places = {}
+    """(row, column) in the spatial tile → offset and mask of that output."""
+    rows, columns = tiling.rows, tiling.columns
+    first = (spatial_tile.image * rows.outputs + spatial_tile.row * rows.tile) * columns.outputs
+    first = (first + spatial_tile.column * columns.tile) * channels + channel
+    offsets = {}
     for a in range(rows.tile):
         for b in range(columns.tile):
-            mask = patch.alive
+            mask = spatial_tile.mask
             if rows.ragged:
-                mask = mask & (patch.row * rows.tile + a < rows.outputs)
+                mask = mask & (spatial_tile.row * rows.tile + a < rows.outputs)
             if columns.ragged:
-                mask = mask & (patch.column * columns.tile + b < columns.outputs)
-            places[a, b] = at + (a * columns.outputs + b) * channels, mask
-    return places
+                mask = mask & (spatial_tile.column * columns.tile + b < columns.outputs)
+            offsets[a, b] = first + (a * columns.outputs + b) * channels, mask
+    return offsets
 
 
-def reader(
-    ref: Any, plan: Plan, patch: Patch, channel: jax.Array, channels: int, right: Any = None
+def make_pixel_loader(
+    ref: Any,
+    tiling: Tiling,
+    spatial_tile: SpatialTile,
+    channel: jax.Array,
+    channels: int,
+    column_shift: Any = None,
 ) -> Callable[[int, Any], Callable[[int], jax.Array]]:
-    """Reads the pixels of each tile: of one row, then of one column; zero outside of the image.
+    """Makes a function that loads pixels of each spatial tile, zero outside of the image.
 
-    A row may be moved down, and all may be moved to the right, by so many pixels as only run time
-    tells.
+    It is called with a row, and how many pixels further down that is, known at run time only; what
+    it returns is called with a column. `column_shift` moves all columns to the right likewise.
     """
-    rows, columns = plan.rows, plan.columns
-    first_row = patch.row * rows.step + rows.start
-    first_column = patch.column * columns.step + columns.start
-    if right is not None:
-        first_column = first_column + right
-    at = (patch.image * rows.pixels + first_row) * columns.pixels + first_column
-    at = at * channels + channel
-    beside = {
-        c: patch.alive
-        if right is None and columns.inside(c)
-        else patch.alive & _within(first_column + c, columns)
-        for c in columns.meet
+    rows, columns = tiling.rows, tiling.columns
+    first_row = spatial_tile.row * rows.tile_stride + rows.start
+    first_column = spatial_tile.column * columns.tile_stride + columns.start
+    if column_shift is not None:
+        first_column = first_column + column_shift
+    first = (spatial_tile.image * rows.pixels + first_row) * columns.pixels + first_column
+    first = first * channels + channel
+    column_masks = {
+        c: spatial_tile.mask
+        if column_shift is None and columns.always_inside(c)
+        else spatial_tile.mask & _inside(first_column + c, columns)
+        for c in columns.uses
     }
 
-    def of_row(row: int, moved: Any) -> Callable[[int], jax.Array]:
-        offset = at + (row + moved) * (columns.pixels * channels)
-        sure = plan.steps == 1 and rows.inside(row)
-        inside = None if sure else _within(first_row + (row + moved), rows)
+    def select_row(row: int, row_shift: Any) -> Callable[[int], jax.Array]:
+        offset = first + (row + row_shift) * (columns.pixels * channels)
+        always_inside = tiling.iterations == 1 and rows.always_inside(row)
+        row_mask = None if always_inside else _inside(first_row + (row + row_shift), rows)
 
-        def of_column(c: int) -> jax.Array:
-            mask = beside[c] if inside is None else beside[c] & inside
-            return load(ref, offset + c * channels, mask)
+        def load_pixel(column: int) -> jax.Array:
+            mask = column_masks[column]
+            mask = mask if row_mask is None else mask & row_mask
+            return load(ref, offset + column * channels, mask)
 
-        return of_column
+        return load_pixel
 
-    return of_row
-
-
-def _within(place: jax.Array, axis: Axis) -> jax.Array:
-    """0 ≤ place < pixels, by one comparison."""
-    return place.astype(jnp.uint32) < jnp.uint32(axis.pixels)
+    return select_row
 
 
-def _convolve(plan: Plan, job: Job, t: Tile, patches: int, grid: Pair, *refs: Any) -> None:
-    """The kernel: pixels, taps and perhaps a bias → outputs."""
+def _inside(pixel: jax.Array, axis: Axis) -> jax.Array:
+    """0 ≤ pixel < axis.pixels, by one comparison."""
+    return pixel.astype(jnp.uint32) < jnp.uint32(axis.pixels)
+
+
+def _convolution_kernel(
+    tiling: Tiling, operation: Operation, tile: Tile, count: int, grid: Pair, *refs: Any
+) -> None:
+    """The kernel: pixels, taps and perhaps a bias → outputs, of `count` spatial tiles."""
     x_ref, w_ref, *bias_ref, y_ref = refs
-    rows, columns = plan.rows, plan.columns
-    kh, kw = job.kernel
-    number, channel = t.indices()
-    channels, block = position(grid)
-    number = number + block * t.rows
-    channel = channel + channels * t.channels
-    patch = locate(plan, number, patches, channel, job.outputs)
-    # Output c sums over the inputs c · m + j of a dy, or is made from input c / m of an x.
-    if job.inputs < job.outputs:
-        sources = [(quotient(channel, job.outputs // job.inputs), channel)]
+    rows, columns = tiling.rows, tiling.columns
+    kh, kw = operation.kernel_size
+    in_channels, out_channels = operation.in_channels, operation.out_channels
+    index, channel = tile.indices()
+    channel_block, tile_block = program_ids(grid)
+    index = index + tile_block * tile.rows
+    channel = channel + channel_block * tile.channels
+    spatial_tile = locate_tiles(tiling, index, count, channel, out_channels)
+    # (pixels' channel, taps' channel) of the products that output channel c sums: with a multiplier
+    # m, an x is read at c / m, and a dy at c · m + j for each j.
+    if in_channels < out_channels:
+        channel_pairs = [(divide(channel, out_channels // in_channels), channel)]
     else:
-        several = job.inputs // job.outputs
-        sources = [(channel * several + j,) * 2 for j in range(several)]
-    taps_of_row = kw * max(job.inputs, job.outputs)
-    readers = [reader(x_ref, plan, patch, source, job.inputs) for source, _ in sources]
-    known = channel < job.outputs
+        multiplier = in_channels // out_channels
+        channel_pairs = [(channel * multiplier + j,) * 2 for j in range(multiplier)]
+    taps_of_row = kw * max(in_channels, out_channels)
+    loaders = [
+        make_pixel_loader(x_ref, tiling, spatial_tile, pixel_channel, in_channels)
+        for pixel_channel, _ in channel_pairs
+    ]
+    channel_mask = channel < out_channels
 
-    def step(number: Any, sums: dict[Pair, jax.Array]) -> dict[Pair, jax.Array]:
+    def step(iteration: Any, sums: dict[Pair, jax.Array]) -> dict[Pair, jax.Array]:
         sums = dict(sums)
-        for (_, tap_channel), read in zip(sources, readers, strict=True):
+        for (_, tap_channel), select_row in zip(channel_pairs, loaders, strict=True):
 
             @functools.cache
-            def tap(i: int, j: int, tap_channel: jax.Array = tap_channel) -> jax.Array:
-                row = number * plan.taps + i
-                mask = known & (row < kh) if kh % plan.taps else known
-                place = tap_channel + row * taps_of_row
-                return load(w_ref, place + j * (taps_of_row // kw), mask)
+            def load_tap(i: int, j: int, tap_channel: jax.Array = tap_channel) -> jax.Array:
+                row = iteration * tiling.tap_rows + i
+                mask = channel_mask & (row < kh) if kh % tiling.tap_rows else channel_mask
+                offset = tap_channel + row * taps_of_row
+                return load(w_ref, offset + j * (taps_of_row // kw), mask)
 
-            for r, over in rows.meet.items():
-                of_column = read(r, number * rows.chunk)
-                for c, beside in columns.meet.items():
-                    pixel = of_column(c)
-                    for a, i in over:
-                        for b, j in beside:
-                            sums[a, b] = sums[a, b] + pixel * tap(i, j)
+            for r, row_uses in rows.uses.items():
+                load_pixel = select_row(r, iteration * rows.tap_shift)
+                for c, column_uses in columns.uses.items():
+                    pixel = load_pixel(c)
+                    for a, i in row_uses:
+                        for b, j in column_uses:
+                            sums[a, b] = sums[a, b] + pixel * load_tap(i, j)
         return sums
 
-    zero = jnp.zeros((t.rows, t.channels), jnp.float32)
+    zero = jnp.zeros((tile.rows, tile.channels), jnp.float32)
     sums = {(a, b): zero for a in range(rows.tile) for b in range(columns.tile)}
-    sums = step(0, sums) if plan.steps == 1 else lax.fori_loop(0, plan.steps, step, sums)
-    if job.act is not None:
-        bias = load(bias_ref[0], channel, known)
-        value = activations.ACTIVATIONS[job.act].value
-        sums = {place: value(total + bias) for place, total in sums.items()}
-    for place, (offset, mask) in outputs(plan, patch, channel, job.outputs).items():
-        store(y_ref, offset, sums[place], mask)
+    sums = loop(tiling.iterations, step, sums)
+    if operation.act is not None:
+        bias = load(bias_ref[0], channel, channel_mask)
+        value = activations.ACTIVATIONS[operation.act].value
+        sums = {output: value(total + bias) for output, total in sums.items()}
+    offsets = output_offsets(tiling, spatial_tile, channel, out_channels)
+    for output, (offset, mask) in offsets.items():
+        store(y_ref, offset, sums[output], mask)

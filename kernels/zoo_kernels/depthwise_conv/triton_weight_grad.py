@@ -1,8 +1,8 @@
-"""The kernel of depthwise convolution's weight gradient, whose sums are the same each time.
+"""The kernel of depthwise convolution's weight gradient, which gives the same sums each time.
 
-First every program walks over its share of the batch's tiles and sums, for some taps, the pixels
-times the gradients that meet there; the sums of its threads are added up, and kept apart for each
-program. Then XLA adds these. There are no atomic additions, whose order would change.
+First every program walks over its part of the batch's spatial tiles and sums, for some taps, the
+pixels times the gradients that meet there; it adds up the sums of its threads, and stores partial
+sums of its own. Then XLA adds these. There are no atomic additions, whose order would change.
 """
 
 import functools
@@ -13,149 +13,177 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.core.pallas.launch import position, run
-from zoo_kernels.core.pallas.tiles import Tile, cdiv, load, store, tile
+from zoo_kernels.core.pallas.launch import SHARDS, Output, launch_kernel, program_ids
+from zoo_kernels.core.pallas.tiles import Tile, cdiv, choose_tile, load, store
 from zoo_kernels.core.window import Pair, Window
 from zoo_kernels.depthwise_conv import stencil
-from zoo_kernels.depthwise_conv.triton_forward import Plan, locate, outputs, quotient, reader
+from zoo_kernels.depthwise_conv.triton_forward import (
+    Tiling,
+    divide,
+    find_config,
+    locate_tiles,
+    make_pixel_loader,
+    output_offsets,
+)
 
 # How many programs a launch has at least, where there is work for them: some for each of the 132
 # multiprocessors of an H100. More make more partial sums to write and read.
-PROGRAMS = 1056
+MIN_PROGRAMS = 1056
 
 
-class Cut(NamedTuple):
-    """How the work is cut up.
+class WeightGradConfig(NamedTuple):
+    """Tuning of the kernel.
 
     Args:
-      tiles: of dy, (rows, columns), for one thread to choose from: the first that loads least.
-      taps: the most (rows, columns) of taps that one program sums; others sum the next so many.
+      spatial_tiles: candidates, (rows, columns) of dy of one thread; the first that loads least is
+        taken.
+      max_taps: the most (rows, columns) of taps that one program sums; others sum the next so many.
       warps: of a program.
     """
 
-    tiles: tuple[Pair, ...]
-    taps: Pair
+    spatial_tiles: tuple[Pair, ...]
+    max_taps: Pair
     warps: int
 
 
-# (the kernel's larger side, up to; bytes of an element) → Cut. A thread keeps a sum for each tap
-# and each of its 4 or 8 channels in a register, of which it has 255 at most.
-TABLE = {
-    (3, 4): Cut(((2, 4), (1, 8), (1, 7)), (3, 3), 4),
-    (3, 2): Cut(((1, 4), (1, 5)), (3, 3), 4),
-    (6, 4): Cut(((1, 8), (1, 7)), (3, 6), 4),
-    (6, 2): Cut(((1, 7), (1, 8), (1, 4)), (1, 6), 4),
-    (9, 4): Cut(((1, 8), (1, 7)), (2, 9), 4),
-    (9, 2): Cut(((1, 8), (1, 7)), (1, 9), 4),
-    (1024, 4): Cut(((1, 8), (1, 7)), (1, 31), 4),
-    (1024, 2): Cut(((1, 4), (1, 5)), (1, 16), 4),
+# (the kernel's larger side, up to; bytes of an element) → configuration. A thread keeps a sum for
+# each tap and each of its 4 or 8 channels in a register, of which it has 255 at most.
+CONFIGS = {
+    (3, 4): WeightGradConfig(((2, 4), (1, 8), (1, 7)), (3, 3), 4),
+    (3, 2): WeightGradConfig(((1, 4), (1, 5)), (3, 3), 4),
+    (6, 4): WeightGradConfig(((1, 8), (1, 7)), (3, 6), 4),
+    (6, 2): WeightGradConfig(((1, 7), (1, 8), (1, 4)), (1, 6), 4),
+    (9, 4): WeightGradConfig(((1, 8), (1, 7)), (2, 9), 4),
+    (9, 2): WeightGradConfig(((1, 8), (1, 7)), (1, 9), 4),
+    (1024, 4): WeightGradConfig(((1, 8), (1, 7)), (1, 31), 4),
+    (1024, 2): WeightGradConfig(((1, 4), (1, 5)), (1, 16), 4),
 }
 
 
-class Share(NamedTuple):
-    """How a launch is divided.
+class WeightGradTiling(NamedTuple):
+    """How one call is divided among programs.
 
     Args:
-      plan: the geometry for one group of taps.
-      groups: of the taps' (rows, columns).
-      taps: (rows, columns) of one group.
-      tile: of the threads.
-      programs: for each lane, channel block and group of taps.
-      steps: blocks of tiles for each program.
-      patches: tiles of one lane.
+      spatial: the spatial tiles of dy, for one group of taps.
+      groups: how many groups of taps there are, (rows, columns).
+      taps: (rows, columns) of taps in one group.
+      tile: what a program loads at once, one spatial tile a row.
+      programs: for each shard, block of channels and group of taps.
+      iterations: of a program, each over `tile.rows` spatial tiles.
+      tile_count: spatial tiles of one shard.
     """
 
-    plan: Plan
+    spatial: Tiling
     groups: Pair
     taps: Pair
     tile: Tile
     programs: int
-    steps: int
-    patches: int
+    iterations: int
+    tile_count: int
 
-    def shape(self, window: Window, channels: int) -> tuple[int, ...]:
-        """Of one lane's sums."""
-        return self.programs, *window.kernel, channels
+    def partial_sums(self, shards: int, window: Window, channels: int) -> Output:
+        """Each program's sums, [shards, programs, kh, kw, C]."""
+        return Output(
+            (shards, self.programs, *window.kernel, channels), jnp.float32, first_axis=SHARDS
+        )
 
 
-def share(window: Window, dtype: Any, channels: int, images: int) -> Share:
-    """Divides the work of lanes of so many images."""
-    size = jnp.dtype(dtype).itemsize
-    cut = next(c for (k, b), c in TABLE.items() if max(window.kernel) <= k and b == size)
-    (kh, kw), (most_rows, most_columns) = window.kernel, cut.taps
-    groups = cdiv(kh, most_rows), cdiv(kw, most_columns)
+def choose_weight_grad_tiling(
+    window: Window, dtype: Any, channels: int, shard_size: int
+) -> WeightGradTiling:
+    """The tiling that loads least, for shards of so many examples."""
+    config = find_config(CONFIGS, window, dtype)
+    (kh, kw), (max_rows, max_columns) = window.kernel, config.max_taps
+    groups = cdiv(kh, max_rows), cdiv(kw, max_columns)
     taps = cdiv(kh, groups[0]), cdiv(kw, groups[1])
-    plans = [
-        Plan(
-            stencil.forward(window, 0, rows, taps[0]),
-            stencil.forward(window, 1, columns, taps[1]),
+    tilings = [
+        Tiling(
+            stencil.forward_axis(window, 0, rows, taps[0]),
+            stencil.forward_axis(window, 1, columns, taps[1]),
             groups[0],
             taps[0],
-            cut.warps,
+            config.warps,
         )
-        for rows, columns in cut.tiles
+        for rows, columns in config.spatial_tiles
     ]
-    plan = min(plans, key=lambda p: p.loads)
-    t = tile(channels, dtype, cut.warps)
-    patches = images * plan.rows.tiles * plan.columns.tiles
-    blocks = cdiv(patches, t.rows)
-    wanted = cdiv(PROGRAMS, cdiv(channels, t.channels) * math.prod(groups))
-    steps = cdiv(blocks, min(blocks, wanted))
-    return Share(plan, groups, taps, t, cdiv(blocks, steps), steps, patches)
+    spatial = min(tilings, key=lambda tiling: tiling.loads)
+    tile = choose_tile(channels, dtype, config.warps)
+    tile_count = shard_size * spatial.tiles_per_image
+    blocks = cdiv(tile_count, tile.rows)
+    min_programs = cdiv(MIN_PROGRAMS, cdiv(channels, tile.channels) * math.prod(groups))
+    iterations = cdiv(blocks, min(blocks, min_programs))
+    programs = cdiv(blocks, iterations)
+    return WeightGradTiling(spatial, groups, taps, tile, programs, iterations, tile_count)
 
 
-def gradient(s: Share, window: Window, images: int, x: jax.Array, dy: jax.Array) -> list[jax.Array]:
-    """What each program sums: [lanes, programs, kh, kw, C] in float32."""
+def launch_weight_grad(
+    tiling: WeightGradTiling, window: Window, shard_size: int, x: jax.Array, dy: jax.Array
+) -> list[jax.Array]:
+    """What each program sums, as `WeightGradTiling.partial_sums`."""
     channels = dy.shape[3]
-    lanes = x.shape[0] // images
+    shards = x.shape[0] // shard_size
     # Groups of taps side by side, since they read the same.
-    grid = math.prod(s.groups), cdiv(channels, s.tile.channels), s.programs * lanes
-    sums = jax.ShapeDtypeStruct((lanes, *s.shape(window, channels)), jnp.float32)
-    body = functools.partial(_sum, s, window, images, channels, grid)
-    return run(body, "depthwise_weight_grad", grid, s.tile.warps, [sums], x, dy)
+    blocks = cdiv(channels, tiling.tile.channels)
+    grid = math.prod(tiling.groups), blocks, tiling.programs * shards
+    shape, dtype, _ = tiling.partial_sums(shards, window, channels)
+    sums = jax.ShapeDtypeStruct(shape, dtype)
+    body = functools.partial(_weight_grad_kernel, tiling, window, shard_size, channels, grid)
+    return launch_kernel(body, "depthwise_weight_grad", grid, tiling.tile.warps, [sums], x, dy)
 
 
-def _sum(
-    s: Share, window: Window, images: int, channels: int, grid: tuple[int, ...], *refs: Any
+def _weight_grad_kernel(
+    tiling: WeightGradTiling,
+    window: Window,
+    shard_size: int,
+    channels: int,
+    grid: tuple[int, ...],
+    *refs: Any,
 ) -> None:
-    """The kernel."""
+    """The kernel: pixels and gradients → partial sums."""
     x_ref, dy_ref, sums_ref = refs
-    plan, t = s.plan, s.tile
-    rows, columns = plan.rows, plan.columns
+    spatial, tile = tiling.spatial, tiling.tile
+    rows, columns = spatial.rows, spatial.columns
     (kh, kw), (dh, dw) = window.kernel, window.dilation
-    below, channel = t.indices()
-    group, block, program = position(grid)
-    channel = channel + block * t.channels
-    lane = lax.div(program, jnp.int32(s.programs))
-    top = lax.div(group, jnp.int32(s.groups[1]))
-    tap_row, tap_column = top * s.taps[0], (group - top * s.groups[1]) * s.taps[1]
-    source = quotient(channel, channels // window.channels)
+    tile_row, channel = tile.indices()
+    group, channel_block, program = program_ids(grid)
+    channel = channel + channel_block * tile.channels
+    shard = lax.div(program, jnp.int32(tiling.programs))
+    group_row = lax.div(group, jnp.int32(tiling.groups[1]))
+    first_tap_row = group_row * tiling.taps[0]
+    first_tap_column = (group - group_row * tiling.groups[1]) * tiling.taps[1]
+    pixel_channel = divide(channel, channels // window.channels)
 
-    def step(number: Any, sums: list[jax.Array]) -> list[jax.Array]:
-        number = (program - lane * s.programs) + number * s.programs
-        patch = locate(plan, number * t.rows + below, s.patches, channel, channels)
-        patch = patch._replace(image=patch.image + lane * images)
-        right = tap_column * dw if s.groups[1] > 1 else None
-        read = reader(x_ref, plan, patch, source, window.channels, right)
+    def step(iteration: Any, sums: list[jax.Array]) -> list[jax.Array]:
+        block = (program - shard * tiling.programs) + iteration * tiling.programs
+        spatial_tile = locate_tiles(
+            spatial, block * tile.rows + tile_row, tiling.tile_count, channel, channels
+        )
+        spatial_tile = spatial_tile._replace(image=spatial_tile.image + shard * shard_size)
+        column_shift = first_tap_column * dw if tiling.groups[1] > 1 else None
+        select_row = make_pixel_loader(
+            x_ref, spatial, spatial_tile, pixel_channel, window.channels, column_shift
+        )
         dy = {
-            place: load(dy_ref, offset, mask)
-            for place, (offset, mask) in outputs(plan, patch, channel, channels).items()
+            output: load(dy_ref, offset, mask)
+            for output, (offset, mask) in output_offsets(
+                spatial, spatial_tile, channel, channels
+            ).items()
         }
         sums = list(sums)
-        for r, over in rows.meet.items():
-            of_column = read(r, tap_row * dh)
-            for c, beside in columns.meet.items():
-                pixel = of_column(c)
-                for a, i in over:
-                    for b, j in beside:
-                        tap = i * s.taps[1] + j
+        for r, row_uses in rows.uses.items():
+            load_pixel = select_row(r, first_tap_row * dh)
+            for c, column_uses in columns.uses.items():
+                pixel = load_pixel(c)
+                for a, i in row_uses:
+                    for b, j in column_uses:
+                        tap = i * tiling.taps[1] + j
                         sums[tap] = sums[tap] + pixel * dy[a, b]
         return sums
 
-    zeros = [jnp.zeros((t.rows, t.channels), jnp.float32)] * math.prod(s.taps)
-    sums = lax.fori_loop(0, s.steps, step, zeros)
-    channel = block * t.channels + lax.broadcasted_iota(jnp.int32, (t.channels,), 0)
+    zeros = [jnp.zeros((tile.rows, tile.channels), jnp.float32)] * math.prod(tiling.taps)
+    sums = lax.fori_loop(0, tiling.iterations, step, zeros)
+    channel = channel_block * tile.channels + lax.broadcasted_iota(jnp.int32, (tile.channels,), 0)
     for tap, total in enumerate(sums):
-        i, j = tap_row + tap // s.taps[1], tap_column + tap % s.taps[1]
-        at = ((program * kh + i) * kw + j) * channels + channel
-        store(sums_ref, at, total.sum(axis=0), (channel < channels) & (i < kh) & (j < kw))
+        i, j = first_tap_row + tap // tiling.taps[1], first_tap_column + tap % tiling.taps[1]
+        offset = ((program * kh + i) * kw + j) * channels + channel
+        store(sums_ref, offset, total.sum(axis=0), (channel < channels) & (i < kh) & (j < kw))

@@ -1,7 +1,7 @@
-"""Triton's kernels: run by the interpreter, lowered for CUDA, and when they are chosen.
+"""The Triton kernels: run by the interpreter, lowered for CUDA, and when they are chosen.
 
 What they compute is tested on sampled calls (test_sampled_*), what they compile to in
-test_gpu_code, and their sharding by eight_devices.
+benchmarks/gpu_model/test_machine_code, and their sharding by eight_devices.
 """
 
 import functools
@@ -21,19 +21,19 @@ from zoo_kernels.core.pallas import launch
 X, W, BIAS = draw((2, 4, 5, 4), "float32"), draw((2, 2, 1, 4), "float32"), draw((4,), "float32")
 OPERATORS = {
     "depthwise": (
-        lambda i, x, w: kernels.depthwise_conv(x, w, strides=2, implementation=i),
+        lambda impl, x, w: kernels.depthwise_conv(x, w, strides=2, implementation=impl),
         (X, W),
     ),
     "depthwise, bias": (
-        lambda i, x, w, b: kernels.depthwise_conv(x, w, bias=b, act="silu", implementation=i),
+        lambda impl, x, w, b: kernels.depthwise_conv(x, w, bias=b, act="silu", implementation=impl),
         (X, W, BIAS),
     ),
     "bias_act": (
-        lambda i, x, b, r: kernels.bias_act(x, b, "gelu", residual=r, implementation=i),
+        lambda impl, x, b, r: kernels.bias_act(x, b, "gelu", residual=r, implementation=impl),
         (X, BIAS, jnp.cos(X)),
     ),
     "batch_norm": (
-        lambda i, x, s, b: kernels.batch_norm(x, s, b, act="elu", implementation=i)[0],
+        lambda impl, x, s, b: kernels.batch_norm(x, s, b, act="elu", implementation=impl)[0],
         (X, BIAS, BIAS),
     ),
 }
@@ -47,8 +47,8 @@ def gradients(op, implementation, *arrays):
     return jax.value_and_grad(loss, argnums=tuple(range(len(arrays))))(*arrays)
 
 
-def agree(got, want, atol=3e-5):
-    """To what float32's roundings come to behind each other, relative to the largest entry."""
+def assert_agree(got, want, atol=3e-5):
+    """By default to what float32's roundings add up to, relative to the largest entry."""
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, atol=atol * np.abs(b).max())
 
@@ -56,66 +56,64 @@ def agree(got, want, atol=3e-5):
 @pytest.mark.triton
 @pytest.mark.usefixtures("interpreted")
 class TestInterpreted:
-    @pytest.mark.parametrize("first", [True, False], ids=["x", "weights"])
+    @pytest.mark.parametrize("map_x", [True, False], ids=["x", "weights"])
     @pytest.mark.parametrize("name", OPERATORS)
-    def test_mapped(self, name, first):
-        """By the rule for vmap, of the forward pass and of the gradients."""
+    def test_vmap_of_values_and_gradients(self, name, map_x):
         op, arrays = OPERATORS[name]
-        mapped = [(i == 0) == first for i in range(len(arrays))]
-        many = [jnp.stack([a, 2 - a]) if m else a for a, m in zip(arrays, mapped, strict=True)]
+        mapped = [(i == 0) == map_x for i in range(len(arrays))]
+        stacked = [jnp.stack([a, 2 - a]) if m else a for a, m in zip(arrays, mapped, strict=True)]
         axes = [0 if m else None for m in mapped]
         got, want = (
-            jax.jit(jax.vmap(lambda *a, i=i: gradients(op, i, *a), in_axes=axes))(*many)
-            for i in ("triton", "xla")
+            jax.jit(jax.vmap(lambda *a, impl=impl: gradients(op, impl, *a), in_axes=axes))(*stacked)
+            for impl in ("triton", "xla")
         )
-        agree(got, want)
+        assert_agree(got, want)
 
     @pytest.mark.parametrize("name", OPERATORS)
     def test_gradients_of_gradients(self, name):
         op, arrays = OPERATORS[name]
 
-        def slope(i, *arrays):
-            return sum((g**2).sum() for g in gradients(op, i, *arrays)[1])
+        def squared_gradients(impl, *arrays):
+            return sum((g**2).sum() for g in gradients(op, impl, *arrays)[1])
 
         got, want = (
-            jax.jit(jax.grad(slope, argnums=(1, 2)), static_argnums=0)(i, *arrays)
-            for i in ("triton", "xla")
+            jax.jit(jax.grad(squared_gradients, argnums=(1, 2)), static_argnums=0)(impl, *arrays)
+            for impl in ("triton", "xla")
         )
-        agree(got, want)
+        assert_agree(got, want)
 
-    def test_many_programs_share_a_sum(self):
-        """Enough rows for each program to take several steps, and for many programs."""
+    def test_sums_over_many_programs(self):
+        """With enough rows for many programs, and for each of them to take several steps."""
         x, w = draw((8, 40, 40, 20), "float32"), draw((3, 3, 1, 20), "float32")
 
-        def f(x, w, i):
+        def loss(x, w, impl):
             one = jnp.ones(20, x.dtype)
-            y = kernels.depthwise_conv(x, w, implementation=i)
-            return (kernels.batch_norm(y, one, one, act="relu", implementation=i)[0] ** 3).sum()
+            y = kernels.depthwise_conv(x, w, implementation=impl)
+            y = kernels.batch_norm(y, one, one, act="relu", implementation=impl)[0]
+            return (y**3).sum()
 
-        def taken(i, x, w):
-            return jax.jit(jax.value_and_grad(functools.partial(f, i=i), (0, 1)))(x, w)
+        def loss_and_gradients(impl, x, w):
+            return jax.jit(jax.value_and_grad(functools.partial(loss, impl=impl), (0, 1)))(x, w)
 
         with jax.enable_x64(True):
-            exact = jax.device_get(taken("xla", np.float64(x), np.float64(w)))
-        # 12 800 rows' terms cancel: seen are 5e-5 of the largest, 8e-6 by XLA.
-        agree(taken("triton", x, w), exact, atol=1e-4)
-        agree(taken("xla", x, w), exact)
+            exact = jax.device_get(loss_and_gradients("xla", np.float64(x), np.float64(w)))
+        # The terms of 12 800 rows cancel: errors seen are 5e-5 of the largest entry, 8e-6 by XLA.
+        assert_agree(loss_and_gradients("triton", x, w), exact, atol=1e-4)
+        assert_agree(loss_and_gradients("xla", x, w), exact)
 
     @pytest.mark.parametrize("act", ["relu", "hard_swish"])
-    def test_fused_is_the_two_apart(self, act):
-        def apart(x, w, b):
-            y = kernels.depthwise_conv(x, w, strides=2, implementation="xla")
-            return kernels.bias_act(y, b, act, implementation="xla")
-
-        for i in ("triton", "xla"):
-            got = kernels.depthwise_conv(X, W, strides=2, bias=BIAS, act=act, implementation=i)
-            agree(got, apart(X, W, BIAS))
+    def test_fused_bias_act_equals_separate_calls(self, act):
+        y = kernels.depthwise_conv(X, W, strides=2, implementation="xla")
+        want = kernels.bias_act(y, BIAS, act, implementation="xla")
+        for impl in ("triton", "xla"):
+            got = kernels.depthwise_conv(X, W, strides=2, bias=BIAS, act=act, implementation=impl)
+            assert_agree(got, want)
 
 
-def test_what_is_refused_and_why():
-    told = kernels.explain(kernels.bias_act, X, BIAS, "gelu_exact")
-    assert [choice.platform for choice in told] == ["any"]
-    assert "triton: Triton has no gelu_exact" in told[0].reason
+def test_unsupported_calls_say_why():
+    choices = kernels.explain(kernels.bias_act, X, BIAS, "gelu_exact")
+    assert [choice.platform for choice in choices] == ["any"]
+    assert "triton: Triton has no gelu_exact" in choices[0].reason
     wide = jax.ShapeDtypeStruct((1, 9, 99, 4), jnp.float32)
     taps = jax.ShapeDtypeStruct((3, 65, 1, 4), jnp.float32)
     with pytest.raises(NotImplementedError, match="at most 64 columns, got 65"):
@@ -131,10 +129,10 @@ def test_what_is_refused_and_why():
         )
 
 
-def test_forward_bias_and_activation_stay_xlas():
-    """It fuses them with their neighbours, where a kernel would be a pass of its own."""
-    told = kernels.explain(jax.grad(lambda x: kernels.bias_act(x, BIAS).sum()), X)
-    chosen = {(c.pass_name, c.platform): c.implementation for c in told}
+def test_bias_act_forward_defaults_to_xla():
+    """XLA fuses it with its neighbours, where a kernel would be a pass of its own."""
+    choices = kernels.explain(jax.grad(lambda x: kernels.bias_act(x, BIAS).sum()), X)
+    chosen = {(c.pass_name, c.platform): c.implementation for c in choices}
     assert chosen == {
         ("forward_kept", "any"): "xla",
         ("backward", "cuda"): "triton",
@@ -142,7 +140,7 @@ def test_forward_bias_and_activation_stay_xlas():
     }
 
 
-def test_bad_biases():
+def test_depthwise_conv_checks_bias_and_act():
     with pytest.raises(ValueError, match=r"bias must be .* of shape \(4,\) .* got float32\[3\]"):
         kernels.depthwise_conv(X, W, bias=jnp.ones(3))
     with pytest.raises(ValueError, match="act='relu' takes a bias, got none"):
@@ -151,8 +149,8 @@ def test_bad_biases():
         kernels.depthwise_conv(X, W, bias=BIAS, act="rely")
 
 
-def test_a_cpu_never_loads_pallas(root):
-    """Nor traces a kernel, which is why it is loaded late."""
+def test_pallas_is_not_imported_on_a_cpu(root):
+    """Since no kernel is traced there."""
     code = (
         "import sys, jax, jax.numpy as jnp, zoo_kernels as kernels\n"
         "x, w = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 1, 4))\n"
@@ -164,7 +162,7 @@ def test_a_cpu_never_loads_pallas(root):
 
 
 def lowered(f, *arrays):
-    """StableHLO for an H100 that is not there."""
+    """The StableHLO of a function for an H100, which need not be present."""
     gpu = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
     mesh = jax.sharding.AbstractMesh((), (), abstract_device=gpu)
     with jax.sharding.use_abstract_mesh(mesh):
@@ -173,7 +171,7 @@ def lowered(f, *arrays):
 
 @pytest.mark.filterwarnings("ignore:jax has deprecated the backend")
 @pytest.mark.parametrize("name", OPERATORS)
-def test_the_default_on_a_gpu(name):
+def test_triton_is_the_default_on_a_gpu(name):
     op, arrays = OPERATORS[name]
     text = lowered(lambda *a: gradients(op, None, *a), *arrays)
     assert "__gpu$xla.gpu.triton" in text
@@ -181,11 +179,11 @@ def test_the_default_on_a_gpu(name):
 
 
 @pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="jax deprecated it in 0.11")
-def test_the_deprecation_is_told_once():
+def test_deprecation_warning_comes_once():
     jax.clear_caches()
-    launch._tell.cache_clear()
+    launch._warn_deprecated.cache_clear()
     op, arrays = OPERATORS["batch_norm"]
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         lowered(lambda *a: gradients(op, None, *a), *arrays)
-    assert [str(w.message) for w in told] == [launch.DEPRECATED]
+    assert [str(w.message) for w in caught] == [launch.DEPRECATED]

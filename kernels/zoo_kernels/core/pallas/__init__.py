@@ -31,23 +31,23 @@ def implementations(interpret: bool = False) -> dict[str, Implementation]:
     platforms = () if interpret else ("cuda",)
     return {
         "depthwise_conv": Implementation(
-            NAME, depthwise.passes(interpret), platforms, depthwise.refuses
+            NAME, depthwise.passes(interpret), platforms, depthwise.unsupported
         ),
         "depthwise_bias_act": Implementation(
-            NAME, depthwise.fused_passes(interpret), platforms, depthwise.refuses_fused
+            NAME, depthwise.fused_passes(interpret), platforms, depthwise.unsupported_fused
         ),
         "bias_act": Implementation(
             NAME,
             _differentiable(bias_act.passes(interpret), xla.bias_act.IMPLEMENTATION.passes),
             platforms,
-            bias_act.refuses,
+            bias_act.unsupported,
             yields=_yields,
         ),
         "batch_norm": Implementation(
             NAME,
             _differentiable(batch_norm.passes(interpret), xla.batch_norm.IMPLEMENTATION.passes),
             platforms,
-            batch_norm.refuses,
+            batch_norm.unsupported,
         ),
     }
 

@@ -1,10 +1,10 @@
-"""The door to Pallas: how a pass that is made of Triton kernels enters a JAX program.
+"""Launches Pallas kernels, and makes JAX primitives of the passes that consist of them.
 
-Such a pass is a function of arrays that calls `run` once for each kernel. `Lazy` makes a primitive
-of it, which is traced only when it is lowered, for three reasons. Every platform's branch of an
-operator is traced wherever the program will run, and tracing kernels takes longer than all the
-rest. A batch that is sharded over devices has to be partitioned, for which `custom_partitioning`
-is asked at that moment. And `vmap` maps the pass before, which `custom_partitioning` would refuse.
+A pass is a function of arrays that calls `launch_kernel` once for each kernel. `TritonPass` makes a
+primitive of it, which is traced only when it is lowered, for three reasons. Every platform's branch
+of an operator is traced wherever the program will run, and tracing kernels takes longer than all
+the rest. A batch that is sharded over devices has to be partitioned, and `custom_partitioning` is
+consulted at that moment. And `vmap` batches the primitive first; `custom_partitioning` has no vmap.
 """
 
 import contextlib
@@ -28,153 +28,162 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from zoo_kernels.core import sharding
 
-# What an axis of an operand or a result is: the batch, its lanes, or whole on every device.
-BATCH, LANES, WHOLE = "batch", "lanes", "whole"
+# What an axis of an operand or a result holds: the batch, its shards (see `TritonPass`), or the
+# same on every device.
+BATCH, SHARDS, REPLICATED = "batch", "shards", "replicated"
 
 _interpreting = contextvars.ContextVar("interpreting", default=False)
 
 
 class Output(NamedTuple):
-    """A result's shape and dtype; its first axis is the batch or the batch's lanes."""
+    """A result's shape and dtype, and whether its first axis is the batch or the batch's shards."""
 
     shape: tuple[int, ...]
     dtype: Any
-    first: str = BATCH
+    first_axis: str = BATCH
 
 
 DEPRECATED = (
-    "jax has deprecated the backend of jax-zoo's GPU kernels (Pallas Triton). They go on working "
-    "with every jax that jax-zoo allows (below 0.13), and will have moved before that bound does; "
-    'implementation="xla" does without them.'
+    "jax has deprecated the backend of jax-zoo's GPU kernels (Pallas Triton). They work with every "
+    "jax that jax-zoo allows (below 0.13), and will have been ported before that bound is raised; "
+    'implementation="xla" avoids them.'
 )
 
 
 @functools.cache
-def _tell() -> None:
-    """Says it once, in place of jax, which would for each kernel and knows no way out."""
+def _warn_deprecated() -> None:
+    """Warns once, in place of jax, which would warn for each kernel and name no alternative."""
     warnings.warn(DEPRECATED, DeprecationWarning, stacklevel=2)
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Lowers kernels without jax's warnings that their backend is deprecated."""
+def _silence_jax_deprecation() -> Iterator[None]:
+    """Ignores jax's own warnings that the kernels' backend is deprecated."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The Pallas Triton backend", DeprecationWarning)
         yield
 
 
-def run(
+def launch_kernel(
     body: Callable[..., None],
     name: str,
     grid: tuple[int, ...],
     warps: int,
-    out: Sequence[jax.ShapeDtypeStruct],
+    outputs: Sequence[jax.ShapeDtypeStruct],
     *arrays: jax.Array,
 ) -> list[jax.Array]:
     """Launches one kernel.
 
     Args:
-      body: called with a reference to each array, flattened, and then to each result.
+      body: called with a reference to each array, flattened, and then to each output.
       name: what a profiler shows.
-      grid: how many programs, along each axis; the first varies fastest. The kernel asks `position`
-        where it is.
-      warps: how many of 32 threads each make a program.
-      out: the results' shapes and dtypes.
+      grid: how many programs, along each axis; the first varies fastest. The kernel gets its
+        place from `program_ids`.
+      warps: how many warps, of 32 threads each, make a program.
+      outputs: the outputs' shapes and dtypes.
       *arrays: the operands.
     """
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
     if jax.__version_info__ >= (0, 11) and not _interpreting.get():
-        _tell()
+        _warn_deprecated()
 
     def kernel(*refs: Any) -> None:
         body(*refs)
 
     kernel.__name__ = name
-    kind = jax.typeof(arrays[0]).manual_axis_type
+    axis_type = jax.typeof(arrays[0]).manual_axis_type
     flat = pl.pallas_call(
         kernel,
         out_shape=[
-            jax.ShapeDtypeStruct((math.prod(o.shape),), o.dtype, manual_axis_type=kind) for o in out
+            jax.ShapeDtypeStruct((math.prod(o.shape),), o.dtype, manual_axis_type=axis_type)
+            for o in outputs
         ],
         grid=(math.prod(grid),),  # a GPU takes more than 65535 along one axis only
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=_interpreting.get(),
         name=name,
     )(*(a.reshape(-1) for a in arrays))
-    return [a.reshape(o.shape) for a, o in zip(flat, out, strict=True)]
+    return [a.reshape(o.shape) for a, o in zip(flat, outputs, strict=True)]
 
 
-def position(grid: tuple[int, ...]) -> list[Any]:
-    """Where a kernel's program is in its grid."""
+def program_ids(grid: tuple[int, ...]) -> list[Any]:
+    """The program's index along each axis of the grid; to be called inside a kernel."""
     from jax.experimental import pallas as pl
 
-    number, places = pl.program_id(0), []
+    remaining, ids = pl.program_id(0), []
     for extent in grid[:-1]:
-        above = lax.div(number, jnp.int32(extent))
-        places.append(number - above * extent)
-        number = above
-    return [*places, number]
+        quotient = lax.div(remaining, jnp.int32(extent))
+        ids.append(remaining - quotient * extent)
+        remaining = quotient
+    return [*ids, remaining]
 
 
 @dataclasses.dataclass(frozen=True)
-class Lazy:
-    """A pass of an operator, `(static, *arrays)` → one array or a tuple, with Triton kernels in it.
+class TritonPass:
+    """A pass of an operator, `(spec, *arrays)` → one array or a tuple, made of Triton kernels.
 
-    Sums over the batch are left unfinished: their results have a first axis of lanes, each of so
-    many consecutive examples, and what is sharded over devices has whole lanes on each. `finish`
-    adds them up, outside of the primitive, where XLA knows how to add over devices.
+    The batch consists of gcd(batch, devices) shards of consecutive examples, and an array that is
+    sharded over devices has whole shards on each. Sums over the batch are left partial, one for
+    each shard: their results have a first axis of shards. `finish` adds them up, outside of the
+    primitive, where XLA knows how to add over devices.
 
     Args:
-      pass_: `pass_(static, images, *arrays)` → a tuple of arrays like `outputs`, by `run`. It is
-        given the examples of one device, `images` of them to a lane.
-      outputs: `outputs(static, lanes, *arrays)` → an `Output` for each result.
-      batched: which of the arrays that are not None have the batch on their first axis, as
-        `batched(static, *arrays)`. All devices have the same of the others.
-      finish: `finish(static, results, *arrays)` → what the operator expects of the pass.
-      interpret: by Pallas's interpreter, which runs on any platform.
+      launch: `launch(spec, shard_size, *arrays)` → a tuple of arrays like `outputs`, by
+        `launch_kernel`. It is given the examples of one device, `shard_size` of them a shard.
+      outputs: `outputs(spec, shards, *arrays)` → an `Output` for each result.
+      is_batched: `is_batched(spec, *arrays)` → for each array that is not None, whether its first
+        axis is the batch. The others are the same on all devices.
+      finish: `finish(spec, results, *arrays)` → what the operator expects of the pass.
+      interpret: runs the kernels by Pallas's interpreter, on any platform.
     """
 
-    pass_: Callable[..., Sequence[jax.Array]]
+    launch: Callable[..., Sequence[jax.Array]]
     outputs: Callable[..., Sequence[Output]]
-    batched: Callable[..., Sequence[bool]]
+    is_batched: Callable[..., Sequence[bool]]
     finish: Callable[..., Any]
     interpret: bool = False
 
     def __call__(self, spec: Any, *arrays: Any) -> Any:
-        """Traces the pass as one primitive."""
-        there = tuple(i for i, array in enumerate(arrays) if array is not None)
-        firsts = [BATCH if b else WHOLE for b in self.batched(spec, *arrays)]
-        batch = arrays[there[firsts.index(BATCH)]].shape[0]
-        lanes = math.gcd(batch, jax.device_count())
-        outputs = tuple(self.outputs(spec, lanes, *arrays))
-        images = batch // lanes
+        """Binds the pass as one primitive."""
+        present = tuple(i for i, array in enumerate(arrays) if array is not None)
+        first_axes = [BATCH if b else REPLICATED for b in self.is_batched(spec, *arrays)]
+        batch = arrays[present[first_axes.index(BATCH)]].shape[0]
+        shards = math.gcd(batch, jax.device_count())
+        outputs = tuple(self.outputs(spec, shards, *arrays))
+        shard_size = batch // shards
         bind = functools.partial(
             _kernels_p.bind,
-            fun=_jitted(self.pass_, spec, images, len(arrays), there, self.interpret),
+            fun=_jit_launch(self.launch, spec, shard_size, len(arrays), present, self.interpret),
             inputs=tuple(
-                _axes(arrays[i].ndim, first) for i, first in zip(there, firsts, strict=True)
+                _axes(arrays[i].ndim, first) for i, first in zip(present, first_axes, strict=True)
             ),
-            outputs=tuple((o.shape, o.dtype, _axes(len(o.shape), o.first)) for o in outputs),
-            lanes=lanes,
-            images=images,
+            outputs=tuple((o.shape, o.dtype, _axes(len(o.shape), o.first_axis)) for o in outputs),
+            shards=shards,
+            shard_size=shard_size,
         )
-        return self.finish(spec, _automatic(bind, outputs, [arrays[i] for i in there]), *arrays)
+        results = _auto_shard(bind, outputs, [arrays[i] for i in present])
+        return self.finish(spec, results, *arrays)
 
 
-def _axes(ndim: int, first: str) -> tuple[str, ...]:
-    return (first, *[WHOLE] * (ndim - 1))
+def first_result(spec: Any, results: Sequence[jax.Array], *_: Any) -> jax.Array:
+    """Gives the first result: `TritonPass.finish` of a pass that has one."""
+    return results[0]
 
 
-def _automatic(
+def _axes(ndim: int, first_axis: str) -> tuple[str, ...]:
+    return (first_axis, *[REPLICATED] * (ndim - 1))
+
+
+def _auto_shard(
     bind: Callable[..., Any], outputs: Sequence[Output], arrays: Sequence[jax.Array]
 ) -> Sequence[jax.Array]:
     """bind(*arrays); on a mesh of explicit axes the results are sharded as the first array is."""
     partition_spec = sharding.partition_spec(arrays[0])
     partition_specs = [
         partition_spec
-        if o.first == BATCH
+        if o.first_axis == BATCH
         else (partition_spec[0], *[None] * (len(o.shape) - 2), partition_spec[-1])
         for o in outputs
     ]
@@ -182,23 +191,23 @@ def _automatic(
 
 
 @functools.cache
-def _jitted(
-    pass_: Callable[..., Any],
+def _jit_launch(
+    launch: Callable[..., Any],
     spec: Any,
-    images: int,
-    count: int,
+    shard_size: int,
+    arity: int,
     present: tuple[int, ...],
     interpret: bool,
 ) -> Callable[..., Any]:
-    """The pass as a function of the arrays that are there; jitted, so that it is traced once."""
+    """The pass as a function of the arrays that are not None; jitted, so that it is traced once."""
 
     def fun(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        full: list[Any] = [None] * count
-        for place, array in zip(present, arrays, strict=True):
-            full[place] = array
+        arguments: list[Any] = [None] * arity
+        for i, array in zip(present, arrays, strict=True):
+            arguments[i] = array
         token = _interpreting.set(interpret)
         try:
-            return tuple(pass_(spec, images, *full))
+            return tuple(launch(spec, shard_size, *arguments))
         finally:
             _interpreting.reset(token)
 
@@ -212,13 +221,14 @@ jax_dispatch.prim_requires_devices_during_lowering.add(_kernels_p)
 
 
 @_kernels_p.def_impl
-def _run(*arrays: jax.Array, fun: Callable[..., Any], **_: Any) -> Any:
+def _impl(*arrays: jax.Array, fun: Callable[..., Any], **_: Any) -> Any:
     return fun(*arrays)
 
 
 @_kernels_p.def_abstract_eval
-def _types(*types: Any, outputs: Sequence[Any], **_: Any) -> list[Any]:
-    # They vary over the axes of jax.shard_map that the operands all vary over (sharding.alike).
+def _abstract_eval(*types: Any, outputs: Sequence[Any], **_: Any) -> list[Any]:
+    # Results vary over the axes of jax.shard_map that the operands all vary over, by
+    # sharding.match_varying.
     return [
         types[0].update(
             shape=shape,
@@ -230,59 +240,64 @@ def _types(*types: Any, outputs: Sequence[Any], **_: Any) -> list[Any]:
     ]
 
 
-def _map(
+def _batching_rule(
     arrays: Sequence[jax.Array],
-    mapped: Sequence[int | None],
+    batch_axes: Sequence[int | None],
     *,
     fun: Callable[..., Any],
     inputs: Sequence[tuple[str, ...]],
     outputs: Sequence[Any],
-    **lanes: int,
+    **sizes: int,
 ) -> tuple[Any, list[int]]:
-    """Maps the pass by vmap: the new axis comes first, and is whole on every device."""
-    (size,) = {a.shape[m] for a, m in zip(arrays, mapped, strict=True) if m is not None}
-    axes = [None if m is None else 0 for m in mapped]
-    moved = [a if m is None else jnp.moveaxis(a, m, 0) for a, m in zip(arrays, mapped, strict=True)]
+    """Maps the pass by vmap; the new axis comes first, and is replicated on every device."""
+    (size,) = {a.shape[m] for a, m in zip(arrays, batch_axes, strict=True) if m is not None}
+    in_axes = [None if m is None else 0 for m in batch_axes]
+    moved = [
+        a if m is None else jnp.moveaxis(a, m, 0) for a, m in zip(arrays, batch_axes, strict=True)
+    ]
     results = _kernels_p.bind(
         *moved,
-        fun=jax.jit(jax.vmap(fun, in_axes=axes)),
+        fun=jax.jit(jax.vmap(fun, in_axes=in_axes)),
         inputs=tuple(
-            own if m is None else (WHOLE, *own) for own, m in zip(inputs, axes, strict=True)
+            axes if m is None else (REPLICATED, *axes)
+            for axes, m in zip(inputs, in_axes, strict=True)
         ),
-        outputs=tuple(((size, *shape), dtype, (WHOLE, *own)) for shape, dtype, own in outputs),
-        **lanes,
+        outputs=tuple(
+            ((size, *shape), dtype, (REPLICATED, *axes)) for shape, dtype, axes in outputs
+        ),
+        **sizes,
     )
     return results, [0] * len(outputs)
 
 
-batching.primitive_batchers[_kernels_p] = _map
+batching.primitive_batchers[_kernels_p] = _batching_rule
 
 
-def _lower(
+def _lowering_rule(
     context: Any,
     *operands: Any,
     fun: Callable[..., Any],
     inputs: Sequence[tuple[str, ...]],
     outputs: Sequence[Any],
-    lanes: int,
-    images: int,
+    shards: int,
+    shard_size: int,
 ) -> Any:
-    """Traces the pass, and has it partitioned where there are several devices."""
+    """Traces the pass, and partitions it where there are several devices."""
     # Inside jax.shard_map arrays have types of their own, which Pallas's kernels do not know.
     plain = context.replace(
         avals_in=[jax.core.ShapedArray(a.shape, a.dtype) for a in context.avals_in],
         avals_out=[jax.core.ShapedArray(a.shape, a.dtype) for a in context.avals_out],
     )
     devices = getattr(context.module_context.axis_context, "num_devices", 1)
-    if devices > 1 and lanes > 1:
-        fun = _partitioned(fun, inputs, outputs, lanes, images)
-    with _quietly(), _nowhere():
+    if devices > 1 and shards > 1:
+        fun = _partition_batch(fun, inputs, outputs, shards, shard_size)
+    with _silence_jax_deprecation(), _without_mesh():
         return mlir.lower_fun(fun, multiple_results=True)(plain, *operands)
 
 
 @contextlib.contextmanager
-def _nowhere() -> Iterator[None]:
-    """Lowers kernels without the caller's mesh, of which each device's share knows nothing."""
+def _without_mesh() -> Iterator[None]:
+    """Removes the caller's mesh: a kernel sees one device's arrays, and knows of no mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         yield
@@ -292,52 +307,58 @@ def _nowhere() -> Iterator[None]:
         yield
 
 
-mlir.register_lowering(_kernels_p, _lower)
+mlir.register_lowering(_kernels_p, _lowering_rule)
 
 
-def _partitioned(
+def _partition_batch(
     fun: Callable[..., Any],
     inputs: Sequence[tuple[str, ...]],
     outputs: Sequence[Any],
-    lanes: int,
-    images: int,
+    shards: int,
+    shard_size: int,
 ) -> Callable[..., Any]:
-    """The pass, to be run by each device on its own lanes of the batch."""
-    rows = [axes for *_, axes in outputs]
-    whole = (f"whole{i}" for i in itertools.count())
-    kept: list[str] = []  # in the order in which they occur, as Shardy wants it
+    """The pass as a `custom_partitioning`, which each device runs on its own shards of the batch.
 
-    def name(axis: str) -> str:
-        if axis == LANES:
-            return "lane"
-        factor = next(whole) if axis == WHOLE else "image"
-        if factor not in kept:
-            kept.append(factor)
-        return factor if axis == WHOLE else "(lane image)"
+    In its sharding rule the batch is two factors, "(shard example)".
+    """
+    output_axes = [axes for *_, axes in outputs]
+    fresh_names = (f"replicated{i}" for i in itertools.count())
+    replicated: list[str] = []  # factors, in the order in which they occur, as Shardy wants it
 
-    sides = [", ".join(" ".join(map(name, axes)) for axes in side) for side in (inputs, rows)]
+    def name_factor(axis: str) -> str:
+        if axis == SHARDS:
+            return "shard"
+        factor = next(fresh_names) if axis == REPLICATED else "example"
+        if factor not in replicated:
+            replicated.append(factor)
+        return factor if axis == REPLICATED else "(shard example)"
+
+    sides = [
+        ", ".join(" ".join(map(name_factor, axes)) for axes in side)
+        for side in (inputs, output_axes)
+    ]
 
     def partition(mesh: Any, operands: Any, results: Any) -> Any:
         def shardings(tree: Any) -> Any:
             return jax.tree.map(lambda a: a.sharding, tree)
 
-        def local(*arrays: jax.Array) -> Any:
-            with _nowhere():
+        def run_locally(*arrays: jax.Array) -> Any:
+            with _without_mesh():
                 shapes = tuple((a.shape, a.dtype, ()) for a in jax.eval_shape(fun, *arrays))
             return _kernels_p.bind(
-                *arrays, fun=fun, inputs=inputs, outputs=shapes, lanes=1, images=images
+                *arrays, fun=fun, inputs=inputs, outputs=shapes, shards=1, shard_size=shard_size
             )
 
-        return mesh, local, shardings(results), shardings(operands)
+        return mesh, run_locally, shardings(results), shardings(operands)
 
-    sizes = {"image": images}
-    if not any(LANES in axes for axes in rows):  # else that axis tells it
-        sizes["lane"] = lanes
+    sizes = {"example": shard_size}
+    if not any(SHARDS in axes for axes in output_axes):  # else the size of that axis says it
+        sizes["shard"] = shards
     call = custom_partitioning(fun)
     call.def_partition(
         partition=partition,
         sharding_rule=" -> ".join(sides),
-        need_replication_factors=tuple(kept),
+        need_replication_factors=tuple(replicated),
         **sizes,
     )
     return call

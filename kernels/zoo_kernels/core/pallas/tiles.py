@@ -1,26 +1,28 @@
-"""How a program's threads lie over memory: a tile of rows by channels, 16 bytes to a thread.
+"""Tiles: arrays of rows by channels that a program holds in registers, 16 bytes to a thread.
 
 A thread's 16 bytes are 4 float32 or 8 half-precision channels of one row, where the number of
 channels allows; with an odd number its elements are loaded one by one. Triton's arrays have sides
-that are powers of two, so what juts out is masked, always: jax 0.10 does not do it by itself.
+that are powers of two, so what lies beyond an array's end is masked, always: jax 0.10 does not do
+it by itself.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-VECTOR = 16  # bytes
-WIDEST = 256  # bytes of one row in one tile
+VECTOR_BYTES = 16  # that a thread loads at once
+MAX_WIDTH_BYTES = 256  # of one row of a tile
 
 # Offsets are 32 bits wide.
-MOST_ELEMENTS = 2**31 - 2**24
+MAX_ELEMENTS = 2**31 - 2**24
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 class Tile(NamedTuple):
-    """A tile's sides, and the warps whose threads have a vector each of it."""
+    """A tile's sides, and the warps whose threads hold one vector of it each."""
 
     rows: int
     channels: int
@@ -35,12 +37,12 @@ class Tile(NamedTuple):
         )
 
 
-def tile(channels: int, dtype: Any, warps: int, widest: int = WIDEST) -> Tile:
-    """The tile that leaves fewest channels of its last column idle, and of these the widest."""
+def choose_tile(channels: int, dtype: Any, warps: int) -> Tile:
+    """The tile that leaves the fewest channels of the last one masked; of these the widest."""
     size = jnp.dtype(dtype).itemsize
-    elements = 32 * warps * VECTOR // size
-    least = VECTOR // size
-    widths = [least << i for i in range(8) if (least << i) * size <= widest]
+    elements = 32 * warps * VECTOR_BYTES // size
+    vector = VECTOR_BYTES // size
+    widths = [vector << i for i in range(8) if (vector << i) * size <= MAX_WIDTH_BYTES]
     width = min(reversed(widths), key=lambda w: cdiv(channels, w) * w)
     return Tile(elements // width, width, warps)
 
@@ -51,26 +53,31 @@ def cdiv(a: int, b: int) -> int:
 
 
 def load(ref: Any, offsets: jax.Array, mask: jax.Array) -> jax.Array:
-    """ref[offsets] in float32, zero where the mask is not set."""
+    """Masked load: ref[offsets] in float32, zero where the mask is not set."""
     from jax.experimental.pallas import triton
 
     return triton.load(ref.at[offsets], mask=mask, other=0.0).astype(jnp.float32)
 
 
 def store(ref: Any, offsets: jax.Array, values: jax.Array, mask: jax.Array) -> None:
-    """ref[offsets] = values where the mask is set, in ref's dtype."""
+    """Masked store: ref[offsets] = values where the mask is set, in ref's dtype."""
     from jax.experimental.pallas import triton
 
     triton.store(ref.at[offsets], values.astype(ref.dtype), mask=mask)
 
 
-def refuses(*arrays: Any) -> str | None:
-    """What no kernel here takes: the reason, or None."""
+def loop(steps: int, step: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """`lax.fori_loop` from 0, without a loop for a single step."""
+    return step(0, carry) if steps == 1 else lax.fori_loop(0, steps, step, carry)
+
+
+def unsupported(*arrays: Any) -> str | None:
+    """The reason why no kernel here takes these arrays, or None."""
     for array in arrays:
         if array is None:
             continue
         if array.dtype.name not in DTYPES:
             return f"takes {', '.join(DTYPES)}, got {array.dtype}"
-        if array.size > MOST_ELEMENTS:
-            return f"takes at most {MOST_ELEMENTS} elements, got {array.shape}"
+        if array.size > MAX_ELEMENTS:
+            return f"takes at most {MAX_ELEMENTS} elements, got {array.shape}"
     return None
