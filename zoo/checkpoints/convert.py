@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoints.validate import check
+from zoo.checkpoints.validate import validate
 from zoo.models.base import Entry, Model, find_model
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import checkpoint as store
@@ -83,7 +83,7 @@ def convert(
                 f"and arguments are what it says"
             )
         variables = unflatten_variables(arrays)
-        check(variables, exported, entry, str(file))
+        validate(variables, exported, entry, str(file))
         record = {**exported, **(metadata or {})}
         store.save(out, variables, record, overwrite=overwrite)
         return record

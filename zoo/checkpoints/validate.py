@@ -1,4 +1,4 @@
-"""Whether variables and metadata are a model's."""
+"""Checks that variables and metadata fit a model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,51 +6,77 @@ from typing import Any
 from zoo.models.base import Entry
 from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 
+Shapes = dict[str, tuple[int, ...]]
 
-def arguments(variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the constructor: the metadata's, and as many classes as the classifier has."""
+
+def constructor_arguments(
+    variables: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The constructor's arguments: the metadata's, and as many classes as the classifier has."""
     kernel = variables["params"].get("head", {}).get("kernel")
     classes = {} if kernel is None else {"num_classes": kernel.shape[-1]}
     return {**classes, **metadata.get("arguments", {})}
 
 
-def check(
+def validate(
     variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: Entry, place: str
 ) -> None:
-    """Raises CheckpointError unless a checkpoint from anywhere is one of this model.
+    """Raises CheckpointError unless a checkpoint fits a model.
+
+    The classifier may be missing, and the first convolution may be for any number of channels.
 
     Args:
       variables, metadata: the checkpoint's.
-      entry: the model's.
-      place: what the error calls it.
+      entry: the model's entry in the table of models.
+      place: where the checkpoint is; the error names it.
     """
     if "params" not in variables:
         raise CheckpointError(f"{place} does not fit {entry.name}: it has no params")
     if metadata.get("model", entry.name) != entry.name:
         raise CheckpointError(f"{place} holds a {metadata['model']}, not a {entry.name}")
     try:
-        model = entry.constructor(**arguments(variables, metadata))
-        expected = model.variable_shapes()
+        model = entry.constructor(**constructor_arguments(variables, metadata))
+        expected = array_shapes(model.variable_shapes())
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{place} has arguments that {entry.name} does not take: {error}"
         ) from error
-    given = {path: array.shape for path, array in flatten_variables(variables)}
-    wanted = {path: leaf.shape for path, leaf in flatten_variables(expected)}
-    headless = {
-        path for path in wanted.keys() - given.keys() if path.split("/")[1] in model.classifier
+    found = array_shapes(variables)
+    expected = {
+        path: shape
+        for path, shape in expected.items()
+        if path in found or path.split("/")[1] not in model.classifier
     }
-    paths = sorted(given.keys() | wanted.keys() - headless)
-    amiss = [path for path in paths if given.get(path) != wanted.get(path)]
-    if len(amiss) == 1 and _same_but_channels(given.get(amiss[0]), wanted.get(amiss[0])):
-        return  # the first kernel, for images of other than three channels
-    if amiss:
-        path = amiss[0]
-        raise CheckpointError(
-            f"{place} does not fit {entry.name}: {path} has shape {given.get(path)} where the "
-            f"model has {wanted.get(path)}, and {len(amiss) - 1} more"
-        )
+    relaxed = [path for path in expected if _same_but_channels(found.get(path, ()), expected[path])]
+    if len(relaxed) == 1:  # the first convolution
+        expected[relaxed[0]] = found[relaxed[0]]
+    if mismatch := compare_shapes(found, expected):
+        raise CheckpointError(f"{place} does not fit {entry.name}: {mismatch}")
 
 
-def _same_but_channels(one: Any, other: Any) -> bool:
-    return len(one or ()) == len(other or ()) == 4 and one[:2] + one[3:] == other[:2] + other[3:]
+def array_shapes(variables: Mapping[str, Any]) -> Shapes:
+    """{path: shape} of arrays, or of what `Model.variable_shapes` gives."""
+    return {path: tuple(array.shape) for path, array in flatten_variables(variables)}
+
+
+def compare_shapes(found: Shapes, expected: Shapes) -> str:
+    """Names the first array that is not as a model has it, and counts the others; "" if none."""
+    mismatches = sorted(
+        path for path in found.keys() | expected.keys() if found.get(path) != expected.get(path)
+    )
+    if not mismatches:
+        return ""
+    path = mismatches[0]
+    return (
+        f"{path} has shape {found.get(path)} where the model has {expected.get(path)}, "
+        f"and {len(mismatches) - 1} more do not match"
+    )
+
+
+def _same_but_channels(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+    """Whether two kernels differ in input channels, axis 2, and in nothing else."""
+    return (
+        len(found) == len(expected) == 4
+        and found != expected
+        and found[:2] + found[3:] == expected[:2] + expected[3:]
+    )

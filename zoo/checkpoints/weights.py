@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from zoo.checkpoints.convert import from_upstream
-from zoo.checkpoints.validate import check
+from zoo.checkpoints.validate import validate
 from zoo.models.base import Entry
 from zoo_pretrained import catalogue, resolve
 from zoo_pretrained.addresses import redact_address
@@ -28,7 +28,7 @@ def stored(entry: Entry, weights: str | os.PathLike[str] | None = None) -> Check
                     f"{entry.name} has no weights {place!r}; it has: {names}"
                 ) from None
     checkpoint = resolve.load_checkpoint_from(place)
-    check(*checkpoint, entry, redact_address(place))
+    validate(*checkpoint, entry, redact_address(place))
     return checkpoint
 
 

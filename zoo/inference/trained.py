@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
-from zoo.checkpoints.validate import arguments
+from zoo.checkpoints.validate import constructor_arguments
 from zoo.checkpoints.weights import stored
 from zoo.inference.images import Preprocessing, Source, is_single
 from zoo.models.base import MODELS, Entry, Model, find_model
@@ -156,7 +156,7 @@ def trained(
     """
     entry = find_model(model)
     variables, metadata = stored(entry, weights)
-    built = entry.constructor(**arguments(variables, metadata))
+    built = entry.constructor(**constructor_arguments(variables, metadata))
     try:
         info = _info(entry, built, metadata, "head" in variables["params"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # it may be anybody's

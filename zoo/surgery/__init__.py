@@ -1,1 +1,1 @@
-"""Models taken apart: adapted, fused, described, and read at inner layers."""
+"""Changes models and looks inside: adapt, fuse, features, backbone, describe, intercept."""

@@ -1,27 +1,27 @@
-"""What a model costs, layer by layer, computed by tracing it."""
+"""Parameters, multiply-adds and activation memory of a model, layer by layer, by tracing it."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from zoo.models.base import MODELS, Model, find_model
+from zoo.surgery.intercept import Call, intercept
 
 
 class Layer(NamedTuple):
-    """A layer: a module that holds parameters of its own.
+    """A module that holds parameters of its own, not only submodules.
 
     Args:
-      path: where it is.
-      kind: what it is, such as "Conv".
-      output: the shape of what it gives for one image, [H, W, C] or [C].
-      parameters: how many there are.
-      multiply_adds: how many multiplications with an addition one image takes; those of
-        convolutions and dense layers are counted.
+      path: its module path, such as "stage2/block3/conv1".
+      kind: its class, such as "Conv".
+      output: the shape of its output for one image, [H, W, C] or [C].
+      parameters: how many it has.
+      multiply_adds: multiplications with an addition for one image; those of convolutions and
+        dense layers are counted.
       bytes: of the output for one image.
     """
 
@@ -35,10 +35,10 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a model costs in inference, for one image.
+    """The cost of a model's inference, for one image.
 
     Args:
-      name: the model's.
+      name: the model's name.
       input: the image's shape, [H, W, C].
       layers: in the order of computation.
     """
@@ -49,48 +49,48 @@ class Description:
 
     @property
     def parameters(self) -> int:
-        """How many parameters inference uses; running statistics are none."""
+        """The number of parameters; running statistics do not count."""
         return sum(layer.parameters for layer in self.layers)
 
     @property
     def multiply_adds(self) -> int:
-        """Multiplications with an addition, of convolutions and dense layers."""
+        """Multiplications with an addition, in convolutions and dense layers."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     @property
     def activation_bytes(self) -> int:
-        """The outputs of all layers together: about what training keeps for one image."""
+        """Bytes of all layers' outputs: about what training keeps for one image."""
         return sum(layer.bytes for layer in self.layers)
 
     def by(self, depth: int) -> list[Layer]:
-        """The layers gathered by the first `depth` names of their paths.
+        """The layers grouped by the first `depth` names of their paths.
 
-        Parameters, multiply-adds and bytes are sums, the output is the last layer's.
+        Parameters, multiply-adds and bytes of a group are sums, its output is its last layer's.
         """
-        gathered: dict[str, list[Layer]] = {}
+        groups: dict[str, list[Layer]] = {}
         for layer in self.layers:
-            head = "/".join(layer.path.split("/")[:depth])
-            gathered.setdefault(head, []).append(layer)
+            prefix = "/".join(layer.path.split("/")[:depth])
+            groups.setdefault(prefix, []).append(layer)
         return [
             Layer(
-                head,
+                prefix,
                 group[0].kind if len(group) == 1 else "",
                 group[-1].output,
                 *(sum(column) for column in list(zip(*group, strict=True))[3:]),
             )
-            for head, group in gathered.items()
+            for prefix, group in groups.items()
         ]
 
     def table(self, depth: int = 1) -> str:
-        """The layers gathered by the first `depth` names of their paths, and their sums."""
-        total = (self.parameters, self.multiply_adds, self.activation_bytes)
+        """Text: the layers grouped by the first `depth` names of their paths, and the totals."""
+        totals = (self.parameters, self.multiply_adds, self.activation_bytes)
         rows = [
             ("", "output", "parameters", "multiply-adds", "bytes"),
             *(
                 (layer.path, "×".join(map(str, layer.output)), *(f"{n:,}" for n in layer[3:]))
                 for layer in self.by(depth)
             ),
-            ("together", "", *(f"{n:,}" for n in total)),
+            ("together", "", *(f"{n:,}" for n in totals)),
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -100,7 +100,7 @@ class Description:
         return "\n".join([f"{self.name}, image {'×'.join(map(str, self.input))}", *lines])
 
     def __str__(self) -> str:
-        """The table of the stages."""
+        """The table by stages."""
         return self.table()
 
 
@@ -110,13 +110,13 @@ def describe(
     size: int | Sequence[int] | None = None,
     channels: int = 3,
 ) -> Description:
-    """What a model costs: parameters, multiply-adds, memory of activations, and its layers.
+    """Counts a model's parameters, multiply-adds and bytes of activations, layer by layer.
 
     Args:
       model: a constructor, its name, or a model.
-      size: height and width of the image, or one number for both; by default what the model was
-        designed for.
-      channels: the image's.
+      size: height and width of the image in pixels, or one number for both; by default what the
+        model was designed for.
+      channels: of the image.
 
     Returns:
       A description; `print` shows it as a table.
@@ -131,22 +131,19 @@ def describe(
     height, width = size if isinstance(size, Sequence) else (size, size)
     layers: list[Layer] = []
 
-    def note(
-        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
-    ) -> Any:
-        y = call(*args, **kwargs)
-        inner, own = context.module, context.module.variables.get("params", {})
-        own = {name: array for name, array in own.items() if not isinstance(array, dict)}
-        if context.method_name == "__call__" and own:
-            kernel = own.get("kernel")
-            products = 0 if kernel is None else math.prod(kernel.shape[:-1]) * y.size
+    def measure(call: Call) -> Any:
+        y = call.run()
+        params = call.module.variables.get("params", {})
+        arrays = {name: array for name, array in params.items() if not isinstance(array, dict)}
+        if arrays:
+            kernel = arrays.get("kernel")
             layers.append(
                 Layer(
-                    "/".join(inner.path),
-                    type(inner).__name__,
+                    call.path,
+                    type(call.module).__name__,
                     y.shape[1:],
-                    sum(array.size for array in own.values()),
-                    products,
+                    sum(array.size for array in arrays.values()),
+                    0 if kernel is None else math.prod(kernel.shape[:-1]) * y.size,
                     y.size * y.dtype.itemsize,
                 )
             )
@@ -154,6 +151,6 @@ def describe(
 
     x = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), x)
-    with nn.intercept_methods(note):
+    with intercept(measure):
         jax.eval_shape(module.clone(remat=False).apply, variables, x)
     return Description(module.title, (height, width, channels), tuple(layers))

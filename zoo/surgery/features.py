@@ -1,4 +1,4 @@
-"""What a model computes on the way: the outputs of its modules, and the maps of its stages."""
+"""The outputs of a model's inner modules, and the feature maps of its stages."""
 
 import contextlib
 import difflib
@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from zoo.models.base import Model
+from zoo.surgery.intercept import Call, intercept
+from zoo.surgery.unpack import unpack
 
 
 def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, jax.Array]:
@@ -23,98 +25,97 @@ def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, 
       model: what `zoo.trained` returns, or a pair (model, variables).
       x: normalised images, [N, H, W, C].
       paths: module paths such as "stage3" or "stage4/block2/expand", as in the parameters. In a
-        pattern "*" stands for anything within a name and "**" for anything: "stage*",
+        pattern "*" stands for any text without a slash and "**" for any text: "stage*",
         "stage4/*/expand", "stage4/**".
 
     Returns:
-      {path: output}, in the order of `paths`, a pattern's in the order of computation. What none
-      of the outputs needs is not computed.
+      {path: output}, in the order of `paths`; those of a pattern in the order of computation. What
+      no output depends on is not computed.
 
     Raises:
       ValueError: a path that the model does not have; the message lists the nearest.
+      TypeError: `model` has no variables.
     """
-    module, variables = model if isinstance(model, tuple) else (model.model, model.variables)
-    wanted = (paths,) if isinstance(paths, str) else tuple(paths)
-    # Inside of what is computed twice, nothing can be taken out.
-    return dict(_compiled(module.clone(remat=False), wanted)(variables, x))
+    module, variables = unpack(model)
+    patterns = (paths,) if isinstance(paths, str) else tuple(paths)
+    # Values inside a block that is recomputed cannot be taken out of it.
+    return dict(_compiled(module.clone(remat=False), patterns)(variables, x))
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(module: Model, wanted: tuple[str, ...]) -> Callable[..., OrderedDict[str, jax.Array]]:
+def _compiled(
+    module: Model, patterns: tuple[str, ...]
+) -> Callable[..., OrderedDict[str, jax.Array]]:
     @jax.jit
     def run(variables: Mapping[str, Any], x: jax.Array) -> OrderedDict[str, jax.Array]:
         outputs: dict[str, jax.Array] = {}
-        whole, absent = _completed(module, variables)
-        with _kept(outputs):
-            module.apply(whole, x)
-        outputs = {name: y for name, y in outputs.items() if name.split("/")[0] not in absent}
-        names = [name for path in wanted for name in _matching(module, path, outputs)]
-        return OrderedDict((name, outputs[name]) for name in names)  # jit would sort a dict
+        completed, missing = _complete_classifier(module, variables)
+        with _collect_outputs(outputs):
+            module.apply(completed, x)
+        outputs = {path: y for path, y in outputs.items() if path.split("/")[0] not in missing}
+        selected = [path for pattern in patterns for path in _select(module, pattern, outputs)]
+        return OrderedDict((path, outputs[path]) for path in selected)  # jit would sort a dict
 
     return run
 
 
-def _completed(
+def _complete_classifier(
     module: Model, variables: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], Collection[str]]:
-    """Variables with zeros for a classifier that they lack, and what they lack of it.
+    """Variables with zeros for the classifier's modules that they lack, and those modules' names.
 
-    To be called while tracing: whatever the zeros go into is not computed.
+    To be called while tracing: what the zeros go into is dropped before anything is computed.
     """
     if "head" in variables["params"]:
         return variables, ()
-    params = module.variable_shapes()["params"]
-    absent = [
-        name for name in module.classifier if name in params and name not in variables["params"]
+    shapes = module.variable_shapes()["params"]
+    missing = [
+        name for name in module.classifier if name in shapes and name not in variables["params"]
     ]
     zeros = {
-        name: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params[name])
-        for name in absent
+        name: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[name])
+        for name in missing
     }
-    return {**variables, "params": {**variables["params"], **zeros}}, absent
+    return {**variables, "params": {**variables["params"], **zeros}}, missing
 
 
 @contextlib.contextmanager
-def _kept(
+def _collect_outputs(
     outputs: dict[str, Any], inside: tuple[str, ...] = (), last: str | None = None
 ) -> Iterator[None]:
-    """Keeps the outputs of the modules inside one, in the order of computation.
+    """Enters the outputs of all modules inside one, by path, in the order of computation.
 
-    Leaves after the module at path `last`; paths count from the outer module's.
+    Leaves the `with` block after the module at path `last`.
     """
 
-    def keep(
-        call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
-    ) -> Any:
-        output = call(*args, **kwargs)
-        path = context.module.path
-        if context.method_name == "__call__" and path[: len(inside)] == inside != path:
-            name = "/".join(path[len(inside) :])
-            outputs[name] = output
-            if name == last:
-                raise _Enough
+    def collect(call: Call) -> Any:
+        output = call.run()
+        if call.path:
+            outputs[call.path] = output
+            if call.path == last:
+                call.stop()
         return output
 
-    with contextlib.suppress(_Enough), nn.intercept_methods(keep):
+    with intercept(collect, inside):
         yield
 
 
-class _Enough(Exception):  # noqa: N818 - no error, but the way out of a model
-    """The last output that is wanted is there."""
-
-
-def _matching(model: Model, pattern: str, names: Mapping[str, Any]) -> list[str]:
-    """The names that a path or a pattern stands for."""
-    if pattern in names:
+def _select(model: Model, pattern: str, paths: Collection[str]) -> list[str]:
+    """The paths that a path or a pattern stands for."""
+    if pattern in paths:
         return [pattern]
     stars = {"**": ".*", "*": "[^/]*"}
     regex = "".join(stars.get(part) or re.escape(part) for part in re.split(r"(\*+)", pattern))
-    matching = [name for name in names if re.fullmatch(regex, name)] if "*" in pattern else []
-    if not matching:
-        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise ValueError(f"{model.title} has no module {pattern!r}{hint}")
-    return matching
+    selected = [path for path in paths if re.fullmatch(regex, path)] if "*" in pattern else []
+    if not selected:
+        raise ValueError(f"{model.title} has no module {pattern!r}{_suggest(pattern, paths)}")
+    return selected
+
+
+def _suggest(path: str, paths: Iterable[str]) -> str:
+    """The end of an error message: which paths are like this one."""
+    nearest = difflib.get_close_matches(path, paths, n=3, cutoff=0.4)
+    return f"; the nearest are {', '.join(nearest)}" if nearest else ""
 
 
 class Backbone(nn.Module):
@@ -131,13 +132,13 @@ class Backbone(nn.Module):
     init = Model.init
 
     def setup(self) -> None:
-        """The variables' paths are the model's own."""
+        """Gives the variables the same paths as in the model."""
         nn.share_scope(self, self.model)
 
     def __call__(self, x: jax.Array, train: bool = False) -> dict[int, jax.Array]:
         """Images [N, H, W, C] → {stride: map [N, H / stride, W / stride, channels]}."""
         outputs: dict[str, jax.Array] = {}
-        with _kept(outputs, self.path, last=self.paths[-1][1]):
+        with _collect_outputs(outputs, self.path, last=self.paths[-1][1]):
             self.model(x, train)
         return {stride: outputs[path] for stride, path in self.paths}
 
@@ -145,8 +146,8 @@ class Backbone(nn.Module):
 def backbone(model: Model) -> Backbone:
     """The feature maps at strides 4 to 32, for detection, segmentation and the like.
 
-    At each stride that the model reaches it is the last module's output before the classifier and
-    the convolution that widens for it; nothing later is computed.
+    The map of a stride is the last module's output that has it, before the classifier and the
+    convolution that widens the features for it; nothing later is computed.
 
     Args:
       model: a model's definition, such as `zoo.ResNet50()` or `trained.model`.
@@ -154,29 +155,31 @@ def backbone(model: Model) -> Backbone:
     Returns:
       A module that is initialised and applied as the model is, and takes its variables:
       `backbone(model).apply(variables, x)` → {4: map, 8: map, 16: map, 32: map}. It may be part of
-      a larger module. In training only stochastic depth and the dropout of DenseNet's layers ask
-      for the rng "dropout".
+      a larger module. In training it needs the rng "dropout" only for stochastic depth and for the
+      dropout of DenseNet's layers.
 
     Raises:
-      TypeError: `model` is no definition.
+      TypeError: `model` is not a definition.
     """
     if not isinstance(model, Model):
         raise TypeError(f"model must be a definition, such as zoo.ResNet50(), got {model!r}")
     model = model.clone(**model.backbone_options)
-    left_out = {*model.classifier, *model.backbone_excludes}
+    excluded = {*model.classifier, *model.backbone_excludes}
     size, shapes = 256, {}
 
     def run(x: jax.Array) -> Any:
         outputs: dict[str, Any] = {}
-        with _kept(outputs):
+        with _collect_outputs(outputs):
             variables = nn.Module.init(model.clone(remat=False), jax.random.key(0), x)
         shapes.update({path: jnp.shape(output) for path, output in outputs.items()})
         return variables
 
     variables = jax.eval_shape(run, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    at = {
+    by_stride = {
         2 ** round(math.log2(size / shape[1])): path
         for path, shape in shapes.items()
-        if path in variables["params"] and path not in left_out and len(shape) == 4
+        if path in variables["params"] and path not in excluded and len(shape) == 4
     }
-    return Backbone(model, tuple((stride, path) for stride, path in at.items() if stride >= 4))
+    return Backbone(
+        model, tuple((stride, path) for stride, path in by_stride.items() if stride >= 4)
+    )

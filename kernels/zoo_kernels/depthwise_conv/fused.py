@@ -16,9 +16,7 @@ def fused(convolution: dispatch.Implementation) -> dispatch.Implementation:
         spec: DepthwiseBiasActSpec, x: jax.Array, w: jax.Array, bias: jax.Array
     ) -> jax.Array:
         y = convolution.passes[FORWARD](ConvSpec(spec.window), x, w)
-        return pointwise.forward(
-            BiasActSpec(spec.act, residual=False), y, None, bias, None
-        )
+        return pointwise.forward(BiasActSpec(spec.act, residual=False), y, None, bias, None)
 
     def refuses(
         spec: DepthwiseBiasActSpec, x: jax.Array, w: jax.Array, bias: jax.Array
