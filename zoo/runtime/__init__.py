@@ -1,1 +1,1 @@
-"""How programs are compiled, fed and timed."""
+"""Compiles, feeds and times programs."""

@@ -1,9 +1,9 @@
-"""How fast a model runs here: a quick look, without another framework beside it.
+"""Times a model's passes on this machine: a quick look, without another framework beside it.
 
 from zoo.runtime.bench import measure
 
-for row in measure(zoo.MobileNetV2, batch=8):
-    print(row.name, row.images_per_second)
+for measurement in measure(zoo.MobileNetV2, batch=8):
+    print(measurement.name, measurement.images_per_second)
 """
 
 import dataclasses
@@ -20,35 +20,40 @@ from zoo.models.base import Model, find_model
 from zoo.runtime.compiler import uncached
 from zoo.surgery.describe import Description, describe
 from zoo.surgery.fuse import fuse
-from zoo.training import step as training
+from zoo.training.step import init_train_state, make_train_step
 from zoo_kernels import jit
 
 PASSES = ("inference", "inference, fused", "training step")
 DTYPES = ("float32", "bfloat16")
-# The first calls fetch code and data, and threads start.
+# The first calls load code and data into caches and start threads.
 WARM_UP = 2
-# Rows and columns of the matrices whose product tells a device's rate.
-ON_CPU, ELSEWHERE = 1024, 8192
-# So small that no loss grows beyond all bounds, whatever the model: it is the speed that counts.
+# Rows and columns of the square matrices whose product is timed.
+CPU_MATRIX_SIZE, ACCELERATOR_MATRIX_SIZE = 1024, 8192
+# So small that the loss of no model diverges.
 LEARNING_RATE = 1e-3
+
+Arguments = tuple[Any, ...]
+# (result of a call, its arguments) → the arguments of the next call.
+NextArguments = Callable[[Any, Arguments], Arguments]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """What one pass of a model costs.
+class Measurement:
+    """Measured cost of one pass of a model.
 
     Args:
-      model: its name.
-      name: of the pass, one of `PASSES`.
-      batch, size: images, and their height and width in pixels.
-      dtype: what the layers compute in.
-      device: what ran it.
+      model: the model's name.
+      name: the pass, one of `PASSES`.
+      batch: the number of images.
+      size: their height and width in pixels.
+      dtype: the layers' compute dtype.
+      device: the kind of device that ran it.
       seconds: of each round.
       compile: seconds of tracing and compiling, without a cache.
-      peak: bytes of what goes in, what comes out and what is kept between, as XLA planned them;
-        None where it does not tell. Scratch memory of the libraries that it calls is not in it.
-      operations: of convolutions and dense layers, a multiplication with an addition being two;
-        training takes three times as many as inference.
+      peak: bytes of inputs, outputs and intermediate values, as XLA planned them; None where it
+        does not say. Scratch memory of the libraries that it calls is not counted.
+      operations: of convolutions and dense layers, where a multiplication with an addition counts
+        as two; a training step takes three times as many as inference.
       rate: operations a second of a large matrix product in this dtype, measured just before.
     """
 
@@ -72,16 +77,16 @@ class Row:
 
     @property
     def images_per_second(self) -> float:
-        """By the median."""
+        """Images divided by the median of seconds."""
         return self.batch / self.quartiles[1]
 
     @property
     def reached(self) -> float:
-        """Operations a second, by the median."""
+        """Operations a second: operations divided by the median of seconds."""
         return self.operations / self.quartiles[1]
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields, with the seconds as quartiles, and what follows from them; for JSON."""
+        """For JSON: the fields, with the seconds as quartiles, and the derived figures."""
         lower, median, upper = self.quartiles
         fields = dataclasses.asdict(self)
         fields["pass"] = fields.pop("name")
@@ -100,21 +105,21 @@ def measure(
     passes: Sequence[str] = PASSES,
     dtype: str | None = None,
     rounds: int = 10,
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Times a model's passes on jax's default device, with random weights and images.
 
-    A training step is SGD with momentum, dropout and all, and updates its state in place.
+    A training step is SGD with momentum, with dropout, and updates its state in place.
 
     Args:
       model: a constructor, its name, or a model.
-      batch: how many images.
-      size: their height and width; by default what the model was designed for.
+      batch: the number of images.
+      size: their height and width in pixels; by default what the model was designed for.
       passes: some of `PASSES`.
-      dtype: what the layers compute in, "float32" or "bfloat16"; by default what the model says.
+      dtype: the layers' compute dtype, "float32" or "bfloat16"; by default the model's.
       rounds: how often each pass is timed, after a warm-up.
 
     Returns:
-      A row for each pass, each measured when it is asked for.
+      An iterator of a measurement for each pass, taken when it is asked for.
 
     Raises:
       UnknownModelError: no model has that name.
@@ -131,88 +136,89 @@ def measure(
     module = model if isinstance(model, Model) else find_model(model).constructor()
     if dtype is not None:
         module = module.clone(dtype=jnp.dtype(dtype))
-    return _rows(module, describe(module, size=size), batch, passes, rounds)
+    return _measure(module, describe(module, size=size), batch, passes, rounds)
 
 
-def _rows(
+def _measure(
     module: Model, described: Description, batch: int, passes: Sequence[str], rounds: int
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     dtype = jnp.dtype(module.dtype)
     random = np.random.default_rng(0)
     shape = (batch, *described.input)
     x = jax.device_put(random.standard_normal(shape, np.float32)).astype(dtype)
     labels = jax.device_put(random.integers(module.num_classes, size=batch))
     variables = module.init(jax.random.key(0), x)
-    rate = matrix_rate(dtype)
+    rate = measure_matmul_rate(dtype)
     for name in passes:
-        program, arguments, again = _program(name, module, variables, x, labels)
+        program, arguments, next_arguments = _program(name, module, variables, x, labels)
         with uncached():
             start = time.perf_counter()
             compiled = program.lower(*arguments).compile()
-            compile_ = time.perf_counter() - start
-        yield Row(
+            compile_seconds = time.perf_counter() - start
+        yield Measurement(
             described.name,
             name,
             batch,
             described.input[0],
             dtype.name,
             jax.devices()[0].device_kind,
-            tuple(_seconds(compiled, arguments, again, rounds)),
-            compile_,
-            _peak(compiled),
+            tuple(_time_rounds(compiled, arguments, next_arguments, rounds)),
+            compile_seconds,
+            _peak_bytes(compiled),
             2 * batch * described.multiply_adds * (3 if name == "training step" else 1),
             rate,
         )
 
 
-def matrix_rate(dtype: Any = jnp.float32, rounds: int = 5) -> float:
-    """Operations a second of a large matrix product on jax's default device: the best round's."""
-    side = ON_CPU if jax.default_backend() == "cpu" else ELSEWHERE
+def measure_matmul_rate(dtype: Any = jnp.float32, rounds: int = 5) -> float:
+    """Operations a second of a large matrix product on jax's default device, in the best round."""
+    on_cpu = jax.default_backend() == "cpu"
+    side = CPU_MATRIX_SIZE if on_cpu else ACCELERATOR_MATRIX_SIZE
     a = jax.device_put(np.random.default_rng(0).random((side, side), np.float32)).astype(dtype)
     product = jax.jit(jnp.matmul)
-    return 2 * side**3 / min(_seconds(product, (a, a), lambda out, arguments: arguments, rounds))
+    return 2 * side**3 / min(_time_rounds(product, (a, a), _same_arguments, rounds))
+
+
+def _same_arguments(result: Any, arguments: Arguments) -> Arguments:
+    return arguments
 
 
 def _program(
     name: str, module: Model, variables: dict[str, Any], x: jax.Array, labels: jax.Array
-) -> tuple[Any, tuple[Any, ...], Callable[[Any, tuple[Any, ...]], tuple[Any, ...]]]:
-    """What is compiled, its first arguments, and (result, arguments) → the next arguments."""
+) -> tuple[Any, Arguments, NextArguments]:
+    """A pass: a jitted function, its first arguments, and what makes the next call's arguments."""
     if name == "training step":
-        import optax  # here, for the command line's other commands
+        import optax  # only here: the other commands start faster without it
 
         optimizer = optax.sgd(LEARNING_RATE, momentum=0.9)
-        own = jax.tree.map(jnp.copy, variables)  # which the steps use up
-        arguments = (training.init_train_state(own, optimizer), x, labels, jax.random.key(1))
+        state = init_train_state(jax.tree.map(jnp.copy, variables), optimizer)  # steps donate it
         return (
-            training.make_train_step(module, optimizer),
-            arguments,
-            lambda out, old: (out[0], *old[1:]),
+            make_train_step(module, optimizer),
+            (state, x, labels, jax.random.key(1)),
+            lambda result, arguments: (result[0], *arguments[1:]),
         )
     if name == "inference, fused":
         module, variables = fuse(module, variables)
         variables = jax.device_put(variables)
-    return jit(module.apply), (variables, x), lambda out, old: old
+    return jit(module.apply), (variables, x), _same_arguments
 
 
-def _seconds(
-    call: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    again: Callable[[Any, tuple[Any, ...]], tuple[Any, ...]],
-    rounds: int,
+def _time_rounds(
+    call: Callable[..., Any], arguments: Arguments, next_arguments: NextArguments, rounds: int
 ) -> Iterator[float]:
-    """Of each round after the warm-up, until its result is there."""
+    """Seconds of each round after the warm-up, from the call until its result is ready."""
     for number in range(WARM_UP + rounds):
         start = time.perf_counter()
-        out = jax.block_until_ready(call(*arguments))
+        result = jax.block_until_ready(call(*arguments))
         seconds = time.perf_counter() - start
-        arguments = again(out, arguments)
+        arguments = next_arguments(result, arguments)
         if number >= WARM_UP:
             yield seconds
 
 
-def _peak(compiled: Any) -> int | None:
-    plan = compiled.memory_analysis()
-    if plan is None:
+def _peak_bytes(compiled: Any) -> int | None:
+    memory = compiled.memory_analysis()
+    if memory is None:
         return None
-    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-    return int(held + plan.temp_size_in_bytes)
+    inputs, outputs = memory.argument_size_in_bytes, memory.output_size_in_bytes
+    return int(inputs + outputs - memory.alias_size_in_bytes + memory.temp_size_in_bytes)

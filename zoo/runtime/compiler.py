@@ -1,4 +1,4 @@
-"""The compiler options for whole programs, and where compiled programs are kept."""
+"""Compiler options for whole programs, and jax's cache of compiled programs."""
 
 import contextlib
 import os
@@ -8,39 +8,39 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 from zoo_kernels import compiler_options, jit
-from zoo_kernels.core import compiler
+from zoo_kernels.core.compiler import ONEDNN
 from zoo_pretrained import cache
 
 __all__ = ["cache_compilations", "compiler_options", "jit", "uncached"]
 
-# Seconds: what compiles faster is not worth a file.
-SLOW = 0.2
+# Seconds: a program that compiles faster is not worth a file.
+MIN_COMPILE_SECONDS = 0.2
 
 
 def cache_compilations() -> None:
     """Keeps compiled programs in the user's cache folder, so that the next process starts fast.
 
-    To be called before anything is compiled. A place that jax was given already stays
-    (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`). Nothing is kept where no file can be written,
-    and on a CPU from jaxlib 0.11 on, which cannot write the programs that `jit` makes there: they
-    call oneDNN.
+    Call it before anything is compiled. A folder that jax was given already stays
+    (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`). Nothing is kept where no file can be written, nor
+    on a CPU from jaxlib 0.11 on: the programs that `jit` makes there call oneDNN, and jaxlib cannot
+    write those.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"]:
         return
-    if compiler.ONEDNN in compiler_options():
+    if ONEDNN in compiler_options():
         return
     folder = cache.folder() / "compiled"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return  # no place to keep anything: every start compiles
+        return  # nothing can be kept: every process compiles
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", SLOW)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
 
 @contextlib.contextmanager
 def uncached() -> Iterator[None]:
-    """What is compiled inside the `with` block is neither read from a cache nor kept in one."""
+    """Compiles without the cache inside the `with` block: nothing is read from it or written."""
     enabled = jax.config.values["jax_enable_compilation_cache"]
     try:
         _enable_cache(False)
@@ -51,4 +51,4 @@ def uncached() -> Iterator[None]:
 
 def _enable_cache(enabled: bool) -> None:
     jax.config.update("jax_enable_compilation_cache", enabled)
-    compilation_cache.reset_cache()  # else jax goes on as it did at its first compilation
+    compilation_cache.reset_cache()  # jax reads the setting at its first compilation only

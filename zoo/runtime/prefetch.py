@@ -1,4 +1,4 @@
-"""Input that is made ready while the device computes."""
+"""Prepares input while the device computes."""
 
 import collections
 import concurrent.futures
@@ -8,39 +8,39 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 
-def prefetch(items: Iterable[Item], most: int = 2) -> Generator[Item]:
-    """The same items, made by a thread of their own while the caller works on those before.
+def prefetch(items: Iterable[Item], buffer_size: int = 2) -> Generator[Item]:
+    """Iterates over items in another thread, ahead of the caller, who gets them in order.
 
     Where `items` makes batches and puts them on the device, both happen in that thread:
 
         for batch in prefetch(map(jax.device_put, batches)):
             state, loss = step(state, batch)
 
-    What jax is told by `with` (a mesh, a default device) holds in the caller's thread alone: say
-    where a batch is to go in `jax.device_put`.
+    A `with` block of jax's (a mesh, a default device) holds in the caller's thread alone: name the
+    device in `jax.device_put`.
 
     Args:
-      items: is iterated once, by one thread.
-      most: how many items are held ready at most, beside the one that the caller has.
+      items: iterated once, by one thread.
+      buffer_size: the largest number of items held ready, beside the one that the caller has.
 
     Yields:
-      The items in their order. An error of `items` is raised where its item would have come. When
-      the caller stops early, what is being made is finished, nothing more is begun, and the thread
-      ends before `close` returns; a generator is closed, too.
+      The items in their order. An error of `items` is raised in place of its item. When the caller
+      stops early, the item in progress is finished, no further one is begun, and the thread ends
+      before `close` returns; if `items` is a generator, it is closed too.
 
     Raises:
-      ValueError: `most` is less than 1.
+      ValueError: `buffer_size` is less than 1.
     """
-    if most < 1:
-        raise ValueError(f"most must be at least 1, got {most!r}")
-    return _prefetch(iter(items), most)
+    if buffer_size < 1:
+        raise ValueError(f"buffer_size must be at least 1, got {buffer_size!r}")
+    return _prefetch(iter(items), buffer_size)
 
 
-def _prefetch(items: Iterator[Item], most: int) -> Generator[Item]:
+def _prefetch(items: Iterator[Item], buffer_size: int) -> Generator[Item]:
     end: Any = object()  # a future cannot carry StopIteration
     thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     try:
-        ready = collections.deque(thread.submit(next, items, end) for _ in range(most))
+        ready = collections.deque(thread.submit(next, items, end) for _ in range(buffer_size))
         while (item := ready.popleft().result()) is not end:
             ready.append(thread.submit(next, items, end))
             yield item

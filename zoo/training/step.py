@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from zoo.models.base import Model
 from zoo_kernels import jit
 
-# The weight of auxiliary classifiers' losses (Szegedy et al. 2015, arXiv 1409.4842, section 5).
-AUXILIARY = 0.3
+# Of the loss of each auxiliary classifier (Szegedy et al. 2015, arXiv 1409.4842, section 5).
+AUXILIARY_WEIGHT = 0.3
 
 TrainStep = Callable[
     ["TrainState", jax.Array, jax.Array, jax.Array], tuple["TrainState", jax.Array]
@@ -18,7 +18,7 @@ TrainStep = Callable[
 
 
 class TrainState(NamedTuple):
-    """What a step of training changes.
+    """The values that a training step updates.
 
     Args:
       variables: {"params": …} and, for a model with batch norms, {"batch_stats": …}.
@@ -37,59 +37,61 @@ def init_train_state(variables: Mapping[str, Any], optimizer: Any) -> TrainState
 def classification_loss(
     model: Model, variables: Mapping[str, Any], x: jax.Array, labels: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """The mean cross-entropy of a batch in training, with auxiliary classifiers' if there are any.
+    """The mean cross-entropy of a batch in training, and of auxiliary classifiers if there are any.
+
+    Auxiliary logits are what a model sows into its collection "intermediates" in training.
 
     Args:
       model: not a fused one.
       variables: {"params": …} and, for a model with batch norms, {"batch_stats": …}.
       x: normalised images [N, H, W, C].
-      labels: the classes' numbers [N].
-      key: for dropout.
+      labels: class numbers [N].
+      key: a random key for dropout.
 
     Returns:
-      (loss, new): a scalar in float32 or better, and {"batch_stats": …} if the model has any.
+      (loss, updates): a scalar in float32 or better, and {"batch_stats": …} if the model has any.
     """
-    logits, new = model.apply(
+    logits, updates = model.apply(
         variables,
         x,
         train=True,
         mutable=["batch_stats", "intermediates"],
         rngs={"dropout": key},
     )
-    auxiliary = jax.tree.leaves(new.get("intermediates", {}))
-    main, *others = (_cross_entropy(y, labels) for y in (logits, *auxiliary))
-    kept = {name: new[name] for name in ("batch_stats",) if name in new}
-    return main + AUXILIARY * sum(others), kept
+    auxiliary_logits = jax.tree.leaves(updates.pop("intermediates", {}))
+    main, *auxiliary = (_cross_entropy(y, labels) for y in (logits, *auxiliary_logits))
+    return main + AUXILIARY_WEIGHT * sum(auxiliary), updates
 
 
 def make_train_step(model: Model, optimizer: Any) -> TrainStep:
-    """A compiled step of training.
+    """Compiles a step of training.
 
     Args:
       model: not a fused one.
-      optimizer: of optax, such as `optax.sgd(0.1, momentum=0.9)`.
+      optimizer: one of optax, such as `optax.sgd(0.1, momentum=0.9)`.
 
     Returns:
-      (state, x, labels, key) → (state, loss); see `classification_loss`. The state that is given is
-      donated: its memory becomes that of the new one, and it can be used no more.
+      (state, x, labels, key) → (state, loss); see `classification_loss`. The state that is passed
+      is donated: its memory is reused for the new state, and it must not be used again.
     """
 
     def step(
         state: TrainState, x: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[TrainState, jax.Array]:
-        def of(params: Any) -> tuple[jax.Array, dict[str, Any]]:
+        def loss(params: Any) -> tuple[jax.Array, dict[str, Any]]:
             return classification_loss(model, {**state.variables, "params": params}, x, labels, key)
 
         params = state.variables["params"]
-        (value, new), gradients = jax.value_and_grad(of, has_aux=True)(params)
-        updates, kept = optimizer.update(gradients, state.optimizer, params)
+        (value, model_updates), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
-        return TrainState({**state.variables, **new, "params": params}, kept), value
+        variables = {**state.variables, **model_updates, "params": params}
+        return TrainState(variables, optimizer_state), value
 
     return jit(step, donate_argnums=0)
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """[N, classes], [N] → the mean over the batch."""
+    """Logits [N, classes] and class numbers [N] → the mean over the batch."""
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
     return -chosen.mean()

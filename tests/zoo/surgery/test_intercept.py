@@ -33,7 +33,7 @@ def test_reads_every_module_by_its_path():
     calls = {}
     with intercept(recorder(calls)):
         output = trace(MODEL)
-    assert list(calls)[0] == "stem"
+    assert next(iter(calls)) == "stem"
     assert list(calls)[-1] == ""  # the model itself ends last
     assert calls[""] == ("SqueezeNet", X.shape, output.shape)
     assert calls["stem"][:2] == ("Conv", X.shape)
