@@ -1,4 +1,4 @@
-"""`python -m zoo` is the command line too."""
+"""Runs the command line as `python -m zoo`."""
 
 from zoo.cli import main
 

@@ -1,59 +1,59 @@
-"""`zoo bench`: how fast a model runs here."""
+"""`zoo bench`: times a model on this machine."""
 
 import json
 from typing import Annotated, Literal
 
 import typer
 
-from zoo.cli.words import columns
-from zoo.cli.words import size as in_bytes
+from zoo.cli.output import format_bytes, format_columns
 from zoo.models.base import UnknownModelError
-from zoo.runtime.bench import PASSES, Row, measure
+from zoo.runtime.bench import PASSES, Measurement, measure
 from zoo.runtime.memory import keep_memory
 
 
 def bench(
     model: Annotated[str, typer.Argument(help="A model, such as ResNet50.")],
-    batch: Annotated[int, typer.Option(min=1, help="How many images at once.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Number of images in a batch.")] = 8,
     size: Annotated[
         int | None, typer.Option(min=1, help="Height and width of the images, in pixels.")
     ] = None,
     passes: Annotated[
-        Literal["inference", "training", "all"], typer.Option("--pass", help="What is timed.")
+        Literal["inference", "training", "all"],
+        typer.Option("--pass", help="Which passes to time."),
     ] = "all",
     fused: Annotated[
         bool | None,
         typer.Option(
             "--fused/--plain",
-            help="Inference only with, or without, norms folded.  [default: both]",
+            help="Inference only with, or only without, folded batch norms.  [default: both]",
         ),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="What the layers compute in.")
+        Literal["float32", "bfloat16"], typer.Option(help="Compute dtype of the layers.")
     ] = "float32",
-    rounds: Annotated[int, typer.Option(min=2, help="How often each pass is timed.")] = 10,
+    rounds: Annotated[int, typer.Option(min=2, help="How often to time each pass.")] = 10,
     keep: Annotated[
-        bool, typer.Option("--keep-memory", help="Give no memory back to the system meanwhile.")
+        bool, typer.Option("--keep-memory", help="Keep freed memory in the process.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a pass, a line each.")
+        bool, typer.Option("--json", help="Print one JSON object per pass, each on a line.")
     ] = False,
 ) -> None:
-    """Time a model's inference and training step here, with random weights and images."""
+    """Time a model's inference and training step on this machine, on random weights and images."""
     if keep and not keep_memory():
         raise typer.BadParameter("needs Linux with glibc", param_hint="--keep-memory")
-    plain, folded, training = PASSES
-    wanted = {
+    plain, fused_pass, training = PASSES
+    enabled = {
         plain: passes != "training" and fused is not True,
-        folded: passes != "training" and fused is not False,
+        fused_pass: passes != "training" and fused is not False,
         training: passes != "inference",
     }
     try:
-        rows = measure(
+        measurements = measure(
             model,
             batch=batch,
             size=size,
-            passes=[name for name in PASSES if wanted[name]],
+            passes=[name for name in PASSES if enabled[name]],
             dtype=dtype,
             rounds=rounds,
         )
@@ -62,19 +62,19 @@ def bench(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error
     if as_json:
-        for row in rows:
-            print(json.dumps(row.as_dict()), flush=True)
+        for measurement in measurements:
+            print(json.dumps(measurement.as_dict()), flush=True)
         return
-    print(_table(list(rows)))
+    print(_table(list(measurements)))
 
 
-def _table(rows: list[Row]) -> str:
-    first = rows[0]
+def _table(measurements: list[Measurement]) -> str:
+    first = measurements[0]
     return "\n".join(
         [
             f"{first.model}, batch {first.batch}, {first.size}×{first.size}, {first.dtype}, "
             f"on {first.device}; a matrix product reaches {first.rate / 1e9:,.0f} GFLOP/s",
-            columns([_HEADINGS, *map(_cells, rows)]),
+            format_columns([_HEADINGS, *map(_cells, measurements)]),
         ]
     )
 
@@ -82,15 +82,15 @@ def _table(rows: list[Row]) -> str:
 _HEADINGS = ("", "images/s", "ms", "quartiles", "GFLOP/s", "of product", "compile s", "memory")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    lower, median, upper = (1e3 * seconds for seconds in row.quartiles)
+def _cells(measurement: Measurement) -> tuple[str, ...]:
+    lower, median, upper = (1e3 * seconds for seconds in measurement.quartiles)
     return (
-        row.name,
-        f"{row.images_per_second:,.1f}",
+        measurement.name,
+        f"{measurement.images_per_second:,.1f}",
         f"{median:,.2f}",
         f"{lower:,.2f} to {upper:,.2f}",
-        f"{row.reached / 1e9:,.1f}",
-        f"{row.reached / row.rate:.0%}",
-        f"{row.compile:.1f}",
-        in_bytes(row.peak),
+        f"{measurement.reached / 1e9:,.1f}",
+        f"{measurement.reached / measurement.rate:.0%}",
+        f"{measurement.compile:.1f}",
+        format_bytes(measurement.peak),
     )

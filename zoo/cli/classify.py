@@ -1,4 +1,4 @@
-"""`zoo classify`: what is in photos."""
+"""`zoo classify`: names what photos show."""
 
 import contextlib
 import json
@@ -16,18 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from zoo.cli.words import printable
+from zoo.cli.output import escape_unprintable
 from zoo.inference import images
 from zoo.runtime import compiler
 from zoo.runtime.prefetch import prefetch
 from zoo_pretrained.catalogue import Label
 
-# A progress bar for fewer photos would be gone before it is seen.
-FEW = 4
+# The progress bar of fewer photos would vanish before it is seen.
+MIN_PHOTOS_FOR_BAR = 5
 
 
 class Result(NamedTuple):
-    """What came of one photo: its likeliest classes, or what is wrong with it."""
+    """The likeliest classes of one photo, or the error if it cannot be read."""
 
     file: Path
     classes: Sequence[tuple[Label, float]] = ()
@@ -38,15 +38,15 @@ def classify(
     photos: Annotated[list[Path], typer.Argument(help="Photos, and folders to search for photos.")],
     model: Annotated[str, typer.Option(help="A model with trained weights.")] = "EfficientNetLite0",
     weights: Annotated[
-        str | None, typer.Option(help="Which weights: a name, a folder, an archive, an address.")
+        str | None, typer.Option(help="Weights: a name, a folder, an archive or its address.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos computed at once.")] = 32,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to name.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Number of photos in a batch.")] = 32,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a photo, a line each.")
+        bool, typer.Option("--json", help="Print one JSON object per photo, each on a line.")
     ] = False,
 ) -> None:
-    """Name what is in photos: the likeliest of a model's classes, with probabilities."""
+    """Name what photos show: the likeliest of a model's classes, with probabilities."""
     compiler.cache_compilations()
     trained = zoo.trained(model, weights=weights)
     if not trained.info.head:
@@ -55,44 +55,48 @@ def classify(
         raise typer.BadParameter(
             f"{model} has {len(trained.info.labels)} classes", param_hint="--top"
         )
-    files = list(images.find(photos))
+    files = list(images.find_photos(photos))
     failed = False
-    with _progress(len(files)) as (output, complaints, advance):
-        for result in _classified(trained, files, top, batch_size, advance):
+    with _progress(len(files)) as (output, errors, advance):
+        for result in _classify_files(trained, files, top, batch_size, advance):
             if result.error is not None:
                 failed = True
-                complaints.print(Text(printable(f"zoo: {result.error}")), soft_wrap=True)
+                errors.print(Text(escape_unprintable(f"zoo: {result.error}")), soft_wrap=True)
             if as_json:
                 output.print(Text(_as_json(trained, result)), soft_wrap=True)
             elif result.error is None:
-                output.print(Text(printable(str(result.file)), "bold"), soft_wrap=True)
+                output.print(Text(escape_unprintable(str(result.file)), "bold"), soft_wrap=True)
                 output.print(_table(result))
     if failed:
         raise typer.Exit(1)
 
 
-def _classified(
+def _classify_files(
     trained: zoo.Trained,
     files: list[Path],
     top: int,
     batch_size: int,
     advance: Callable[[], None],
 ) -> Iterator[Result]:
-    """Results in the order of the files; `advance` is called for each that has been read.
+    """Yields results in the order of the files; calls `advance` for each file that was read.
 
     While one batch is computed, the next one is read.
     """
-    # One shape for all batches, so that the model is compiled once; few shapes over all calls,
-    # so that the compilation cache knows them.
+    # All batches have one shape, so that the model is compiled once. It is a power of two, so that
+    # few shapes occur and the compilation cache has them.
     size = min(batch_size, 1 << max(len(files) - 1, 0).bit_length())
-    for results, photos in prefetch(_batches(trained, files, size, advance), most=1):
-        yield from _ranked(trained, results, photos, top)
+    batches = _load_batches(trained, files, size, advance)
+    for results, photos in prefetch(batches, buffer_size=1):
+        yield from _classify_batch(trained, results, photos, top)
 
 
-def _batches(
+def _load_batches(
     trained: zoo.Trained, files: list[Path], size: int, advance: Callable[[], None]
 ) -> Iterator[tuple[list[Result], Any]]:
-    """Files as batches on the device, [size, H, W, C], padded; None where no photo is good."""
+    """Yields results to fill in, and their photos on the device, padded to [size, H, W, C].
+
+    Instead of photos it is None where none of the files could be read.
+    """
     for start in range(0, len(files), size):
         loaded = []
         for file in files[start : start + size]:
@@ -111,11 +115,15 @@ def _load(trained: zoo.Trained, file: Path) -> tuple[Result, np.ndarray | None]:
         return Result(file, error=str(error)), None
 
 
-def _ranked(trained: zoo.Trained, results: list[Result], photos: Any, top: int) -> Iterator[Result]:
+def _classify_batch(
+    trained: zoo.Trained, results: list[Result], photos: Any, top: int
+) -> Iterator[Result]:
     """Fills in the classes of the photos that could be read."""
-    rows = iter(trained.rank(trained.probabilities(photos), top) if photos is not None else [])
+    likeliest = iter(
+        trained.rank_labels(trained.probabilities(photos), top) if photos is not None else []
+    )
     for result in results:
-        yield result if result.error else result._replace(classes=next(rows))
+        yield result if result.error else result._replace(classes=next(likeliest))
 
 
 def _table(result: Result) -> Table:
@@ -139,18 +147,17 @@ def _as_json(trained: zoo.Trained, result: Result) -> str:
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[tuple[Console, Console, Callable[[], None]]]:
-    """Consoles for output and for complaints, and what to call after each photo.
+    """Yields consoles for output and for errors, and a function to call after each photo.
 
-    Where a bar is shown, all that goes to its terminal must go through it; what is redirected to a
-    file must not.
+    While a progress bar is shown, everything that goes to its terminal must be printed by the bar's
+    console; what is redirected to a file must not.
     """
-    output, complaints = Console(), Console(stderr=True)
-    if total <= FEW or not complaints.is_terminal:
-        yield output, complaints, lambda: None
+    output, errors = Console(), Console(stderr=True)
+    if total < MIN_PHOTOS_FOR_BAR or not errors.is_terminal:
+        yield output, errors, lambda: None
         return
     with Progress(
-        console=complaints, transient=True, redirect_stdout=False, redirect_stderr=False
+        console=errors, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as progress:
         task = progress.add_task("reading", total=total)
-        shared = complaints if output.is_terminal else output
-        yield shared, complaints, lambda: progress.advance(task)
+        yield errors if output.is_terminal else output, errors, lambda: progress.advance(task)

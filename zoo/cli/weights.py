@@ -1,4 +1,4 @@
-"""`zoo convert`, `export`, `publish`, `fetch` and `cache`: weights in and out."""
+"""`zoo convert`, `export`, `publish`, `fetch` and `cache`: commands for weights."""
 
 import json
 from pathlib import Path
@@ -6,45 +6,49 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from zoo.checkpoints.convert import convert as convert_
-from zoo.checkpoints.convert import export as export_
+import zoo
 from zoo.checkpoints.weights import stored
-from zoo.cli.words import columns, size
+from zoo.cli.output import format_bytes, format_columns
 from zoo.models.base import Entry, find_model
-from zoo_pretrained import cache as cached
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import cache as weights_cache
 from zoo_pretrained import remote_store
+from zoo_pretrained.checkpoint import restore
 from zoo_pretrained.convert.defaults import SOURCES
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 
 
 def convert(
     file: Annotated[Path, typer.Argument(help="A .pth, .safetensors, .h5, .keras or .jld2 file.")],
-    model: Annotated[str, typer.Option(help="Which model the weights are of, such as ResNet50.")],
-    out: Annotated[Path, typer.Option(help="The checkpoint's folder, to be made.")],
+    model: Annotated[
+        str, typer.Option(help="The model that the weights are for, such as ResNet50.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to create for the checkpoint.")],
     source: Annotated[
-        str | None, typer.Option(help=f"Whose names the layers have: {', '.join(SOURCES)}.")
+        str | None, typer.Option(help=f"Whose layer names the file has: {', '.join(SOURCES)}.")
     ] = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="By default as many as the file's classifier has.")
+        int | None,
+        typer.Option(min=1, help="Number of classes; by default that of the file's classifier."),
     ] = None,
-    head: Annotated[bool, typer.Option(help="Whether the classifier comes along.")] = True,
+    head: Annotated[bool, typer.Option(help="Convert the classifier, or leave it out.")] = True,
     inside: Annotated[
-        str | None, typer.Option(help="A model inside the file's model, such as a backbone.")
+        str | None,
+        typer.Option(help="Name of a model inside the file's model, such as a backbone."),
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option(help="Names of arrays to leave out, such as 'decoder.*'.")
+        list[str] | None,
+        typer.Option(help="Pattern for names of arrays to leave out, such as 'decoder.*'."),
     ] = None,
     argument: Annotated[
-        list[str] | None, typer.Option(help="NAME=JSON, for the model's constructor.")
+        list[str] | None, typer.Option(help="Argument of the model's constructor, as NAME=JSON.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="A text file with the name of each class on a line.")
+        Path | None, typer.Option(help="A text file with one class name per line.")
     ] = None,
     kernel_convention: Annotated[
         Literal["cross-correlation", "convolution"],
-        typer.Option(help="What the file's kernels are for; convolution in Theano and Lasagne."),
+        typer.Option(help="Convention of the file's kernels; Theano and Lasagne have convolution."),
     ] = "cross-correlation",
     overwrite: Overwrite = False,
 ) -> None:
@@ -59,7 +63,7 @@ def convert(
             metadata["labels"] = labels.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise typer.BadParameter(f"{labels}: {error}", param_hint="--labels") from error
-    record = convert_(
+    record = zoo.convert(
         file,
         model,
         out,
@@ -68,7 +72,7 @@ def convert(
         head=head,
         inside=inside,
         ignore=ignore or [],
-        arguments=dict(map(_argument, argument or [])),
+        arguments=dict(map(_parse_argument, argument or [])),
         metadata=metadata,
         kernel_convention=kernel_convention,
         overwrite=overwrite,
@@ -79,12 +83,15 @@ def convert(
 
 def export(
     weights: Annotated[str, typer.Argument(help="A checkpoint's folder, or MODEL[:WEIGHTS].")],
-    out: Annotated[Path, typer.Option(help="The .safetensors file, to be made.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to create.")],
 ) -> None:
     """Write a checkpoint as a safetensors file, which `zoo convert` reads back."""
-    folder = "/" in weights or Path(weights).is_dir()
-    export_(store.restore(weights) if folder else stored(*_named(weights)), out)
-    print(f"{out}: {size(out.stat().st_size)}")
+    if "/" in weights or Path(weights).is_dir():
+        checkpoint = restore(weights)
+    else:
+        checkpoint = stored(*_parse_weights(weights))
+    zoo.export(checkpoint, out)
+    print(f"{out}: {format_bytes(out.stat().st_size)}")
 
 
 def publish(
@@ -92,43 +99,43 @@ def publish(
     to: Annotated[str, typer.Option(help="The store: a folder, gs://…, s3://… or hf://….")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Put checkpoints into a store, from which others load them (see ZOO_STORES)."""
-    made = remote_store.publish(checkpoints, to, overwrite=overwrite)
-    print(columns([(item.archive, size(item.size), item.sha256) for item in made]))
+    """Upload checkpoints to a store, from which others load them (see ZOO_STORES)."""
+    published = remote_store.publish(checkpoints, to, overwrite=overwrite)
+    rows = [(item.archive, format_bytes(item.size), item.sha256) for item in published]
+    print(format_columns(rows))
 
 
 def fetch(
     names: Annotated[list[str], typer.Argument(help="MODEL or MODEL:WEIGHTS.")],
 ) -> None:
-    """Fetch weights into the cache, so that they are there without a network."""
+    """Download weights into the cache, for use without a network."""
     for name in names:
-        stored(*_named(name))
+        stored(*_parse_weights(name))
         print(name)
 
 
 def cache(
     patterns: Annotated[
-        list[str] | None, typer.Argument(help="Only these, such as 'resnet*'.")
+        list[str] | None, typer.Argument(help="Names to show or remove, such as 'resnet*'.")
     ] = None,
     prune: Annotated[
         bool,
         typer.Option(
             "--prune",
-            help="Remove them; without patterns, all but checkpoints: partial downloads, what was "
-            "damaged, compiled programs.",
+            help="Remove them; without patterns, everything but checkpoints: partial downloads, "
+            "damaged files, compiled programs.",
         ),
     ] = False,
 ) -> None:
-    """Show what is in the cache, or remove it."""
-    found = cached.prune(patterns or []) if prune else cached.items(patterns or ["*"])
-    print(
-        f"{cached.folder()}: {'removed' if prune else 'holds'} {size(sum(i.size for i in found))}"
-    )
-    if found:
-        print(columns([(item.name, item.kind, size(item.size)) for item in found]))
+    """Show what the cache holds, or remove it."""
+    items = weights_cache.prune(patterns or []) if prune else weights_cache.items(patterns or ["*"])
+    total = format_bytes(sum(item.size for item in items))
+    print(f"{weights_cache.folder()}: {'removed' if prune else 'holds'} {total}")
+    if items:
+        print(format_columns([(item.name, item.kind, format_bytes(item.size)) for item in items]))
 
 
-def _argument(text: str) -> tuple[str, Any]:
+def _parse_argument(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     try:
         if not equals:
@@ -140,7 +147,11 @@ def _argument(text: str) -> tuple[str, Any]:
         ) from error
 
 
-def _named(text: str) -> tuple[Entry, str | None]:
-    """MODEL or MODEL:WEIGHTS; UnknownModelError for a model that there is not."""
+def _parse_weights(text: str) -> tuple[Entry, str | None]:
+    """The model and the name of its weights in MODEL or MODEL:WEIGHTS.
+
+    Raises:
+      UnknownModelError: no model has that name.
+    """
     model, _, weights = text.partition(":")
     return find_model(model), weights or None

@@ -1,10 +1,10 @@
-"""Images in, whatever they come as; arrays that a model takes out."""
+"""Reads images of any kind and makes normalised arrays of them."""
 
 import dataclasses
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Source = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
 
-# In a folder, these are photos; a file named by itself may be called anything.
+# The photos of a folder are files that end so; a file that is named itself may be called anything.
 EXTENSIONS = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
-# Below this there is nothing to recognise, and resizing only invents pixels.
-LEAST_SIDE = 8
+# A smaller image shows nothing to recognise: resizing it only invents pixels.
+MIN_SIDE = 8
 
 _INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -31,16 +31,17 @@ _INTERPOLATIONS = {
 
 
 class ImageError(ValueError):
-    """What should be an image is not; the message names the file or the value."""
+    """Something that should be an image is not; the message names the file or the value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its images.
+    """The preprocessing of a model's images: resize, crop the centre, normalise.
 
     Args:
-      size: height and width of what the model gets, in pixels.
-      resize: what the image's shorter side is first resized to; the centre of it is kept.
+      size: height and width of the model's input, in pixels.
+      resize: the length in pixels to which the image's shorter side is resized; the centre of the
+        resized image is cropped.
       interpolation: "bilinear", "bicubic", "lanczos" or "nearest", antialiased.
       mean, std: of each channel, where black is 0 and white is 1: (pixel − mean) / std.
       channels: "RGB" or "BGR".
@@ -55,27 +56,27 @@ class Preprocessing:
 
     @classmethod
     def from_metadata(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """From the JSON of a checkpoint's metadata."""
+        """Makes it from the JSON of a checkpoint's metadata."""
         mean, std = tuple(fields["mean"]), tuple(fields["std"])
         return cls(**{**fields, "mean": mean, "std": std})
 
-    def __call__(self, images: Source | Iterable[Source]) -> np.ndarray:
+    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> np.ndarray:
         """One image or several → [N, size, size, 3], float32, normalised.
 
         Raises:
-          ImageError: something is no image.
+          ImageError: there are no images, or something is not an image.
         """
-        several = _each(images)
-        if not several:
-            raise ImageError("there are no images in what was given")
-        batch = np.stack([self._crop(load(image)) for image in several])
+        sources = _list_images(images)
+        if not sources:
+            raise ImageError("at least one image is needed, got no images")
+        batch = np.stack([self._resize_and_crop(load_image(source)) for source in sources])
         batch = batch if self.channels == "RGB" else batch[..., ::-1]
         # The constants are scaled to the pixels in float64, so that 127/255 is 127 again.
         mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
         return (batch.astype(np.float32) - mean) / std
 
-    def _crop(self, image: Image.Image) -> np.ndarray:
-        """Resizes the shorter side and keeps the centre, in one step: only what is kept is made."""
+    def _resize_and_crop(self, image: Image.Image) -> np.ndarray:
+        """Resizes the shorter side and crops the centre in one step, which computes no more."""
         width, height = image.size
         resized = [side * self.resize // min(width, height) for side in (width, height)]
         # The corners of the centre, in the resized image and then in the original.
@@ -88,26 +89,26 @@ class Preprocessing:
         return np.asarray(cropped)
 
 
-def load(source: Source) -> Image.Image:
-    """An image of any kind → an RGB image, upright.
+def load_image(source: ImageSource) -> Image.Image:
+    """Loads an image of any kind as an upright RGB image.
 
     Args:
       source: a path, an encoded image's bytes, a PIL image, or an array [H, W], [H, W, 1],
         [H, W, 3] or [H, W, 4]: uint8, uint16, or floating point from 0 to 1.
 
     EXIF's orientation is applied; palettes, CMYK and greyscale become RGB; 16 bits become 8;
-    transparency is laid on white; of an animation the first frame counts.
+    transparent pixels become white; of an animation the first frame is taken.
 
     Raises:
-      ImageError: a file that is missing, unreadable, truncated or no image, an image of fewer
-        than 8 pixels a side or of too many to be safe; the message names the file.
+      ImageError: a file is missing, unreadable, truncated or not an image, or an image has fewer
+        than 8 pixels a side or too many to be safe; the message names the file.
     """
     if isinstance(source, Image.Image):
-        return _upright_rgb(getattr(source, "filename", "") or "the image", lambda: source)
+        return _convert(getattr(source, "filename", "") or "the image", lambda: source)
     if isinstance(source, bytes):
-        return _upright_rgb("the image", lambda: Image.open(io.BytesIO(source)))
+        return _convert("the image", lambda: Image.open(io.BytesIO(source)))
     if hasattr(source, "__array__"):
-        return _upright_rgb("the array", lambda: _from_array(np.asarray(source)))
+        return _convert("the array", lambda: _from_array(np.asarray(source)))
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
         raise ImageError(f"an image is a path, bytes, a PIL image or an array, got {kind}")
@@ -121,19 +122,19 @@ def load(source: Source) -> Image.Image:
             if not data.read(1):
                 raise ImageError(f"{path} is empty")
             data.seek(0)
-            return _upright_rgb(str(path), lambda: Image.open(data))
+            return _convert(str(path), lambda: Image.open(data))
     except ImageError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: what can be no path
+    except (OSError, ValueError) as error:  # ValueError: a text that cannot be a path
         cause = getattr(error, "strerror", None) or error
         raise ImageError(f"{path} cannot be read: {cause}") from error
 
 
-def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Files as they are; for a folder, the photos anywhere below it, by name.
+def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Yields files as they are, and for a folder the photos anywhere below it, sorted by name.
 
-    What is wrong is for `load` to complain of: a folder without photos is yielded itself, and so
-    is one that may not be read.
+    Raises no errors: a folder without photos, or one that may not be read, is yielded itself, so
+    that `load_image` complains of it.
     """
     for path in map(Path, paths):
         yield from _photos_below(path) or [path]
@@ -141,38 +142,40 @@ def find(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 def _photos_below(folder: Path) -> list[Path]:
     found: list[Path] = []
-    # Of a path that is no folder, `walk` says so by an error.
-    for place, _, names in os.walk(folder, onerror=lambda e: found.append(Path(e.filename))):
+    # `walk` reports a path that is not a folder as an error.
+    for parent, _, names in os.walk(folder, onerror=lambda e: found.append(Path(e.filename))):
         photos = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
-        found.extend(Path(place, name) for name in photos)
+        found.extend(Path(parent, name) for name in photos)
     return sorted(found)
 
 
-def is_single(images: Any) -> bool:
-    """Whether this is one image, not a sequence of them or a batch [N, H, W, C]."""
+def is_single_image(images: Any) -> bool:
+    """Whether this is one image, rather than a sequence of images or a batch [N, H, W, C]."""
     if hasattr(images, "__array__"):
         return np.ndim(images) < 4
     return not isinstance(images, Iterable) or isinstance(images, str | bytes)
 
 
-def _each(images: Any) -> Sequence[Source]:
-    return [images] if is_single(images) else list(images)
+def _list_images(images: Any) -> list[ImageSource]:
+    return [images] if is_single_image(images) else list(images)
 
 
-def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
-    """Opens and converts an image; whatever Pillow raises becomes an error with its name."""
+def _convert(name: str, open_image: Callable[[], Image.Image]) -> Image.Image:
+    """Opens an image and makes it upright RGB; any error of Pillow becomes an ImageError."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of odd metadata, and of 90 million pixels, which cameras do make; of
-            # twice as many it raises.
+            # Pillow warns of odd metadata, and of more than 90 million pixels, which cameras have;
+            # for twice as many it raises an error.
             warnings.simplefilter("ignore")
-            image = open_()
-            if image.mode == "I" and image.format is not None:  # Pillow's for files of 16 bits
+            image = open_image()
+            if (
+                image.mode == "I" and image.format is not None
+            ):  # Pillow's mode for some files of 16 bits
                 image = image.convert("I;16")
             width, height = image.size
-            if min(width, height) < LEAST_SIDE:
+            if min(width, height) < MIN_SIDE:
                 raise ImageError(
-                    f"{name} is {width}x{height} pixels; an image has {LEAST_SIDE} a side or more"
+                    f"{name} is {width}x{height} pixels; an image has {MIN_SIDE} a side or more"
                 )
             return _to_rgb(ImageOps.exif_transpose(image))
     except ImageError:
@@ -181,7 +184,7 @@ def _upright_rgb(name: str, open_: Callable[[], Image.Image]) -> Image.Image:
         raise ImageError(f"{name} is not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} has too many pixels to be safe to open") from error
-    except Exception as error:  # each of Pillow's decoders fails in its own way
+    except Exception as error:  # each of Pillow's decoders raises errors of its own
         cause = str(error).partition("\n")[0] or type(error).__name__
         raise ImageError(f"{name} is damaged or truncated: {cause}") from error
 

@@ -1,4 +1,4 @@
-"""Models with their weights."""
+"""Trained models: a definition, its weights, and facts about them."""
 
 import dataclasses
 import fnmatch
@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 import zoo_kernels as kernels
 from zoo.checkpoints.validate import constructor_arguments
 from zoo.checkpoints.weights import stored
-from zoo.inference.images import Preprocessing, Source, is_single
+from zoo.inference.images import ImageSource, Preprocessing, is_single_image
 from zoo.models.base import MODELS, Entry, Model, find_model
 from zoo.surgery.fuse import fuse
 from zoo_pretrained import catalogue
@@ -26,17 +26,17 @@ from zoo_pretrained.convert import defaults
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What is known of trained weights.
+    """Facts about trained weights.
 
     Args:
       model, weights: the names that `trained` takes.
-      source: where they come from.
+      source: the address or the file that the weights come from.
       licence: of the weights.
-      preprocessing: how images are made into input.
+      preprocessing: makes the model's input from images.
       labels: a (synset, name) for each logit.
-      top1: published top-1 accuracy on ImageNet's validation set, in per cent, if there is one.
-      head: whether there are weights for the classifier; without, `zoo.features`, `zoo.backbone`
-        and `zoo.adapt` work, and logits are an error.
+      top1: published top-1 accuracy on ImageNet's validation set, in per cent; None if unknown.
+      head: whether there are weights for the classifier; without them `zoo.features`,
+        `zoo.backbone` and `zoo.adapt` work, and logits are an error.
     """
 
     model: str
@@ -54,9 +54,9 @@ class Info:
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """A model, its variables, and what is known of them: a pytree of the variables.
+    """A model, its variables and facts about them; as a pytree, it holds the variables.
 
-    Called on normalised images [N, H, W, C] it gives logits [N, num_classes].
+    Called on normalised images [N, H, W, C], it gives logits [N, num_classes].
     """
 
     model: Model
@@ -64,46 +64,46 @@ class Trained:
     info: Info
 
     def __call__(self, x: ArrayLike) -> jax.Array:
-        """Logits of normalised images."""
-        self._need_head()
+        """Logits [N, num_classes] of normalised images [N, H, W, C]."""
+        self._require_head()
         return _logits(self.model)(self.variables, x)
 
-    def preprocess(self, images: Source | Iterable[Source]) -> np.ndarray:
-        """Images of any kind (see `zoo.images.load`) → [N, H, W, C], normalised."""
+    def preprocess(self, images: ImageSource | Iterable[ImageSource]) -> np.ndarray:
+        """Images of any kind (see `zoo.inference.images.load_image`) → [N, H, W, C], normalised."""
         return self.info.preprocessing(images)
 
     def probabilities(self, x: ArrayLike) -> jax.Array:
         """Class probabilities [N, num_classes] of normalised images, by the fused model."""
-        self._need_head()
+        self._require_head()
         model, variables = self._fused
         return _probabilities(model)(variables, x)
 
     def classify(
-        self, images: Source | Iterable[Source], top: int = 5
+        self, images: ImageSource | Iterable[ImageSource], top: int = 5
     ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
         """The likeliest classes of one image, or of each of several.
 
         Args:
           images: an image of any kind, or several.
-          top: how many classes, the likeliest first.
+          top: the number of classes; the likeliest comes first.
 
         Returns:
           [(label, probability), …] for one image; a list of those for a sequence or a batch.
 
         Raises:
-          ImageError: something is no image.
-          ValueError: `top` is not between 1 and the number of classes, or the labels are
-            not as many as the classes.
+          ImageError: something is not an image.
+          ValueError: `top` is not between 1 and the number of classes, or the numbers of labels and
+            of classes differ.
         """
         x = self.preprocess(images)
-        tops = [
+        likeliest = [
             [(label.name, probability) for label, probability in ranked]
-            for ranked in self.rank(self.probabilities(x), top)
+            for ranked in self.rank_labels(self.probabilities(x), top)
         ]
-        return tops[0] if is_single(images) else tops
+        return likeliest[0] if is_single_image(images) else likeliest
 
-    def rank(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
-        """Rows of probabilities → the likeliest labels of each, with their probabilities."""
+    def rank_labels(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
+        """The `top` likeliest labels of each row of [N, num_classes], with their probabilities."""
         labels = self.info.labels
         if not 1 <= top <= len(labels):
             raise ValueError(f"top must be from 1 to {len(labels)}, got {top}")
@@ -114,12 +114,12 @@ class Trained:
             )
         order = np.argsort(-rows, axis=1, kind="stable")[:, :top]
         return [
-            [(labels[i], float(row[i])) for i in best]
-            for row, best in zip(rows, order, strict=True)
+            [(labels[index], float(row[index])) for index in indices]
+            for row, indices in zip(rows, order, strict=True)
         ]
 
-    def _need_head(self) -> None:
-        """Raises ValueError where there is no classifier."""
+    def _require_head(self) -> None:
+        """Raises ValueError if the weights have no classifier."""
         if not self.info.head:
             raise ValueError(
                 f"the weights {self.info.weights!r} of {self.info.model} have no classifier; "
@@ -129,29 +129,30 @@ class Trained:
     @functools.cached_property
     def _fused(self) -> tuple[Model, dict[str, Any]]:
         model, variables = fuse(self.model, self.variables)
-        with jax.ensure_compile_time_eval():  # inside somebody's jit too, arrays are kept
+        with jax.ensure_compile_time_eval():  # arrays rather than tracers, inside a jit too
             return model, jax.device_put(variables)
 
 
 def trained(
     model: str | Callable[..., Model], *, weights: str | os.PathLike[str] | None = None
 ) -> Trained:
-    """A model with trained weights.
+    """Loads a model with trained weights.
 
-    They are embedded, in the cache (`ZOO_CACHE`), in one of the stores that `ZOO_STORES` lists, or
-    with who published them; looked for in this order, verified, and kept in the cache.
+    Weights are looked for among the embedded ones, in the cache (`ZOO_CACHE`), in the stores that
+    `ZOO_STORES` lists, and at their publisher's, in this order; they are verified and kept in the
+    cache.
 
     Args:
       model: a constructor such as `zoo.ResNet50`, or its name.
-      weights: the name of weights, such as "IMAGENET1K_V1"; a checkpoint's folder, or its archive;
-        or an archive's address in a store. The default is the most accurate that may be used for
-        any purpose, or the embedded.
+      weights: the name of weights, such as "IMAGENET1K_V1"; a checkpoint's folder or archive; or
+        an archive's address in a store. By default the embedded weights, or else the most accurate
+        ones that may be used for any purpose.
 
     Raises:
       UnknownModelError: no model has that name.
       NoWeightsError: there are no weights for it, or none of that name.
-      FetchError: the weights cannot be had; OfflineError if `ZOO_OFFLINE` is in the way; its
-        DigestError if they are not what was published.
+      FetchError: the weights cannot be downloaded: OfflineError if `ZOO_OFFLINE` forbids it,
+        DigestError if the file is not the one that was published.
       CheckpointError: the checkpoint is damaged, or another model's.
     """
     entry = find_model(model)
@@ -159,14 +160,19 @@ def trained(
     built = entry.constructor(**constructor_arguments(variables, metadata))
     try:
         info = _info(entry, built, metadata, "head" in variables["params"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # it may be anybody's
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # anybody may have written it
         cause = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"the metadata of these weights cannot be used: {cause}") from error
     return Trained(built, jax.device_put(variables), info)
 
 
 def _info(entry: Entry, model: Model, metadata: dict[str, Any], head: bool) -> Info:
-    """What the metadata tells, with defaults for what it does not."""
+    """The facts that the metadata holds, with defaults for those that it lacks."""
     preprocessing = metadata.get("preprocessing")
     if preprocessing is None:
         preprocessing = defaults.preprocessing(entry.family, "torchvision", entry.input_size)
@@ -186,13 +192,13 @@ def _info(entry: Entry, model: Model, metadata: dict[str, Any], head: bool) -> I
     )
 
 
-def _labels(given: Any, num_classes: int) -> tuple[Label, ...]:
-    """By the name of a known set, a list of names or of (synset, name); numbers if not given."""
-    if given is None:
+def _labels(labels: Any, num_classes: int) -> tuple[Label, ...]:
+    """From the name of a known set, or a list of names or of (synset, name); else numbers."""
+    if labels is None:
         return tuple(Label("", f"class {number}") for number in range(num_classes))
-    if isinstance(given, str):
-        return catalogue.labels(given)
-    return tuple(Label("", one) if isinstance(one, str) else Label(*one) for one in given)
+    if isinstance(labels, str):
+        return catalogue.labels(labels)
+    return tuple(Label("", item) if isinstance(item, str) else Label(*item) for item in labels)
 
 
 def list_models(
@@ -201,23 +207,23 @@ def list_models(
     """The names of the models.
 
     Args:
-      pattern: a shell pattern such as "efficientnet*"; capitals do not matter.
-      trained: True for those whose weights are public, False for others, None for all. Stores may
-        have weights for any.
+      pattern: a shell pattern such as "efficientnet*", in any case.
+      trained: True for models with public weights, False for the others, None for all. Stores may
+        have weights for any model.
       family: the name of a family's file in `zoo/models`, such as "resnet", which holds ResNeXt
         and Wide ResNet too; None for all.
 
     Raises:
       ValueError: no family has that name.
     """
-    known, families = catalogue.entries(), sorted({entry.family for entry in MODELS.values()})
+    entries, families = catalogue.entries(), sorted({entry.family for entry in MODELS.values()})
     if family is not None and family not in families:
         raise ValueError(f"family must be one of {', '.join(families)}, got {family!r}")
     return [
         name
         for name, entry in MODELS.items()
         if fnmatch.fnmatchcase(name.lower(), pattern.lower())
-        and (trained is None or trained == (name in known))
+        and (trained is None or trained == (name in entries))
         and family in (None, entry.family)
     ]
 

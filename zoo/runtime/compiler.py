@@ -21,9 +21,9 @@ def cache_compilations() -> None:
     """Keeps compiled programs in the user's cache folder, so that the next process starts fast.
 
     Call it before anything is compiled. A folder that jax was given already stays
-    (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`). Nothing is kept where no file can be written, nor
-    on a CPU from jaxlib 0.11 on: the programs that `jit` makes there call oneDNN, and jaxlib cannot
-    write those.
+    (`JAX_COMPILATION_CACHE_DIR`, or `jax.config`). Nothing is kept where no file can be written,
+    nor on a CPU from jaxlib 0.11 on: the programs that `jit` makes there call oneDNN, and jaxlib
+    cannot write those.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"]:
         return

@@ -20,7 +20,7 @@ def keep_memory() -> bool:
     affected. `zoo bench --keep-memory` calls it; a training script may.
 
     Returns:
-      Whether malloc accepted the options, as it does on Linux with glibc. Elsewhere nothing changes.
+      Whether malloc accepted the options: it does on Linux with glibc; elsewhere nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

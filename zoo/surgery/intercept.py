@@ -52,8 +52,8 @@ def intercept(handler: Handler, inside: tuple[str, ...] = ()) -> Iterator[None]:
 
     It acts on what is traced in the block, inside `jax.jit` too. A function that jax has traced
     before is not traced again: give `jax.jit` and `jax.eval_shape` a new one. XLA drops what no
-    output depends on. The inner values of a block that is recomputed (`remat=True`) may be replaced,
-    but not kept.
+    output depends on. The inner values of recomputed blocks (`remat=True`) may be replaced, but not
+    kept.
     """
 
     def interceptor(

@@ -49,7 +49,7 @@ def classification_loss(
       key: a random key for dropout.
 
     Returns:
-      (loss, updates): a scalar in float32 or better, and {"batch_stats": …} if the model has any.
+      (loss, statistics): a scalar in float32 or better, and {"batch_stats": …} if there are any.
     """
     logits, updates = model.apply(
         variables,
@@ -58,9 +58,10 @@ def classification_loss(
         mutable=["batch_stats", "intermediates"],
         rngs={"dropout": key},
     )
-    auxiliary_logits = jax.tree.leaves(updates.pop("intermediates", {}))
+    auxiliary_logits = jax.tree.leaves(updates.get("intermediates", {}))
     main, *auxiliary = (_cross_entropy(y, labels) for y in (logits, *auxiliary_logits))
-    return main + AUXILIARY_WEIGHT * sum(auxiliary), updates
+    statistics = {name: tree for name, tree in updates.items() if name == "batch_stats"}
+    return main + AUXILIARY_WEIGHT * sum(auxiliary), statistics
 
 
 def make_train_step(model: Model, optimizer: Any) -> TrainStep:
@@ -82,10 +83,10 @@ def make_train_step(model: Model, optimizer: Any) -> TrainStep:
             return classification_loss(model, {**state.variables, "params": params}, x, labels, key)
 
         params = state.variables["params"]
-        (value, model_updates), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        (value, statistics), gradients = jax.value_and_grad(loss, has_aux=True)(params)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), params, updates)
-        variables = {**state.variables, **model_updates, "params": params}
+        variables = {**state.variables, **statistics, "params": params}
         return TrainState(variables, optimizer_state), value
 
     return jit(step, donate_argnums=0)

@@ -19,7 +19,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def pixels(source):
-    image = images.load(source)
+    image = images.load_image(source)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -125,7 +125,7 @@ class TestKinds:
 class TestBadInput:
     def complains(self, source, *words):
         with pytest.raises(ImageError) as raised:
-            images.load(source)
+            images.load_image(source)
         message = str(raised.value)
         assert "\n" not in message
         assert all(word in message for word in words), message
@@ -143,7 +143,7 @@ class TestBadInput:
         self.complains(name, "cannot be read")
 
     def test_a_name_that_is_too_long_is_not_lost(self):
-        assert list(images.find(["x" * 300])) == [Path("x" * 300)]
+        assert list(images.find_photos(["x" * 300])) == [Path("x" * 300)]
 
     def test_no_permission(self):
         top = Path(tempfile.mkdtemp())
@@ -154,8 +154,8 @@ class TestBadInput:
         if root:
             os.seteuid(65534)  # nobody: root may read everything
         try:
-            assert list(images.find([locked / "cat.jpg"])) == [locked / "cat.jpg"]
-            assert list(images.find([top])) == [locked]
+            assert list(images.find_photos([locked / "cat.jpg"])) == [locked / "cat.jpg"]
+            assert list(images.find_photos([top])) == [locked]
             self.complains(locked, "locked cannot be read: Permission denied")
             self.complains(locked / "cat.jpg", "cannot be read: Permission denied")
         finally:
@@ -172,7 +172,7 @@ class TestBadInput:
         os.mkfifo(pipe)
         writer = threading.Thread(target=lambda: pipe.write_bytes(data))
         writer.start()
-        assert images.load(pipe).size == images.load(data).size
+        assert images.load_image(pipe).size == images.load_image(data).size
         writer.join()
 
     def test_empty(self, tmp_path):
@@ -217,7 +217,7 @@ class TestBadInput:
                 for place in rng.integers(0, min(len(data), int(rng.choice([40, 10**6]))), 4):
                     data[place] = rng.integers(256)
                 try:
-                    images.load(bytes(data))
+                    images.load_image(bytes(data))
                 except ImageError as error:
                     message = str(error)
                     assert "\n" not in message
@@ -302,15 +302,15 @@ class TestPreprocessing:
         assert PLAIN(Image.new("RGB", size)).shape == (1, 8, 8, 3)
 
 
-class TestFind:
+class TestFindPhotos:
     def test_folders_are_searched_and_files_are_taken_at_their_word(self, tmp_path):
         for name in ("b.JPG", "a.png", "notes.txt", "deep/c.webp"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
-        found = list(images.find([tmp_path, tmp_path / "notes.txt"]))
+        found = list(images.find_photos([tmp_path, tmp_path / "notes.txt"]))
         (tmp_path / "album.jpg").mkdir()  # a folder, whatever its name
         names = [str(path.relative_to(tmp_path)) for path in found]
         assert names == ["a.png", "b.JPG", str(Path("deep/c.webp")), "notes.txt"]
 
     def test_a_folder_without_photos_is_not_forgotten(self, tmp_path):
-        assert list(images.find([tmp_path])) == [tmp_path]
+        assert list(images.find_photos([tmp_path])) == [tmp_path]

@@ -102,7 +102,7 @@ class TestShell:
             if model != "Small":
                 return bench.measure(model, **options)
             asked.append(options)
-            return iter([ROW])
+            return iter([MEASUREMENT])
 
         asked = []
         monkeypatch.setattr("zoo.cli.bench.measure", measure)
@@ -175,7 +175,7 @@ class TestShell:
         assert message in err
 
 
-ROW = bench.Row(
+MEASUREMENT = bench.Measurement(
     "Small", "training step", 8, 64, "float32", "cpu", (0.01, 0.02, 0.03), 1.5, 3_000_000,
     200_000_000, 50e9,
 )  # fmt: skip
@@ -215,7 +215,7 @@ class TestCache:
         assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "chosen")
 
     def test_programs_that_call_onednn_cannot_be_kept(self, monkeypatch):
-        monkeypatch.setattr(compiler, "compiler_options", lambda: {compiler.compiler.ONEDNN: True})
+        monkeypatch.setattr(compiler, "compiler_options", lambda: {compiler.ONEDNN: True})
         before = jax.config.values["jax_compilation_cache_dir"]
         compiler.cache_compilations()
         assert jax.config.values["jax_compilation_cache_dir"] == before

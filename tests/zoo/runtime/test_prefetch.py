@@ -11,10 +11,10 @@ def threads():
     return [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
-@pytest.mark.parametrize("most", [1, 2, 9])
+@pytest.mark.parametrize("buffer_size", [1, 2, 9])
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_all_items_in_their_order(count, most):
-    assert list(prefetch(range(count), most)) == list(range(count))
+def test_all_items_in_their_order(count, buffer_size):
+    assert list(prefetch(range(count), buffer_size)) == list(range(count))
     assert not threads()
 
 
@@ -32,7 +32,7 @@ def test_the_next_is_made_while_the_caller_has_one():
         begun.set()
         yield 2
 
-    made = prefetch(items(), most=1)
+    made = prefetch(items(), buffer_size=1)
     assert next(made) == 1
     assert begun.wait(10)
     assert list(made) == [2]
@@ -48,7 +48,7 @@ def test_no_more_than_most_are_held_ready():
                 fourth.set()
             yield number
 
-    given = prefetch(items(), most=2)
+    given = prefetch(items(), buffer_size=2)
     next(given)
     assert not fourth.wait(0.2)
     assert made == [0, 1, 2]
@@ -85,5 +85,5 @@ def test_a_caller_that_stops_leaves_no_thread_and_an_ended_generator():
 
 
 def test_most_is_looked_at_before_anything_is_begun():
-    with pytest.raises(ValueError, match="most must be at least 1, got 0"):
-        prefetch([], most=0)
+    with pytest.raises(ValueError, match="buffer_size must be at least 1, got 0"):
+        prefetch([], buffer_size=0)
