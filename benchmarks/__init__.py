@@ -1,1 +1,1 @@
-"""Measurements beside PyTorch."""
+"""Benchmarks of operators, layers and models beside lax, flax and PyTorch."""

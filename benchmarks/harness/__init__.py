@@ -1,1 +1,1 @@
-"""Timing: several programs in turn, on a CPU or a device, and the memory that they hold."""
+"""Interleaved timing by the wall clock or a device's profiler, peak memory, recorded commands."""

@@ -1,10 +1,10 @@
-"""The time that a device spends on a function, by its framework's profiler.
+"""The time for which a device is busy with a function, from its framework's profiler.
 
-Calls are enqueued back to back on sets of operands in turn, which together are larger than the
-device's caches. CUDA events around them would count the gaps as well in which a short kernel leaves
-the device waiting for the next launch: those depend on the host, and XLA's calls give events no
-place. So both frameworks' profilers, which read the start and the end of each kernel from CUPTI,
-tell in what spans the device was busy. The wall time of the same calls, untraced, shows the gaps.
+Calls are enqueued back to back, on several sets of operands in rotation, which together are larger
+than the device's caches. CUDA events around the calls would also count the gaps in which the device
+waits for the next launch of a short kernel: these depend on the host, and XLA has no place for such
+events. Instead, both frameworks' profilers read the start and the end of each kernel from CUPTI.
+The wall time of the same calls, without a profiler, shows the gaps.
 """
 
 import collections
@@ -15,22 +15,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import alternate
+from benchmarks.harness import interleaved
 
-# Seconds that the calls of one round last at least.
-SHORTEST = 0.005
-# Rounds before the first that counts: they compile, tune, and wake the device's clocks.
+# Untimed rounds at first: they compile, tune, and raise the device's clocks.
 WARM_UP = 3
 
-Span = tuple[float, float]  # nanoseconds from some moment on
+Span = tuple[float, float]  # start and end, in nanoseconds
 Tracer = Callable[[Callable[[], Any]], list[Span]]
 
-# In a trace of XLA's, the planes and lines that hold a platform's work, by how they begin.
-LINES = {"cuda": ("/device:GPU", "Stream"), "cpu": ("/host:CPU", "tf_XLA")}
+# The planes and lines of XLA's traces that hold a platform's work, by how their names begin.
+TRACE_LINES = {"cuda": ("/device:GPU", "Stream"), "cpu": ("/host:CPU", "tf_XLA")}
 
 
-class Calls:
-    """A function called on several sets of operands in turn, without waiting in between."""
+class RotatingCalls:
+    """Calls of a function on several sets of operands in rotation, without waiting in between."""
 
     def __init__(
         self,
@@ -39,62 +37,66 @@ class Calls:
         wait: Callable[[Any], Any],
     ) -> None:
         self._call, self._sets, self._wait = call, sets, wait
-        # Results are kept a while: else each would be written where the last one was, which may
-        # still be in the cache.
+        # The last results stay alive: else each would be written where the one before was, which
+        # may still be in the cache.
         self._results: collections.deque[Any] = collections.deque(maxlen=len(sets))
 
     def __len__(self) -> int:
         return len(self._sets)
 
-    def __call__(self, turns: int = 1) -> None:
-        """All sets in turn, `turns` times; returns when all is done."""
-        for _ in range(turns):
+    def __call__(self, rotations: int = 1) -> None:
+        """Calls the function on every set, `rotations` times; returns when all is done."""
+        for _ in range(rotations):
             for operands in self._sets:
                 self._results.append(self._call(*operands))
         self._wait(self._results[-1])
 
 
-def serve(
-    prepare: Callable[[str], Calls], versions: Mapping[str, str], tracer: Tracer | None
+def serve_device_times(
+    prepare: Callable[[str], RotatingCalls], versions: Mapping[str, str], tracer: Tracer | None
 ) -> None:
-    """A candidate's side (see `alternate`): a round tells the device's and the wall's seconds.
+    """Runs a candidate (see `interleaved`) whose rounds give the device's and the wall's seconds.
 
     Args:
-      prepare: makes a job's calls.
-      versions: what runs here.
-      tracer: runs something and gives the spans in which the device was busy; None takes the
-        wall clock for the device's.
+      prepare: prepares a workload's calls.
+      versions: of what runs here.
+      tracer: runs a function and returns the spans in which the device was busy. None: the wall
+        clock stands for the device's.
     """
 
-    def ready(job: str) -> tuple[float, Callable[[], tuple[float, float]]]:
-        calls = prepare(job)
-        seconds = alternate.wall(calls, 1)
-        while seconds > alternate.SLOW and (again := alternate.wall(calls, 1)) < seconds / 2:
-            seconds = again  # the first one compiled
-        for _ in range(WARM_UP - 1 if seconds < alternate.SLOW else 0):
-            seconds = min(seconds, alternate.wall(calls, 1))
-        turns = max(1, math.ceil(SHORTEST / seconds))
+    def prepare_round(workload: str) -> tuple[float, Callable[[], tuple[float, float]]]:
+        calls = prepare(workload)
+        seconds = interleaved.wall_seconds(calls, 1)
+        while (
+            seconds > interleaved.SLOW_SECONDS
+            and (next_seconds := interleaved.wall_seconds(calls, 1)) < seconds / 2
+        ):
+            seconds = next_seconds  # the call before compiled
+        for _ in range(WARM_UP - 1 if seconds < interleaved.SLOW_SECONDS else 0):
+            seconds = min(seconds, interleaved.wall_seconds(calls, 1))
+        rotations = max(1, math.ceil(interleaved.MIN_SECONDS / seconds))
+        count = rotations * len(calls)
 
-        def go() -> tuple[float, float]:
-            if seconds < alternate.SLOW:
+        def run_round() -> tuple[float, float]:
+            if seconds < interleaved.SLOW_SECONDS:
                 calls()
-            wall = alternate.wall(lambda: calls(turns), 1) / (turns * len(calls))
+            wall = interleaved.wall_seconds(lambda: calls(rotations), 1) / count
             if tracer is None:
                 return wall, wall
-            spans = tracer(lambda: calls(turns))
-            if len(spans) < turns * len(calls):
-                raise RuntimeError(f"{len(spans)} spans in a trace of {turns * len(calls)} calls")
-            return busy(spans) / (turns * len(calls)), wall
+            spans = tracer(lambda: calls(rotations))
+            if len(spans) < count:
+                raise RuntimeError(f"{len(spans)} spans in a trace of {count} calls")
+            return busy_seconds(spans) / count, wall
 
         start = time.perf_counter()
-        go()
-        return time.perf_counter() - start, go
+        run_round()
+        return time.perf_counter() - start, run_round
 
-    alternate.answer(ready, versions)
+    interleaved.serve(prepare_round, versions)
 
 
-def busy(spans: Iterable[Span]) -> float:
-    """Seconds within at least one span."""
+def busy_seconds(spans: Iterable[Span]) -> float:
+    """Seconds that lie within at least one span."""
     total, until = 0.0, -math.inf
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, until))
@@ -103,7 +105,7 @@ def busy(spans: Iterable[Span]) -> float:
 
 
 def jax_tracer(platform: str) -> Tracer:
-    """By XLA's profiler."""
+    """A tracer that uses XLA's profiler."""
     import jax
 
     options = jax.profiler.ProfileOptions()
@@ -120,24 +122,24 @@ def jax_tracer(platform: str) -> Tracer:
 
 
 def xla_spans(trace: Any, platform: str) -> list[Span]:
-    """What ran on a platform, of a `jax.profiler.ProfileData`."""
-    on_plane, on_line = LINES[platform]
+    """The spans of a `jax.profiler.ProfileData` in which a platform was busy."""
+    plane_prefix, line_prefix = TRACE_LINES[platform]
     spans, seen = [], []
     for plane in trace.planes:
         for line in plane.lines:
             seen.append(f"{plane.name} {line.name}")
-            if plane.name.startswith(on_plane) and line.name.startswith(on_line):
+            if plane.name.startswith(plane_prefix) and line.name.startswith(line_prefix):
                 spans += [(event.start_ns, event.end_ns) for event in line.events]
     if not spans:
         raise RuntimeError(
-            f"jax's profiler saw no work on {on_plane}, only {', '.join(seen) or 'nothing'}; "
-            "`--clock wall` does without it"
+            f"jax's profiler saw no work on {plane_prefix}, only {', '.join(seen) or 'nothing'}; "
+            "use `--clock wall` instead"
         )
     return spans
 
 
 def torch_tracer(platform: str) -> Tracer:
-    """By PyTorch's profiler."""
+    """A tracer that uses PyTorch's profiler."""
     import torch
 
     kind = platform.upper()
@@ -153,7 +155,7 @@ def torch_tracer(platform: str) -> Tracer:
         ]
         if not spans:
             raise RuntimeError(
-                f"PyTorch's profiler saw no work on {platform}; `--clock wall` does without it"
+                f"PyTorch's profiler saw no work on {platform}; use `--clock wall` instead"
             )
         return spans
 

@@ -1,10 +1,14 @@
-"""Timing several programs in turn, so that a machine's drift falls on all of them alike.
+"""Interleaved timing: candidates take turns, so that a machine's drift falls on all of them alike.
 
-Each candidate is a process of its own (two frameworks' thread pools in one would fight), possibly
-under another Python. It prints "ready" and its versions as JSON, and then answers each line with
-a line of JSON: "prepare JOB" makes a job ready, warms it up and tells the seconds of a round, or
-those under "seconds" beside what else it cost; "go" does one round and tells its figures. What
-it cannot do it answers with the reason.
+Each candidate is a process of its own, possibly under another Python: the thread pools of two
+frameworks in one process would compete for the cores. A candidate prints {"ready": versions}, and
+then answers each line of its input with a line of JSON:
+
+- "prepare WORKLOAD": builds and warms up a workload; answers with the seconds of a round, or with
+  an object that has these under "seconds" beside other costs.
+- "round": runs one round; answers with its figures.
+
+To what it cannot do it answers {"refusal": reason}.
 """
 
 import contextlib
@@ -21,17 +25,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Seconds of rest before a measurement: a thread pool spins for a while after its last work, and
-# would take a core from the next candidate's.
-PAUSE = 0.1
-# Seconds that one measurement lasts at least: a shorter round is repeated, and its mean taken.
-SHORTEST = 0.005
-# A round of more seconds than this needs no warm-up beyond its first.
-SLOW = 0.5
+# Seconds without work before a measurement: a thread pool spins for a while after its last work,
+# and would take a core from the next candidate's.
+PAUSE_SECONDS = 0.1
+# The least seconds of a measurement: shorter work is repeated, and its mean taken.
+MIN_SECONDS = 0.005
+# Work that takes longer than this needs no warm-up beyond its first call.
+SLOW_SECONDS = 0.5
 
 
 class Timing(NamedTuple):
-    """Seconds: the median, and the lower and upper quartile; and what the candidate ran on."""
+    """Seconds (median, lower and upper quartile), and the versions of what ran."""
 
     median: float
     lower: float
@@ -39,137 +43,149 @@ class Timing(NamedTuple):
     versions: dict[str, str]
 
 
-class Turns(NamedTuple):
-    """What the candidates answered for one job, by their names.
+class Measurement(NamedTuple):
+    """All candidates' answers for one workload, by candidate.
 
     Args:
-      answers: the figures of each round.
-      refusals: why a candidate has none.
-      versions: what each runs on.
-      costs: what each told when the job was made ready, at least its "seconds".
+      rounds: the figures of each round.
+      refusals: the reason of a candidate that has no figures.
+      versions: of what each runs on.
+      costs: the answer to "prepare", at least its "seconds".
     """
 
-    answers: dict[str, list[Any]]
+    rounds: dict[str, list[Any]]
     refusals: dict[str, str]
     versions: dict[str, dict[str, str]]
     costs: dict[str, dict[str, Any]]
 
 
-def answer(
+def serve(
     prepare: Callable[[str], tuple[float | Mapping[str, Any], Callable[[], Any]]],
     versions: Mapping[str, str],
 ) -> None:
-    """The candidate's side.
+    """Runs a candidate: answers requests on the standard input until it ends.
 
     Args:
-      prepare: makes a job ready; gives the seconds of a round (or a mapping that has them, see
-        `Turns.costs`), and what does one and returns its figures.
-      versions: what runs here.
+      prepare: prepares a workload. Returns the seconds of a round, or a mapping of costs that has
+        them (see `Measurement.costs`), and a function that runs one round and returns its figures.
+      versions: of what runs here.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
 
-    def say(what: Any) -> None:
-        print(json.dumps(what), file=answers, flush=True)
+    def send(answer: Any) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
 
-    say({"ready": dict(versions)})
-    go: Callable[[], Any] | None = None
+    send({"ready": dict(versions)})
+    run_round: Callable[[], Any] | None = None
     for line in sys.stdin:
         try:
             if line.startswith("prepare "):
-                go = None  # frees what the last job held
-                cost, go = prepare(line.removeprefix("prepare ").rstrip("\n"))
-                say(cost)
+                run_round = None  # frees the memory of the last workload
+                cost, run_round = prepare(line.removeprefix("prepare ").rstrip("\n"))
+                send(cost)
             else:
-                assert go is not None, "nothing is prepared"
-                say(go())
+                assert run_round is not None, "no workload is prepared"
+                send(run_round())
         except Exception as error:
-            if not isinstance(error, NotImplementedError):  # which says all in its message
+            if not isinstance(error, NotImplementedError):  # its message says enough
                 traceback.print_exc()
-            say({"refusal": f"{type(error).__name__}: {error}".partition("\n")[0]})
+            send({"refusal": f"{type(error).__name__}: {error}".partition("\n")[0]})
 
 
-def serve(
+def serve_wall_times(
     prepare: Callable[[str], Callable[[], Any]], versions: Mapping[str, str], warm_up: int = 3
 ) -> None:
-    """The candidate's side where a round is timed by the wall clock.
+    """Runs a candidate whose rounds are timed by the wall clock.
 
     Args:
-      prepare: makes a job's work; each call of the work does one round, and returns when all of
-        it is done.
-      versions: what runs here.
-      warm_up: how many rounds are not timed.
+      prepare: prepares a workload. Returns a function that does its work once, and returns when
+        all of it is done.
+      versions: of what runs here.
+      warm_up: how many calls are not timed.
     """
 
-    def ready(job: str) -> tuple[float, Callable[[], float]]:
-        work = prepare(job)
-        seconds = wall(work, 1)
-        for _ in range(warm_up - 1 if seconds < SLOW else 0):
-            seconds = min(seconds, wall(work, 1))
-        repeats = max(1, round(SHORTEST / seconds))
+    def prepare_round(workload: str) -> tuple[float, Callable[[], float]]:
+        work = prepare(workload)
+        seconds = wall_seconds(work, 1)
+        for _ in range(warm_up - 1 if seconds < SLOW_SECONDS else 0):
+            seconds = min(seconds, wall_seconds(work, 1))
+        return seconds, functools.partial(wall_seconds_after_pause, work, count_repeats(seconds))
 
-        return seconds, functools.partial(rested, work, repeats)
-
-    answer(ready, versions)
+    serve(prepare_round, versions)
 
 
-def in_turn(
-    candidates: Mapping[str, Sequence[str]], rounds: int, jobs: Sequence[str], longest: float
-) -> Iterator[Turns]:
-    """Starts each candidate's command, and lets all do each job in turn, `rounds` times.
+def interleave(
+    candidates: Mapping[str, Sequence[str]], rounds: int, workloads: Sequence[str], longest: float
+) -> Iterator[Measurement]:
+    """Starts the candidates' commands, and measures each workload in all of them, round by round.
 
     Each round begins with another candidate, so that what one leaves behind (a warm cache, memory
-    that the system has yet to clear) does not always meet the same next one. A job of which more
-    than `longest` seconds would be timed gets fewer rounds, at least 3. One that a candidate
-    refuses is done by the others alone, as is all that comes after one's end.
+    that the system has yet to clear) does not always meet the same next one. A workload whose
+    rounds would take more than `longest` seconds gets fewer of them, at least 3. A workload that a
+    candidate refuses is measured in the others, and so is all that follows a candidate's exit.
     """
     processes = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for name, command in candidates.items()
     }
     try:
-        versions = {name: _answer(name, p)["ready"] for name, p in processes.items()}
-        for job in jobs:
+        versions = {name: _request(name, p)["ready"] for name, p in processes.items()}
+        for workload in workloads:
             refusals: dict[str, str] = {}
-            told_first = _ask_all(processes, f"prepare {job}", refusals)
+            prepared = _request_all(processes, f"prepare {workload}", refusals)
             costs = {
                 name: cost if isinstance(cost, dict) else {"seconds": cost}
-                for name, cost in told_first.items()
+                for name, cost in prepared.items()
             }
-            once = sum(cost["seconds"] for cost in costs.values())
-            enough = max(2, min(rounds, max(3, int(longest / once)))) if once else 0
-            told = [_ask_all(_turned(processes, n), "go", refusals) for n in range(enough)]
-            answers = {
-                name: [each[name] for each in told] for name in processes if name not in refusals
+            round_seconds = sum(cost["seconds"] for cost in costs.values())
+            count = 0
+            if round_seconds:
+                count = max(2, min(rounds, max(3, int(longest / round_seconds))))
+            answers = [
+                _request_all(_rotate(processes, number), "round", refusals)
+                for number in range(count)
+            ]
+            figures = {
+                name: [answer[name] for answer in answers]
+                for name in processes
+                if name not in refusals
             }
-            yield Turns(answers, refusals, versions, costs)
+            yield Measurement(figures, refusals, versions, costs)
     finally:
         for process in processes.values():
             process.kill()
             process.communicate()  # closes the pipes, and waits for its end
 
 
-def compare(
+def interleave_timings(
     candidates: Mapping[str, Sequence[str]],
     rounds: int,
-    jobs: Sequence[str] = ("",),
+    workloads: Sequence[str] = ("",),
     longest: float = 30.0,
 ) -> Iterator[dict[str, Timing]]:
-    """`in_turn` of candidates that answer with seconds; a refusal ends all."""
-    for turns in in_turn(candidates, rounds, jobs, longest):
-        for name, reason in turns.refusals.items():
+    """`interleave` of candidates whose rounds give seconds.
+
+    Raises:
+      SystemExit: a candidate refuses a workload.
+    """
+    for measurement in interleave(candidates, rounds, workloads, longest):
+        for name, reason in measurement.refusals.items():
             raise SystemExit(f"the candidate {name!r} failed: {reason}")
-        yield {name: timing(each, turns.versions[name]) for name, each in turns.answers.items()}
+        yield {
+            name: summarize(seconds, measurement.versions[name])
+            for name, seconds in measurement.rounds.items()
+        }
 
 
-def timing(seconds: Sequence[float], versions: dict[str, str]) -> Timing:
-    """The middle of several rounds."""
+def summarize(seconds: Sequence[float], versions: dict[str, str]) -> Timing:
+    """Median and quartiles of several rounds."""
     lower, _, upper = statistics.quantiles(seconds, n=4, method="inclusive")
     return Timing(statistics.median(seconds), lower, upper, versions)
 
 
-def device() -> str:
-    """The processor's name and the number of cores that may be used."""
+def describe_cpu() -> str:
+    """The processor's name and the number of cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     info = Path("/proc/cpuinfo")
     names = [
@@ -180,37 +196,42 @@ def device() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores} cores"
 
 
-def wall(work: Callable[[], Any], repeats: int) -> float:
-    """Seconds of one of `repeats` calls."""
+def count_repeats(seconds: float) -> int:
+    """How many calls that take so many seconds make a measurement long enough."""
+    return max(1, round(MIN_SECONDS / seconds))
+
+
+def wall_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """Mean seconds of a call, over `repeats` of them."""
     start = time.perf_counter()
     for _ in range(repeats):
         work()
     return (time.perf_counter() - start) / repeats
 
 
-def rested(work: Callable[[], Any], repeats: int) -> float:
-    """`wall` after a rest, and once more untimed: its data and its memory are there again."""
-    time.sleep(PAUSE)
+def wall_seconds_after_pause(work: Callable[[], Any], repeats: int) -> float:
+    """`wall_seconds` after a pause and an untimed call, which warms caches and memory up again."""
+    time.sleep(PAUSE_SECONDS)
     work()
-    return wall(work, repeats)
+    return wall_seconds(work, repeats)
 
 
-def _turned(processes: Mapping[str, Any], by: int) -> dict[str, Any]:
-    """The same, beginning with another."""
+def _rotate(processes: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """The same processes in another order: the first `count` are moved to the end."""
     names = list(processes)
-    first = by % len(names)
+    first = count % len(names)
     return {name: processes[name] for name in names[first:] + names[:first]}
 
 
-def _ask_all(
+def _request_all(
     processes: Mapping[str, "subprocess.Popen[str]"], request: str, refusals: dict[str, str]
 ) -> dict[str, Any]:
-    """Each one's answer, one after the other; a refusal goes to `refusals`, and asks no more."""
+    """Asks one candidate after another; adds to `refusals`, whose candidates are not asked."""
     answers = {}
     for name in [name for name in processes if name not in refusals]:
         try:
-            answers[name] = _answer(name, processes[name], request)
-        except _Ended:
+            answers[name] = _request(name, processes[name], request)
+        except _CandidateExitError:
             refusals[name] = f"stopped with exit code {processes[name].wait()}"
             continue
         if isinstance(answers[name], dict) and "refusal" in answers[name]:
@@ -218,17 +239,17 @@ def _ask_all(
     return answers
 
 
-class _Ended(SystemExit):
-    """A candidate is no more."""
+class _CandidateExitError(SystemExit):
+    """A candidate's process has ended."""
 
 
-def _answer(name: str, process: "subprocess.Popen[str]", request: str = "") -> Any:
-    """What a candidate says next, to a request."""
+def _request(name: str, process: "subprocess.Popen[str]", request: str = "") -> Any:
+    """Sends a request, if there is one, and returns the candidate's next answer."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         print(request, file=process.stdin, end="\n" if request else "", flush=True)
     line = process.stdout.readline()
     if not line:
-        raise _Ended(f"the candidate {name!r} stopped with exit code {process.wait()}")
+        raise _CandidateExitError(f"the candidate {name!r} stopped with exit code {process.wait()}")
     return json.loads(line)

@@ -1,1 +1,1 @@
-"""Whole models and layers beside flax and PyTorch."""
+"""Benchmarks of whole models and single layers, beside flax and PyTorch."""

@@ -1,4 +1,4 @@
-"""The models, layers and passes that `benchmarks.models` times, and the least that each costs."""
+"""Passes of models and layers that `benchmarks.models` times, and the least time of each."""
 
 import json
 import math
@@ -7,26 +7,27 @@ from typing import Any, NamedTuple
 
 from benchmarks.models.layers import LAYERS, Layer
 
-INFERENCE, FUSED, GRADIENT, STEP = PASSES = (
+INFERENCE, FUSED_INFERENCE, LOSS_GRADIENT, TRAINING_STEP = PASSES = (
     "inference",
     "inference, fused",
     "loss gradient",
     "training step",
 )
-# A layer's gradients are those of its parameters and its input, from its own output as gradient.
-LAYER_PASSES = INFERENCE, BOTH = "inference", "forward and backward"
+# A layer's backward pass gives gradients of its parameters and its input; the output stands for the
+# gradient that the next layer would give.
+LAYER_PASSES = INFERENCE, FORWARD_BACKWARD = "inference", "forward and backward"
 # One member of each family.
-MODELS = (
+DEFAULT_MODELS = (
     "MobileNetV1,MobileNetV2,MobileNetV3_Large,EfficientNetLite0,Xception,ResNet50,"
     "ResNeXt50_32x4d,DenseNet121,VGG16,GoogLeNet,SqueezeNet1_1"
 )
 
 
-class Case(NamedTuple):
+class Workload(NamedTuple):
     """One pass of one model, or of one of `LAYERS`; `size` is the height and width of its input."""
 
     model: str
-    pass_: str
+    pass_name: str
     batch: int
     size: int
     dtype: str = "float32"
@@ -34,24 +35,28 @@ class Case(NamedTuple):
     @property
     def training(self) -> bool:
         """Whether there is a backward pass."""
-        return self.pass_ in (GRADIENT, STEP, BOTH)
+        return self.pass_name in (LOSS_GRADIENT, TRAINING_STEP, FORWARD_BACKWARD)
 
     @property
     def layer(self) -> Layer | None:
-        """The layer, where it is one."""
+        """The layer; None if it is a model."""
         return LAYERS.get(self.model)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the input."""
+        """Shape of the input."""
         return (self.batch, *(self.layer.shape if self.layer else (self.size, self.size, 3)))
 
-    @property
-    def job(self) -> str:
-        """What `find` makes the case of again."""
+    def encode(self) -> str:
+        """The text that a candidate is asked for."""
         return json.dumps(self)
 
-    def constructed(self) -> Any:
+    @classmethod
+    def decode(cls, text: str) -> "Workload":
+        """The workload of `encode`'s text."""
+        return cls(*json.loads(text))
+
+    def build(self) -> Any:
         """The zoo's model, without auxiliary classifiers, or its layer."""
         from zoo.models.base import MODELS
 
@@ -62,13 +67,8 @@ class Case(NamedTuple):
         return entry.constructor(dtype=self.dtype, **options)
 
 
-def find(job: str) -> Case:
-    """The case of a job."""
-    return Case(*json.loads(job))
-
-
-def costs(case: Case) -> list[tuple[float, float]]:
-    """(operations, bytes) of each layer of a case.
+def count_costs(workload: Workload) -> list[tuple[float, float]]:
+    """(operations, bytes) of each layer of a workload.
 
     A layer of inference takes two operations a multiply-add, and moves its inputs, its output and
     its parameters once. Training takes three times as much of both: the forward pass, the
@@ -79,32 +79,32 @@ def costs(case: Case) -> list[tuple[float, float]]:
 
     from zoo.surgery.describe import describe
 
-    times, each = 3 if case.training else 1, 2 if case.dtype == "bfloat16" else 4
-    if case.layer:
-        operations, elements, parameters = case.layer.costs(case.batch)
-        return [(times * operations, times * (each * elements + 4 * parameters))]
-    inputs: dict[str, int] = {}
+    passes = 3 if workload.training else 1
+    itemsize = 2 if workload.dtype == "bfloat16" else 4
+    if workload.layer:
+        operations, elements, parameters = workload.layer.costs(workload.batch)
+        return [(passes * operations, passes * (itemsize * elements + 4 * parameters))]
+    input_elements: dict[str, int] = {}
 
-    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    def note_inputs(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         arrays = jax.tree.leaves((args, kwargs))
-        inputs["/".join(context.module.path)] = sum(getattr(a, "size", 0) for a in arrays)
+        path = "/".join(context.module.path)
+        input_elements[path] = sum(getattr(array, "size", 0) for array in arrays)
         return call(*args, **kwargs)
 
-    model = case.constructed()
-    if not case.training:
+    model = workload.build()
+    if not workload.training:
         model = model.clone(fused=True)
-    with nn.intercept_methods(note):
-        layers = describe(model, size=case.size).layers
-    return [
-        (
-            2.0 * times * case.batch * layer.multiply_adds,
-            times
-            * (case.batch * (each * inputs[layer.path] + layer.bytes) + 4.0 * layer.parameters),
-        )
-        for layer in layers
-    ]
+    with nn.intercept_methods(note_inputs):
+        layers = describe(model, size=workload.size).layers
+    costs = []
+    for layer in layers:
+        operations = 2.0 * workload.batch * layer.multiply_adds
+        activations = workload.batch * (itemsize * input_elements[layer.path] + layer.bytes)
+        costs.append((passes * operations, passes * (activations + 4.0 * layer.parameters)))
+    return costs
 
 
-def limit(costs: Sequence[tuple[float, float]], rate: float, bandwidth: float) -> float:
-    """Seconds: of each layer the larger of operations over rate and bytes over bandwidth."""
-    return math.fsum(max(ops / rate, moved / bandwidth) for ops, moved in costs)
+def least_seconds(costs: Sequence[tuple[float, float]], rate: float, bandwidth: float) -> float:
+    """Sum over layers of the longer of operations over rate and bytes over bandwidth."""
+    return math.fsum(max(operations / rate, moved / bandwidth) for operations, moved in costs)

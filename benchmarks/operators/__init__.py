@@ -1,1 +1,1 @@
-"""Operators beside lax and PyTorch."""
+"""Benchmark of the operators, beside lax and PyTorch."""

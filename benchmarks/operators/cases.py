@@ -1,21 +1,32 @@
-"""The operators and shapes that `benchmarks.operators` times, and the least that each costs."""
+"""Operators and shapes that `benchmarks.operators` times; the bytes and operations of a pass."""
 
 import json
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Case(NamedTuple):
-    """One operator on one shape. `kernel` 0 stands for an operator without one."""
+    """One operator on one shape, [batch, size, size, channels].
+
+    Args:
+      op: "depthwise", "conv", "bias_act" or "batch_norm".
+      network: where a convolution of this shape stands.
+      batch, size, channels: of the input.
+      out_channels: of the output.
+      kernel: height and width; 0 for an operator without a kernel.
+      strides: of a convolution.
+      act: activation of an operator without a kernel.
+      dtype: of the activations.
+    """
 
     op: str
-    where: str
+    network: str
     batch: int
     size: int
     channels: int
-    out: int
+    out_channels: int
     kernel: int = 0
     strides: int = 1
     act: str = "relu"
@@ -26,71 +37,76 @@ class Case(NamedTuple):
         if not self.kernel:
             act = "" if self.act == "relu" else f" {self.act}"
             return f"{self.op}{act}: {self.batch}x{self.size}x{self.size}x{self.channels}{dtype}"
-        wide = self.channels if self.channels == self.out else f"{self.channels}→{self.out}"
+        channels: Any = self.channels
+        if self.channels != self.out_channels:
+            channels = f"{self.channels}→{self.out_channels}"
         stride = f" s{self.strides}" if self.strides > 1 else ""
         batch = "" if self.batch == 4 else f" N{self.batch}"
-        name = f"{self.where}: {self.kernel}x{self.kernel}{stride}, {self.size}²x{wide}"
+        name = f"{self.network}: {self.kernel}x{self.kernel}{stride}, {self.size}²x{channels}"
         return f"{name}{batch}{dtype}"
 
     @property
     def passes(self) -> tuple[str, ...]:
-        """What is timed."""
+        """Names of the passes that are timed."""
         if self.kernel:
             return "forward", "input gradient", "weight gradient"
         return "forward", "forward and backward"
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of x, of the weights (or the scale, and the bias), and of y."""
+        """Shapes of x, the weights (or the scale and the bias, or the bias alone), and y."""
         x = (self.batch, self.size, self.size, self.channels)
         if not self.kernel:
             return x, *[(self.channels,)] * (1 + (self.op == "batch_norm")), x
         inputs = 1 if self.op == "depthwise" else self.channels
         size = (self.size - 1) // self.strides + 1
-        return x, (self.kernel, self.kernel, inputs, self.out), (self.batch, size, size, self.out)
+        kernel = (self.kernel, self.kernel, inputs, self.out_channels)
+        return x, kernel, (self.batch, size, size, self.out_channels)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Of the same; BatchNorm's scale and bias stay float32, as in mixed precision."""
+        """Dtypes of the same; BatchNorm's scale and bias stay float32, as in mixed precision."""
         vectors = "float32" if self.op == "batch_norm" else self.dtype
         return self.dtype, *[vectors] * (len(self.shapes) - 2), self.dtype
 
-    def cost(self, pass_: str) -> tuple[float, float]:
-        """(bytes that must move, operations) of a pass."""
-        each = 4.0 if self.dtype == "float32" else 2.0
+    def cost(self, pass_name: str) -> tuple[float, float]:
+        """(least bytes that a pass moves, its operations)."""
+        itemsize = 4.0 if self.dtype == "float32" else 2.0
         if self.kernel:
-            _, _, inputs, out = self.shapes[1]
+            _, _, inputs, outputs = self.shapes[1]
             elements = sum(math.prod(shape) for shape in self.shapes)
-            return each * elements, 2.0 * self.batch * inputs * out * self._taps() ** 2
-        reads = {"bias_act": (2, 5), "batch_norm": (3, 8)}[self.op]
-        return each * math.prod(self.shapes[0]) * reads[pass_ != "forward"], 0.0
+            return itemsize * elements, 2.0 * self.batch * inputs * outputs * self._count_taps() ** 2
+        # How often an activation's bytes are read or written: forward, forward and backward.
+        transfers = {"bias_act": (2, 5), "batch_norm": (3, 8)}[self.op]
+        activation = math.prod(self.shapes[0])
+        return itemsize * activation * transfers[pass_name != "forward"], 0.0
 
-    def target(self, pass_: str, limit: float) -> float | None:
-        """Seconds that a pass is to take at most on a GPU, where there is such an aim."""
+    def target(self, pass_name: str, limit: float) -> float | None:
+        """The most seconds that a pass should take on a GPU; None without a target."""
         if self.op == "depthwise":
             return limit * (1.3 if self.kernel <= 5 else 2.0) if self.kernel <= 7 else None
-        if self.op == "batch_norm" and pass_ != "forward" and str(self) == f"batch_norm: {LARGE}":
-            return min(1.2 * limit, 0.65e-3)  # the predecessors took 1.860 and 2.782 ms
+        if self.op == "batch_norm" and pass_name != "forward" and str(self) == f"batch_norm: {LARGE}":
+            return min(1.2 * limit, 0.65e-3)  # earlier versions took 1.860 and 2.782 ms
         return None if self.kernel else 1.2 * limit
 
-    def _taps(self) -> int:
-        """Taps that meet the image, not its padding, over all outputs of a row."""
-        outputs, before = self.shapes[-1][1], self.kernel // 2
+    def _count_taps(self) -> int:
+        """Taps that meet the image, not its padding, summed over the outputs of a row."""
+        outputs, padding = self.shapes[-1][1], self.kernel // 2
         return sum(
-            0 <= o * self.strides + tap - before < self.size
-            for o in range(outputs)
+            0 <= output * self.strides + tap - padding < self.size
+            for output in range(outputs)
             for tap in range(self.kernel)
         )
 
 
 def _depthwise(
-    where: str, size: int, channels: int, kernel: int, strides: int = 1, batch: int = 4
+    network: str, size: int, channels: int, kernel: int, strides: int = 1, batch: int = 4
 ) -> Case:
-    return Case("depthwise", where, batch, size, channels, channels, kernel, strides)
+    return Case("depthwise", network, batch, size, channels, channels, kernel, strides)
 
 
-def _dense(size: int, channels: int, out: int, kernel: int, strides: int = 1) -> Case:
-    return Case("conv", "ResNet-50", 4, size, channels, out, kernel, strides)
+def _dense(size: int, channels: int, out_channels: int, kernel: int, strides: int = 1) -> Case:
+    return Case("conv", "ResNet-50", 4, size, channels, out_channels, kernel, strides)
 
 
 def _pointwise(op: str, batch: int, size: int, channels: int, act: str = "relu") -> Case:
@@ -133,7 +149,7 @@ CPU_CASES = (
         for shape in ((10, 224, 100), (4, 112, 64), (4, 56, 256), (4, 14, 1024), (4, 7, 2048))
     ),
 )
-# Batches that fill a GPU. Dense convolutions are cuDNN's there, whoever calls it.
+# Batches that fill a GPU. Dense convolutions are missing: they are cuDNN's in every framework.
 GPU_CASES = (
     _depthwise("MobileNetV2", 112, 32, 3, batch=128),
     _depthwise("MobileNetV2", 112, 96, 3, 2, batch=128),
@@ -159,65 +175,78 @@ GPU_CASES = (
 )
 
 
-class Device(NamedTuple):
+class DeviceSettings(NamedTuple):
     """What is timed on a device, and how.
 
     Args:
       platform: its name in jax and in PyTorch.
       cases: what is timed by default.
-      copied, multiplied: floats, and rows and columns, whose copy and product give its rates.
-      rotated: bytes that the operands in turn hold at least; 0 is a single set of them, and the
-        wall clock in place of the device's own.
-      longest: seconds that the rounds of one job take, about.
+      copy_size: floats in the array whose copy gives the bandwidth.
+      product_size: rows and columns of the matrix whose product gives the rate of operations.
+      rotated_bytes: the least bytes of all sets of operands together, if the device's own time is
+        measured; 0: a single set of operands and the wall clock.
+      longest: seconds that the rounds of one workload may take, roughly.
     """
 
     platform: str
     cases: tuple[Case, ...]
-    copied: int
-    multiplied: int
-    rotated: int
+    copy_size: int
+    product_size: int
+    rotated_bytes: int
     longest: float
 
     @property
     def gpu(self) -> bool:
         """Whether it is timed as a GPU."""
-        return self.rotated > 0
+        return self.rotated_bytes > 0
 
-    def sets(self, case: Case) -> int:
-        """How many sets of operands are taken in turn."""
-        each = 4 if case.dtype == "float32" else 2
-        # A pass may read the smaller one of x and y alone.
-        smaller = each * min(math.prod(case.shapes[0]), math.prod(case.shapes[-1]))
-        return max(3, math.ceil(self.rotated / smaller))
+    def count_operand_sets(self, case: Case) -> int:
+        """How many sets of operands are used in rotation."""
+        itemsize = 4 if case.dtype == "float32" else 2
+        # A pass may read only the smaller one of x and y.
+        smaller = itemsize * min(math.prod(case.shapes[0]), math.prod(case.shapes[-1]))
+        return max(3, math.ceil(self.rotated_bytes / smaller))
+
+    def bandwidth(self, copy_seconds: float) -> float:
+        """Bytes a second that a copy reads and writes."""
+        return 8 * self.copy_size / copy_seconds
+
+    def rate(self, product_seconds: float) -> float:
+        """Operations a second of a float32 matrix product."""
+        return 2 * self.product_size**3 / product_seconds
 
 
 DEVICES = {
-    "cpu": Device("cpu", CPU_CASES, 2**24, 1536, 0, 12.0),
+    "cpu": DeviceSettings("cpu", CPU_CASES, 2**24, 1536, 0, 12.0),
     # 128 MiB are more than twice the L2 cache of an H100 (50 MB) or H200 (60 MB).
-    "gpu": Device("cuda", GPU_CASES, 2**28, 8192, 2**27, 3.0),
-    # All of the GPU's path but the GPU; the figures mean nothing.
-    "rehearsal": Device(
+    "gpu": DeviceSettings("cuda", GPU_CASES, 2**28, 8192, 2**27, 3.0),
+    # The code path of a GPU on a CPU, to try it out; its figures mean nothing.
+    "rehearsal": DeviceSettings(
         "cpu", tuple(case._replace(batch=1) for case in GPU_CASES), 2**20, 256, 2**21, 0.1
     ),
 }
+# Workloads that give the machine's rates.
 COPY, PRODUCT = "copy", "product"
 
 
-def job(case: Case, pass_: str) -> str:
-    """What `find` makes the case and the pass of again."""
-    return json.dumps([*case, pass_])
+def encode_workload(case: Case, pass_name: str) -> str:
+    """The text that a candidate is asked for."""
+    return json.dumps([*case, pass_name])
 
 
-def find(job: str) -> tuple[Case, str]:
-    """The case and the pass of a job."""
-    *fields, pass_ = json.loads(job)
-    return Case(*fields), pass_
+def decode_workload(workload: str) -> tuple[Case, str]:
+    """The case and the pass of `encode_workload`'s text."""
+    *fields, pass_name = json.loads(workload)
+    return Case(*fields), pass_name
 
 
-def arrays(case: Case, pass_: str) -> list[np.ndarray]:
-    """What a pass takes, in float32: x, the weights and, unless it is the forward pass, dy."""
+def make_operands(case: Case, pass_name: str) -> list[np.ndarray]:
+    """Random float32 operands of a pass: x, the weights and, unless it is the forward pass, dy."""
     rng = np.random.default_rng(0)
     # A few million random numbers, repeated, are as random to an operator and are drawn faster.
-    few = [rng.normal(size=min(math.prod(shape), 2**22)) for shape in case.shapes]
-    made = [np.resize(a.astype(np.float32), s) for a, s in zip(few, case.shapes, strict=True)]
-    return made[:-1] if pass_ == "forward" else made
+    samples = [rng.normal(size=min(math.prod(shape), 2**22)) for shape in case.shapes]
+    operands = [
+        np.resize(sample.astype(np.float32), shape)
+        for sample, shape in zip(samples, case.shapes, strict=True)
+    ]
+    return operands[:-1] if pass_name == "forward" else operands
