@@ -1,4 +1,4 @@
-"""The processes that `benchmarks.models.scaling` times: ours on any number of devices, PyTorch."""
+"""The candidates of `benchmarks.models.scaling`: ours on any number of devices, and PyTorch."""
 
 import importlib
 import json
@@ -9,32 +9,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.harness import alternate
+from benchmarks.harness import interleaved
+from benchmarks.models.cases import FUSED_INFERENCE, TRAINING_STEP
 
-INFERENCE, TRAINING = PASSES = ("inference, fused", "training step")
+PASSES = FUSED_INFERENCE, TRAINING_STEP
 
 
-class Job(NamedTuple):
-    """What is timed: a pass of a model on so many images of so many pixels on so many devices."""
+class ScalingPoint(NamedTuple):
+    """A pass of a model at one batch, size of images [size, size] and number of devices."""
 
     model: str
-    name: str
+    pass_name: str
     batch: int
     size: int
     devices: int = 1
 
-    def __str__(self) -> str:
+    def encode(self) -> str:
+        """The text that a candidate is asked for."""
         return json.dumps(self)
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Normalised images [N, H, W, C], and their labels."""
+    @classmethod
+    def decode(cls, text: str) -> "ScalingPoint":
+        """The point of `encode`'s text."""
+        return cls(*json.loads(text))
+
+    def make_batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Random normalised images [N, H, W, C], and labels."""
         random = np.random.default_rng(0)
         images = random.standard_normal((self.batch, self.size, self.size, 3), np.float32)
         return images, random.integers(1000, size=self.batch)
 
 
-def ours(gpu: bool, devices: int) -> None:
-    """The zoo's side; simulates that many devices on a CPU, where there are more than one."""
+def run_zoo(gpu: bool, devices: int) -> None:
+    """Runs the zoo's candidate; several devices of a CPU are simulated."""
     if devices > 1 and not gpu:  # jax reads it when it starts
         flag = f"--xla_force_host_platform_device_count={devices}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
@@ -49,42 +56,43 @@ def ours(gpu: bool, devices: int) -> None:
     from zoo.runtime.bench import LEARNING_RATE
     from zoo.training import step as training
 
-    def prepare(line: str) -> Callable[[], Any]:
-        job = Job(*json.loads(line))
-        if job.devices > jax.device_count():
+    def prepare(text: str) -> Callable[[], Any]:
+        point = ScalingPoint.decode(text)
+        if point.devices > jax.device_count():
             raise NotImplementedError(f"there are {jax.device_count()} devices")
         mesh = jax.make_mesh(
-            (job.devices,),
+            (point.devices,),
             ("data",),
             axis_types=(AxisType.Auto,),
-            devices=jax.devices()[: job.devices],
+            devices=jax.devices()[: point.devices],
         )
-        shared, everywhere = (NamedSharding(mesh, PartitionSpec(*s)) for s in (("data",), ()))
-        x, labels = jax.device_put(job.arrays(), shared)
-        model = MODELS[job.model].constructor()
+        sharded = NamedSharding(mesh, PartitionSpec("data"))
+        replicated = NamedSharding(mesh, PartitionSpec())
+        x, labels = jax.device_put(point.make_batch(), sharded)
+        model = MODELS[point.model].constructor()
         variables = model.init(jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
-        if job.name == INFERENCE:
+        if point.pass_name == FUSED_INFERENCE:
             model, variables = zoo.fuse(model, variables)
-            variables = jax.device_put(variables, everywhere)
+            variables = jax.device_put(variables, replicated)
             apply = zoo.jit(model.apply)
             return lambda: jax.block_until_ready(apply(variables, x))
         optimizer = optax.sgd(LEARNING_RATE, momentum=0.9)
-        state = [jax.device_put(training.init_train_state(variables, optimizer), everywhere)]
-        key = jax.device_put(jax.random.key(1), everywhere)
+        state = [jax.device_put(training.init_train_state(variables, optimizer), replicated)]
+        key = jax.device_put(jax.random.key(1), replicated)
         step = training.make_train_step(model, optimizer)
 
-        def once() -> None:
+        def run_step() -> None:
             state[0], loss = step(state[0], x, labels, key)
             jax.block_until_ready((state[0], loss))
 
-        return once
+        return run_step
 
     versions = {"jax": jax.__version__, "python": sys.version.split()[0]}
-    alternate.serve(prepare, versions | {"device": jax.devices()[0].device_kind})
+    interleaved.serve_wall_times(prepare, versions | {"device": jax.devices()[0].device_kind})
 
 
-def torch(gpu: bool) -> None:
-    """PyTorch's side: the model's original, eager, channels_last, its norms not folded."""
+def run_torch(gpu: bool) -> None:
+    """Runs PyTorch's candidate: the original model, eager, channels_last, norms not folded."""
     import torch
 
     from zoo.runtime.bench import LEARNING_RATE
@@ -98,14 +106,14 @@ def torch(gpu: bool) -> None:
         if gpu:
             torch.cuda.synchronize()
 
-    def prepare(line: str) -> Callable[[], Any]:
-        job = Job(*json.loads(line))
-        images, numbers = job.arrays()
+    def prepare(text: str) -> Callable[[], Any]:
+        point = ScalingPoint.decode(text)
+        images, label_array = point.make_batch()
         x = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-        x, labels = x.contiguous(memory_format=torch.channels_last), torch.from_numpy(numbers)
+        x, labels = x.contiguous(memory_format=torch.channels_last), torch.from_numpy(label_array)
         labels = labels.to(device)
-        model = originals.original(job.model).to(device, memory_format=torch.channels_last)
-        if job.name == INFERENCE:
+        model = originals.original(point.model).to(device, memory_format=torch.channels_last)
+        if point.pass_name == FUSED_INFERENCE:
 
             def infer() -> None:
                 with torch.inference_mode():
@@ -127,4 +135,4 @@ def torch(gpu: bool) -> None:
         return train
 
     versions = {"torch": str(torch.__version__), "python": sys.version.split()[0]}
-    alternate.serve(prepare, versions)
+    interleaved.serve_wall_times(prepare, versions)

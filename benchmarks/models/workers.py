@@ -1,4 +1,4 @@
-"""The processes that `benchmarks.models` times in turn: jax, ours and plainly, and PyTorch."""
+"""The candidates of `benchmarks.models`: the zoo's models, the same in plain flax, and PyTorch."""
 
 import functools
 import inspect
@@ -10,60 +10,69 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import alternate, memory
-from benchmarks.models.cases import BOTH, FUSED, GRADIENT, STEP, Case, find
+from benchmarks.harness import interleaved, memory
+from benchmarks.models.cases import (
+    FORWARD_BACKWARD,
+    FUSED_INFERENCE,
+    LOSS_GRADIENT,
+    TRAINING_STEP,
+    Workload,
+)
 from benchmarks.operators.cases import DEVICES
 from zoo.runtime.memory import keep_memory
 
 MOMENTUM = 0.9
 WARM_UP = 3
 CLASSES = 1000
-# What the name of a candidate ends in that gives no memory back to the system.
-KEPT = ", memory kept"
+# Ends the name of a candidate that gives no memory back to the system.
+MEMORY_KEPT = ", memory kept"
 
 
-def work(name: str, on: str) -> None:
-    """Is the candidate of this name, on a device, until its input ends."""
-    platform = DEVICES[on].platform
-    if name.endswith(KEPT) and not keep_memory():
+def run_candidate(name: str, device_name: str) -> None:
+    """Runs the candidate of this name on a device, until its input ends."""
+    platform = DEVICES[device_name].platform
+    if name.endswith(MEMORY_KEPT) and not keep_memory():
         raise SystemExit(f"{name}: this C library cannot be told to keep memory")
-    name = name.removesuffix(KEPT)
+    name = name.removesuffix(MEMORY_KEPT)
     if name.startswith("torch"):
-        return _torch(platform, compiled=name == "torch compiled")
-    return _jax(platform, name)
+        return _run_torch(platform, compiled=name == "torch compiled")
+    return _run_jax(platform, name)
 
 
-def data(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised images [N, H, W, 3], or a layer's input, and labels [N], random ones."""
+def make_batch(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
+    """Random normalised images [N, H, W, 3], or a layer's input, and random labels [N]."""
     random = np.random.default_rng(0)
-    x = random.standard_normal(case.shape, np.float32)
-    return x, random.integers(CLASSES, size=case.batch)
+    x = random.standard_normal(workload.shape, np.float32)
+    return x, random.integers(CLASSES, size=workload.batch)
 
 
-def _ready(
-    once: Callable[[], Any], cost: dict[str, Any], before: int | None, planned: Any = None
+def _warm_up(
+    run_once: Callable[[], Any],
+    cost: dict[str, Any],
+    initial_bytes: int | None,
+    planned_bytes: Callable[[], int] | None = None,
 ) -> tuple[dict[str, Any], Callable[[], float]]:
-    """Warms up, and adds the seconds of a round and the peak of memory to what a job cost.
+    """Adds the seconds of a round and the peak of memory to a workload's costs; → (costs, round).
 
     Args:
-      once: does a round, and returns when it is done.
+      run_once: does the work of a round, and returns when it is done.
       cost: what is known already.
-      before: bytes that the process held before anything of the model was made.
-      planned: gives the bytes of a GPU's memory at most, in place of the process's.
+      initial_bytes: memory of the process before anything of the model was made.
+      planned_bytes: gives the peak of a GPU's memory, instead of the process's.
     """
-    seconds = alternate.wall(once, 1)
-    for _ in range(WARM_UP - 1 if seconds < alternate.SLOW else 1):
-        seconds = min(seconds, alternate.wall(once, 1))
-    peak = planned() if planned else memory.peak(once)
+    seconds = interleaved.wall_seconds(run_once, 1)
+    for _ in range(WARM_UP - 1 if seconds < interleaved.SLOW_SECONDS else 1):
+        seconds = min(seconds, interleaved.wall_seconds(run_once, 1))
+    peak = planned_bytes() if planned_bytes else memory.peak_bytes(run_once)
     if peak is not None:
-        cost["peak"] = peak if planned else peak - (before or 0)
-    repeats = max(1, round(alternate.SHORTEST / seconds))
+        cost["peak"] = peak if planned_bytes else peak - (initial_bytes or 0)
+    repeats = interleaved.count_repeats(seconds)
+    run_round = functools.partial(interleaved.wall_seconds_after_pause, run_once, repeats)
+    return {"seconds": seconds, **cost}, run_round
 
-    return {"seconds": seconds, **cost}, functools.partial(alternate.rested, once, repeats)
 
-
-def _both(layer: Any, variables: Any, x: Any, labels: Any, key: Any) -> Any:
-    """→ a layer's output, the gradients that it gives itself, and new statistics."""
+def _run_layer(layer: Any, variables: Any, x: Any, labels: Any, key: Any) -> Any:
+    """→ a layer's output, its gradients (the output is the gradient given), new statistics."""
     import jax
 
     from zoo.models.layers import BatchNorm
@@ -73,12 +82,12 @@ def _both(layer: Any, variables: Any, x: Any, labels: Any, key: Any) -> Any:
     def forward(params: Any, x: Any) -> Any:
         return layer.apply({**variables, "params": params}, x, mutable=["batch_stats"], **options)
 
-    y, back, new = jax.vjp(forward, variables.get("params", {}), x, has_aux=True)
-    return y, back(y), new
+    y, pullback, new = jax.vjp(forward, variables.get("params", {}), x, has_aux=True)
+    return y, pullback(y), new
 
 
-def _jax(platform: str, kind: str) -> None:
-    """Ours ("ours" by `kernels.jit`, "ours, plain jit" without options), or plain flax and lax."""
+def _run_jax(platform: str, name: str) -> None:
+    """Runs "ours" under `kernels.jit`, "ours, plain jit" under `jax.jit`, or plain "flax"."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
     import optax
@@ -93,23 +102,23 @@ def _jax(platform: str, kind: str) -> None:
     jax.config.update("jax_enable_compilation_cache", False)
 
     def jit(f: Callable[..., Any], **options: Any) -> Any:
-        if kind != "flax":
-            return (kernels.jit if kind == "ours" else jax.jit)(f, **options)
+        if name != "flax":
+            return (kernels.jit if name == "ours" else jax.jit)(f, **options)
 
-        def plain(*args: Any) -> Any:
+        def run_plainly(*args: Any) -> Any:
             with plainly():
                 return f(*args)
 
-        return jax.jit(plain, **options)
+        return jax.jit(run_plainly, **options)
 
     optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 
-    def program(case: Case, model: Any) -> Any:
-        if case.pass_ == STEP:
+    def make_pass(pass_name: str, model: Any) -> Any:
+        if pass_name == TRAINING_STEP:
             return jit(inspect.unwrap(training.make_train_step(model, optimizer)), donate_argnums=0)
-        if case.pass_ == BOTH:
-            return jit(functools.partial(_both, model))
-        if case.pass_ != GRADIENT:
+        if pass_name == FORWARD_BACKWARD:
+            return jit(functools.partial(_run_layer, model))
+        if pass_name != LOSS_GRADIENT:
             return jit(lambda variables, x, labels, key: model.apply(variables, x))
 
         def gradient(variables: Any, x: Any, labels: Any, key: Any) -> Any:
@@ -122,78 +131,83 @@ def _jax(platform: str, kind: str) -> None:
 
         return jit(gradient)
 
-    def prepare(job: str) -> tuple[dict[str, Any], Callable[[], float]]:
-        case = find(job)
-        model = case.constructed()
-        images, labels = data(case)
+    def prepare(text: str) -> tuple[dict[str, Any], Callable[[], float]]:
+        workload = Workload.decode(text)
+        model = workload.build()
+        images, labels = make_batch(workload)
+        fused = workload.pass_name == FUSED_INFERENCE
 
-        def state() -> Any:
+        def make_state() -> Any:
             variables = model.init(jax.random.key(0), jax.numpy.zeros(images.shape))
-            if case.pass_ == FUSED:
+            if fused:
                 return fuse(model, variables)[1]
-            return (
-                training.init_train_state(variables, optimizer) if case.pass_ == STEP else variables
-            )
+            if workload.pass_name == TRAINING_STEP:
+                return training.init_train_state(variables, optimizer)
+            return variables
 
-        call = program(case, model.clone(fused=True) if case.pass_ == FUSED else model)
-        shapes = jax.eval_shape(lambda: (state(), jax.random.key(1)))
-        images_, labels_ = (jax.ShapeDtypeStruct(a.shape, a.dtype) for a in (images, labels))
-        labels_ = jax.ShapeDtypeStruct(labels.shape, jax.dtypes.canonicalize_dtype(labels.dtype))
+        function = make_pass(workload.pass_name, model.clone(fused=True) if fused else model)
+        state_shapes, key_shape = jax.eval_shape(lambda: (make_state(), jax.random.key(1)))
+        image_shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
+        label_shape = jax.ShapeDtypeStruct(
+            labels.shape, jax.dtypes.canonicalize_dtype(labels.dtype)
+        )
         start = time.perf_counter()
-        compiled = call.lower(shapes[0], images_, labels_, shapes[1]).compile()
+        compiled = function.lower(state_shapes, image_shape, label_shape, key_shape).compile()
         cost = {"compile": time.perf_counter() - start}
         plan = compiled.memory_analysis()
-        before = memory.resident()  # the compiler's own is the compile column's matter
-        kept = [jax.device_put(state())]
-        rest = *jax.device_put((images, labels)), jax.random.key(1)
+        initial_bytes = memory.resident_bytes()  # the compiler's own memory is not the model's
+        state = [jax.device_put(make_state())]
+        inputs = *jax.device_put((images, labels)), jax.random.key(1)
 
-        def once() -> None:
-            out = jax.block_until_ready(call(kept[0], *rest))
-            if case.pass_ == STEP:
-                kept[0] = out[0]
+        def run_once() -> None:
+            outputs = jax.block_until_ready(function(state[0], *inputs))
+            if workload.pass_name == TRAINING_STEP:
+                state[0] = outputs[0]
 
-        once()
+        run_once()
 
-        def planned() -> int:
+        def planned_bytes() -> int:
             held = plan.argument_size_in_bytes + plan.output_size_in_bytes
             return int(held - plan.alias_size_in_bytes + plan.temp_size_in_bytes)
 
-        return _ready(once, cost, before, planned if platform == "cuda" else None)
+        return _warm_up(
+            run_once, cost, initial_bytes, planned_bytes if platform == "cuda" else None
+        )
 
-    versions = {"jax": jax.__version__, "python": sys.version.split()[0]}
-    alternate.answer(prepare, versions)
+    interleaved.serve(prepare, {"jax": jax.__version__, "python": sys.version.split()[0]})
 
 
-def _torch_round(case: Case, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
-    """What does one round of a case in PyTorch."""
+def _make_torch_pass(workload: Workload, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
+    """A function that does the work of a round in PyTorch."""
     import torch
 
     from zoo.runtime.bench import LEARNING_RATE
 
-    half = torch.autocast(x.device.type, torch.bfloat16, enabled=case.dtype == "bfloat16")
+    bfloat16 = workload.dtype == "bfloat16"
+    autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=bfloat16)
     parameters = list(model.parameters())
 
     def infer() -> None:
-        with torch.inference_mode(), half:
+        with torch.inference_mode(), autocast:
             model(x)
 
-    def both() -> None:
-        with half:
+    def forward_backward() -> None:
+        with autocast:
             y = model(x)
         torch.autograd.grad(y, [x, *parameters], y.detach())
 
     def gradient() -> None:
         model.zero_grad(set_to_none=True)
-        with half:
+        with autocast:
             loss = torch.nn.functional.cross_entropy(model(x).float(), labels)
         loss.backward()
 
-    if case.pass_ == GRADIENT:
+    if workload.pass_name == LOSS_GRADIENT:
         return gradient
-    if case.pass_ == BOTH:
+    if workload.pass_name == FORWARD_BACKWARD:
         x.requires_grad_()
-        return both
-    if case.pass_ != STEP:
+        return forward_backward
+    if workload.pass_name != TRAINING_STEP:
         return infer
     optimizer = torch.optim.SGD(parameters, LEARNING_RATE, MOMENTUM)
 
@@ -204,8 +218,8 @@ def _torch_round(case: Case, model: Any, x: Any, labels: Any) -> Callable[[], An
     return step
 
 
-def _torch(platform: str, compiled: bool) -> None:
-    """The originals in PyTorch, channels_last, eager or compiled."""
+def _run_torch(platform: str, compiled: bool) -> None:
+    """Runs the original models in PyTorch, channels_last, eager or compiled."""
     import torch
     from torch.fx.experimental import optimization
 
@@ -220,54 +234,54 @@ def _torch(platform: str, compiled: bool) -> None:
 
     inductor.force_disable_caches = True
 
-    def original(case: Case) -> Any:
-        if case.layer:
-            layer: Any = case.layer.torch(torch.nn)
+    def build_original(workload: Workload) -> Any:
+        if workload.layer:
+            layer: Any = workload.layer.torch(torch.nn)
             return layer.to(platform, memory_format=torch.channels_last)
-        name, ours = case.model, case.constructed()
-        known = originals.TIMM | originals.TORCHVISION
+        name, ours = workload.model, workload.build()
+        original_names = originals.TIMM | originals.TORCHVISION
         source = "timm" if name in originals.TIMM else "torchvision"
         options: dict[str, Any] = {}
         if name == "GoogLeNet":
             options = {"aux_logits": False}
-        elif source == "timm":  # which has no dropout unless told
+        elif source == "timm":  # its default is no dropout
             options = {"drop_rate": ours.dropout_rate} if hasattr(ours, "dropout_rate") else {}
             if rate := getattr(ours, "drop_path_rate", 0):
                 options["drop_path_rate"] = rate
-        model: Any = originals.built(source, known.get(name, name.lower()), **options)
+        model: Any = originals.built(source, original_names.get(name, name.lower()), **options)
         return model.to(platform, memory_format=torch.channels_last)
 
-    def prepare(job: str) -> tuple[dict[str, Any], Callable[[], float]]:
-        case = find(job)
-        before = memory.resident()
-        model: Any = original(case).train(case.training)
-        if case.pass_ == FUSED:
+    def prepare(text: str) -> tuple[dict[str, Any], Callable[[], float]]:
+        workload = Workload.decode(text)
+        initial_bytes = memory.resident_bytes()
+        model: Any = build_original(workload).train(workload.training)
+        if workload.pass_name == FUSED_INFERENCE:
             try:
                 model = optimization.fuse(model)
             except Exception as error:
                 raise NotImplementedError(f"torch.fx cannot fuse it: {error}") from error
             model = model.to(memory_format=torch.channels_last)
-        images, labels = (torch.from_numpy(a).to(platform) for a in data(case))
+        images, labels = (torch.from_numpy(a).to(platform) for a in make_batch(workload))
         x = images
         if x.ndim == 4:
             x = x.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         del images
-        call = torch.compile(model, dynamic=False) if compiled else model
-        work = _torch_round(case, call, x, labels)
+        function = torch.compile(model, dynamic=False) if compiled else model
+        run_pass = _make_torch_pass(workload, function, x, labels)
 
-        def once() -> None:
-            work()
+        def run_once() -> None:
+            run_pass()
             if gpu:
                 torch.cuda.synchronize()
 
-        first = alternate.wall(once, 1)
-        cost = {"compile": first - alternate.wall(once, 1)} if compiled else {}
+        first = interleaved.wall_seconds(run_once, 1)
+        cost = {"compile": first - interleaved.wall_seconds(run_once, 1)} if compiled else {}
 
-        def planned() -> int:
+        def planned_bytes() -> int:
             torch.cuda.reset_peak_memory_stats()
-            once()
+            run_once()
             return int(torch.cuda.max_memory_allocated())
 
-        return _ready(once, cost, before, planned if gpu else None)
+        return _warm_up(run_once, cost, initial_bytes, planned_bytes if gpu else None)
 
-    alternate.answer(prepare, {"torch": str(torch.__version__), "python": sys.version.split()[0]})
+    interleaved.serve(prepare, {"torch": str(torch.__version__), "python": sys.version.split()[0]})

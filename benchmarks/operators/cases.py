@@ -75,7 +75,10 @@ class Case(NamedTuple):
         if self.kernel:
             _, _, inputs, outputs = self.shapes[1]
             elements = sum(math.prod(shape) for shape in self.shapes)
-            return itemsize * elements, 2.0 * self.batch * inputs * outputs * self._count_taps() ** 2
+            return (
+                itemsize * elements,
+                2.0 * self.batch * inputs * outputs * self._count_taps() ** 2,
+            )
         # How often an activation's bytes are read or written: forward, forward and backward.
         transfers = {"bias_act": (2, 5), "batch_norm": (3, 8)}[self.op]
         activation = math.prod(self.shapes[0])
@@ -85,7 +88,11 @@ class Case(NamedTuple):
         """The most seconds that a pass should take on a GPU; None without a target."""
         if self.op == "depthwise":
             return limit * (1.3 if self.kernel <= 5 else 2.0) if self.kernel <= 7 else None
-        if self.op == "batch_norm" and pass_name != "forward" and str(self) == f"batch_norm: {LARGE}":
+        if (
+            self.op == "batch_norm"
+            and pass_name != "forward"
+            and str(self) == f"batch_norm: {LARGE}"
+        ):
             return min(1.2 * limit, 0.65e-3)  # earlier versions took 1.860 and 2.782 ms
         return None if self.kernel else 1.2 * limit
 

@@ -16,7 +16,9 @@ def make_commands(options: argparse.Namespace) -> dict[str, list[str]]:
     """The command of each candidate, by its name."""
     gpu = DEVICES[options.device].gpu
     ours = options.algorithms.split(",") if options.algorithms else ["ours"]
-    names = [f"{name}{suffix}" for suffix in ("", ", options")[: 1 + options.options] for name in ours]
+    names = [
+        f"{name}{suffix}" for suffix in ("", ", options")[: 1 + options.options] for name in ours
+    ]
     if gpu:
         names.insert(0, "triton")
     if not options.algorithms:

@@ -89,9 +89,7 @@ def summarize(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     lines = []
     fields = [field for field in ("op", "pass", "dtype") if rows and field in rows[0]]
     for group in dict.fromkeys(tuple(row[field] for field in fields) for row in rows):
-        seconds = [
-            row["seconds"] for row in rows if tuple(row[field] for field in fields) == group
-        ]
+        seconds = [row["seconds"] for row in rows if tuple(row[field] for field in fields) == group]
         names = list(dict.fromkeys(name for each in seconds for name in each))
         for ours in (name for name in names if name.startswith("ours")):
             for peer in (name for name in names if not name.startswith("ours")):
