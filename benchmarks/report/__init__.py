@@ -1,1 +1,1 @@
-"""Tables and plots of `benchmarks/README.md`, made of the files of results."""
+"""Tables and plots of `benchmarks/README.md`, generated from the files of results."""

@@ -1,4 +1,4 @@
-"""The JSON files of the benchmarks: read, held against what they have to hold, and told apart."""
+"""Reads the JSON files of results, and checks that they hold what the tables need."""
 
 import json
 import math
@@ -7,19 +7,34 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-Row = Mapping[str, Any]
+# A row of figures as it stands in a file of results.
+ResultRow = Mapping[str, Any]
 
 RESULTS = Path(__file__).parent.parent / "results"
 
 _MODEL = ("model", "pass", "batch", "size", "dtype")
-# What tells a row from every other of its file, by the kind of benchmark. Where no dtype is told,
-# it is float32.
-KEYS = {
+# Kinds of benchmark whose rows hold timings by candidate, and the fields that identify a row in its
+# file. Without a dtype it is float32.
+ROW_KEYS = {
     "models": _MODEL,
     "layers": _MODEL,
     "scaling": ("model", "pass", "axis", "value", "batch", "size", "devices", "dtype"),
     "operators": ("op", "case", "pass", "dtype"),
 }
+# What files of other kinds hold. A "gpu_survey" is a run on a GPU outside of these benchmarks.
+_COMMAND: Mapping[str, Any] = {"device": str, "command": (str, list)}
+_CONTENT: Mapping[str, Mapping[str, Any]] = {
+    "classify": {**_COMMAND, "start_s": dict, "batch": int, "seconds_a_batch": dict},
+    "weights": {**_COMMAND, "seconds_warm": dict, "seconds_cold": dict, "peak_bytes": dict},
+    "gpu_model": {"arch": int, "jax": str, "rows": list},
+    "gpu_survey": {
+        **dict.fromkeys(("device", "jax", "torch", "method"), str),
+        "copy_bytes_per_s": (int, float),
+        "rows": list,
+        "training": dict,
+    },
+}
+KINDS = (*ROW_KEYS, *_CONTENT)
 _SUMMARY: Mapping[str, Any] = {
     **dict.fromkeys(("op", "pass", "of", "peer"), str),
     **dict.fromkeys(("times_as_fast", "worst"), (int, float)),
@@ -29,147 +44,154 @@ _OPTIONAL: Mapping[str, Any] = {
     "limit": (int, float, type(None)),
     **dict.fromkeys(("compile", "peak", "refusals", "versions"), dict),
 }
-# Kinds whose figures the top README tells; only their names are known here.
-ELSEWHERE = ("classify", "weights", "gpu_code")
-# The order in which candidates are told; any other comes after these.
+# The order of candidates in tables; any other comes after these.
 CANDIDATES = ("ours", "ours, options", "ours, plain jit", "triton", "flax", "lax", "torch")
 
 
 class RecordError(ValueError):
-    """A file is not what it should be; the message names it and says what was expected."""
+    """A file does not hold what it should; the message names it and says what was expected."""
 
 
 class Record(NamedTuple):
     """A file of results.
 
     Args:
-      path: where it lies.
-      kind: of `KEYS` or `ELSEWHERE`.
-      told: all that it holds.
+      path: of the file.
+      kind: of benchmark, one of `KINDS`.
+      content: all that it holds.
     """
 
     path: Path
     kind: str
-    told: Mapping[str, Any]
+    content: Mapping[str, Any]
 
     @property
-    def rows(self) -> list[Row]:
-        """The timed rows."""
-        return self.told["rows"]
+    def rows(self) -> list[ResultRow]:
+        """The rows of figures."""
+        return self.content["rows"]
 
     @property
     def commands(self) -> list[str]:
-        """What repeats it: several where the runs of several commands were put together."""
-        command = self.told["command"]
+        """Commands that repeat it; several where a file joins several runs, none of a survey."""
+        command = self.content.get("command", [])
         return [command] if isinstance(command, str) else list(command)
 
     @property
-    def part(self) -> str:
-        """What a file is about, of several alike: "peers" of `models-cpu-peers-jax0.12.json`."""
+    def topic(self) -> str:
+        """What tells files of a kind apart: "peers" in `models-cpu-peers-jax0.12.json`."""
         found = re.match(r"\w+-\w+-(\w+)-jax", self.path.name)
         return found[1] if found else ""
 
     @property
     def gpu(self) -> bool:
-        """Whether a GPU was measured."""
+        """Whether a benchmark ran on a GPU."""
         return any(re.search(r"--device[ =]gpu\b", each) for each in self.commands)
 
     @property
     def candidates(self) -> list[str]:
-        """Who was timed or refused, ours first."""
+        """The candidates that were timed or refused, ours first."""
         names = dict.fromkeys(
             name for row in self.rows for name in (*row["seconds"], *row.get("refusals", {}))
         )
-        known = [name for name in CANDIDATES if name in names]
-        return known + [name for name in names if name not in known]
+        ordered = [name for name in CANDIDATES if name in names]
+        return ordered + [name for name in names if name not in ordered]
 
     def versions(self, candidate: str) -> dict[str, str]:
-        """What a candidate ran on, by name; empty where it does not say."""
+        """Versions of what a candidate ran on, by name; empty if they were not recorded."""
         timings = (row["seconds"].get(candidate, {}) for row in self.rows)
-        inside = (timing["versions"] for timing in timings if "versions" in timing)
-        return self.told.get("versions", {}).get(candidate) or next(inside, {})
+        row_versions = (timing["versions"] for timing in timings if "versions" in timing)
+        return self.content.get("versions", {}).get(candidate) or next(row_versions, {})
 
     @property
     def jax(self) -> str:
-        """The version of jax that ours ran on, "" where none is told."""
-        told = (self.versions(name).get("jax", "") for name in self.candidates if own(name))
-        return next(filter(None, told), "")
+        """The version of jax that ours ran on; empty if it was not recorded."""
+        if self.kind == "classify":
+            versions = _as_mapping(self.content["seconds_a_batch"].get("jax-zoo")).get("versions")
+            return str(_as_mapping(versions).get("jax", ""))
+        if self.kind not in ROW_KEYS:
+            versions = _as_mapping(self.content.get("versions"))
+            return str(self.content.get("jax") or versions.get("jax", ""))
+        found = (self.versions(name).get("jax", "") for name in self.candidates if is_ours(name))
+        return next(filter(None, found), "")
 
     @property
     def jax_numbers(self) -> tuple[int, ...]:
-        """The version of jax as numbers, to be compared; () where none is told."""
+        """The version of jax as numbers that can be compared; () if it was not recorded."""
         return tuple(map(int, re.findall(r"\d+", self.jax)))
 
 
-def own(candidate: str) -> bool:
-    """Whether a candidate is one of ours, rather than a peer."""
+def is_ours(candidate: str) -> bool:
+    """Whether a candidate is the zoo's, not a peer."""
     return candidate.startswith("ours") or candidate == "triton"
 
 
-def key(record: Record, row: Row) -> tuple[Any, ...]:
-    """What tells a row from every other of its file."""
-    return tuple(row.get(name, "float32") for name in KEYS[record.kind])
+def row_key(record: Record, row: ResultRow) -> tuple[Any, ...]:
+    """The values that identify a row in its file."""
+    return tuple(row.get(name, "float32") for name in ROW_KEYS[record.kind])
 
 
-def read(path: Path) -> Record:
-    """A file of results.
+def read_record(path: Path) -> Record:
+    """Reads a file of results.
 
     Raises:
       RecordError: there is none, or it does not hold what it should.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"{path}: expected a file of results: {error.strerror}") from None
     except ValueError as error:
         raise RecordError(f"{path}: expected JSON: {error}") from None
-    if not isinstance(told, dict):
-        raise RecordError(f"{path}: expected a JSON object, got a {type(told).__name__}")
-    record = Record(path, _kind(path, told), told)
-    if record.kind in KEYS:
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, got a {type(content).__name__}")
+    record = Record(path, _find_kind(path, content), content)
+    if record.kind in ROW_KEYS:
         _check(record)
+    else:
+        _expect(f"{path}, a benchmark of {record.kind}", content, _CONTENT[record.kind])
     return record
 
 
-def read_all(folder: Path) -> list[Record]:
-    """All files of results in a folder: the newest jax first, then what is about no part."""
+def read_folder(folder: Path) -> list[Record]:
+    """Reads all files of results in a folder: the newest jax first, then those without a topic."""
     if not folder.is_dir():
         raise RecordError(f"{folder}: expected a folder of results")
-    found = [read(path) for path in sorted(folder.glob("*.json"))]
-    kept = [record for record in found if record.kind in KEYS]
-    kept.sort(key=lambda record: record.part)
-    return sorted(kept, key=lambda record: record.jax_numbers, reverse=True)
+    records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+    records.sort(key=lambda record: record.topic)
+    return sorted(records, key=lambda record: record.jax_numbers, reverse=True)
 
 
-def _kind(path: Path, told: Mapping[str, Any]) -> str:
-    """The kind of benchmark, which older files tell only in their command."""
-    command = told.get("command", "")
+def _find_kind(path: Path, content: Mapping[str, Any]) -> str:
+    """The kind of benchmark, which older files name only in their command."""
+    command = content.get("command", "")
     first = command[0] if isinstance(command, list) and command else command
-    found = re.search(r"-m benchmarks\.(\w+)", first) if isinstance(first, str) else None
-    kind = told.get("benchmark") or (found and found[1]) or ("arch" in told and "gpu_code")
-    if kind not in (*KEYS, *ELSEWHERE):
-        known = ", ".join((*KEYS, *ELSEWHERE))
+    found = re.search(r"-m benchmarks\.(?:\w+\.)*(\w+)", first) if isinstance(first, str) else None
+    kind = content.get("benchmark") or (found and found[1]) or ("arch" in content and "gpu_model")
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
         raise RecordError(f"{path}: expected a benchmark of these: {known}; got {kind or 'none'!r}")
-    if kind == "models" and _mapping(told.get("options")).get("layers"):
+    if kind == "models" and _as_mapping(content.get("options")).get("layers"):
         return "layers"
     return str(kind)
 
 
 def _check(record: Record) -> None:
-    """Raises RecordError where something is missing or no figure."""
+    """Raises RecordError where a timing, or what describes it, is missing or of a wrong type."""
     where = f"{record.path}, a benchmark of {record.kind}"
-    _expect(where, record.told, {"device": str, "command": (str, list), "rows": list})
+    _expect(where, record.content, {**_COMMAND, "rows": list})
     if not all(isinstance(command, str) for command in record.commands):
-        raise RecordError(f"{where}: expected commands as strings, got {record.told['command']!r}")
+        raise RecordError(
+            f"{where}: expected commands as strings, got {record.content['command']!r}"
+        )
     if record.kind == "operators":
-        _expect(where, record.told, {"summary": list})
-        for number, line in enumerate(record.told["summary"]):
-            _expect(f"{where}, summary[{number}]", _mapping(line), _SUMMARY)
+        _expect(where, record.content, {"summary": list})
+        for number, line in enumerate(record.content["summary"]):
+            _expect(f"{where}, summary[{number}]", _as_mapping(line), _SUMMARY)
     if any("rehearsal" in command for command in record.commands):
         raise RecordError(f"{where}: expected measurements, got those of a rehearsal")
     if not record.rows:
         raise RecordError(f"{where}: expected at least one row")
-    required = [name for name in KEYS[record.kind] if name != "dtype"]
+    required = [name for name in ROW_KEYS[record.kind] if name != "dtype"]
     seen = set()
     for number, row in enumerate(record.rows):
         place = f"{where}, rows[{number}]"
@@ -178,32 +200,32 @@ def _check(record: Record) -> None:
         _expect(place, row, {**dict.fromkeys(required, object), "seconds": dict})
         _expect(place, row, {name: kind for name, kind in _OPTIONAL.items() if name in row})
         for name, timing in row["seconds"].items():
-            _timing(f"{place}['seconds'][{name!r}]", timing)
-        if (this := key(record, row)) in seen:
-            raise RecordError(f"{place}: expected each row once, got {this} again")
-        seen.add(this)
+            _check_timing(f"{place}['seconds'][{name!r}]", timing)
+        if (key := row_key(record, row)) in seen:
+            raise RecordError(f"{place}: expected each row once, got {key} again")
+        seen.add(key)
 
 
-def _timing(place: str, timing: Any) -> None:
-    figures = [_mapping(timing).get(name, math.nan) for name in ("lower", "median", "upper")]
-    numbers = [each for each in figures if isinstance(each, int | float) and 0 < each < math.inf]
-    if len(numbers) < 3 or numbers != sorted(numbers):
+def _check_timing(place: str, timing: Any) -> None:
+    figures = [_as_mapping(timing).get(name, math.nan) for name in ("lower", "median", "upper")]
+    valid = [each for each in figures if isinstance(each, int | float) and 0 < each < math.inf]
+    if len(valid) < 3 or valid != sorted(valid):
         raise RecordError(f"{place}: expected 0 < lower ≤ median ≤ upper seconds, got {timing!r}")
 
 
-def _expect(place: str, told: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def _expect(place: str, content: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     for name, kind in fields.items():
-        if name not in told:
-            raise RecordError(f"{place}: expected {name!r}, got only {_listed(told)}")
-        if not isinstance(told[name], kind):
+        if name not in content:
+            raise RecordError(f"{place}: expected {name!r}, got only {_list_names(content)}")
+        if not isinstance(content[name], kind):
             kinds = kind if isinstance(kind, tuple) else (kind,)
             expected = " or ".join(each.__name__ for each in kinds)
-            raise RecordError(f"{place}: expected {name!r} as {expected}, got {told[name]!r}")
+            raise RecordError(f"{place}: expected {name!r} as {expected}, got {content[name]!r}")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _list_names(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "nothing"
 
 
-def _mapping(what: Any) -> Mapping[str, Any]:
-    return what if isinstance(what, Mapping) else {}
+def _as_mapping(content: Any) -> Mapping[str, Any]:
+    return content if isinstance(content, Mapping) else {}
