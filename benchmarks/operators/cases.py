@@ -93,7 +93,7 @@ class Case(NamedTuple):
             and pass_name != "forward"
             and str(self) == f"batch_norm: {LARGE}"
         ):
-            return min(1.2 * limit, 0.65e-3)  # earlier versions took 1.860 and 2.782 ms
+            return min(1.2 * limit, 0.65e-3)  # a predecessor took 2.782 ms
         return None if self.kernel else 1.2 * limit
 
     def _count_taps(self) -> int:

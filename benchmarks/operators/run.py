@@ -79,7 +79,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield {"device": name, "bandwidth": bandwidth, "rate": rate}
     for (case, pass_name), measurement in zip(passes, measurements, strict=True):
         moved, operations = case.cost(pass_name)
-        row = {
+        row: dict[str, Any] = {
             "op": case.op,
             "case": str(case),
             "pass": pass_name,
