@@ -51,14 +51,14 @@ format: $(call installed,dev)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Five minutes: two models beside flax and PyTorch, three operators, and a whole process.
+# Five minutes: two models beside flax and PyTorch, three operators, classifying photos.
 bench: $(call installed,peers)
 	$(BIN)/python -m benchmarks.models --models MobileNetV2,ResNet50 --rounds 5 \
 		--passes "inference, fused" "training step"
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options --rounds 5 --only 14²x
 	$(BIN)/python -m benchmarks.models.classify --rounds 5
 
-# All that benchmarks/README.md tells, which takes hours.
+# Hours: the benchmarks on a CPU that benchmarks/README.md shows.
 bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.models --batches 1,8,32 --peers flax,torch,torch-compiled
 	$(BIN)/python -m benchmarks.models.scaling --peers torch

@@ -1,8 +1,8 @@
-"""Files of results as the benchmarks write them, with figures that are made up."""
+"""Files of results as the benchmarks write them, with made-up figures."""
 
 
 def timing(milliseconds, spread=0.01):
-    """Quartiles as far from the median as `spread` says, relatively."""
+    """A timing whose quartiles are `spread` of the median away from it."""
     return {
         "median": 1e-3 * milliseconds,
         "lower": 1e-3 * milliseconds * (1 - spread),
@@ -10,11 +10,11 @@ def timing(milliseconds, spread=0.01):
     }
 
 
-def row(pass_="training step", model="MobileNetV2", **milliseconds):
-    """A row at which the targets count."""
+def row(pass_name="training step", model="MobileNetV2", **milliseconds):
+    """A row under the conditions of the targets."""
     return {
         "model": model,
-        "pass": pass_,
+        "pass": pass_name,
         "batch": 8,
         "size": 224,
         "dtype": "float32",
@@ -27,7 +27,7 @@ def row(pass_="training step", model="MobileNetV2", **milliseconds):
 
 
 def models(*rows, jax="0.12.0.1", device="AMD EPYC, 2 cores", options=""):
-    """What `benchmarks.models` writes."""
+    """A file of `benchmarks.models`."""
     return {
         "benchmark": "models",
         "device": device,
@@ -41,10 +41,10 @@ def models(*rows, jax="0.12.0.1", device="AMD EPYC, 2 cores", options=""):
     }
 
 
-def growing(exponent, axis="batch"):
-    """What `benchmarks.models.scaling` writes of a model whose time grows with such an exponent."""
+def scaling(exponent, axis="batch"):
+    """A file of `benchmarks.models.scaling` whose times grow with this exponent."""
     fixed = {"batch": 8, "size": 128, "devices": 1}
-    lines = [
+    rows = [
         {
             "model": "MobileNetV2",
             "pass": "inference, fused",
@@ -57,7 +57,7 @@ def growing(exponent, axis="batch"):
         for value in (1, 2, 4)
     ]
     return {
-        **models(*lines),
+        **models(*rows),
         "benchmark": "scaling",
         "command": "python -m benchmarks.models.scaling",
     }

@@ -1,4 +1,4 @@
-"""How growth is fitted and told, and a whole run on simulated devices."""
+"""The benchmark of scaling: fitted growth, options, and a whole run on simulated devices."""
 
 import json
 import subprocess
@@ -23,24 +23,24 @@ def test_exponents_and_marginal_costs():
     rows = [row("size", n, ours=3e-6 * n**2, torch=1e-5 * n) for n in (8, 16, 24)]
     rows += [row("batch", n, ours=0.5 + 0.25 * n) for n in (1, 2, 4)]
     rows += [row("devices", n, ours=0.1) for n in (1, 2)]
-    told = scaling.fitted(rows)
-    assert told[0]["exponent"] == pytest.approx({"ours": 2, "torch": 1})
-    assert told[0]["marginal"] == {}
-    assert told[3]["marginal"] == pytest.approx({"ours": 0.25})
-    assert told[6]["exponent"] == pytest.approx({"ours": 0}, abs=1e-9)
-    lines = list(scaling.tell(told))
+    fitted = scaling.fit_growth(rows)
+    assert fitted[0]["exponent"] == pytest.approx({"ours": 2, "torch": 1})
+    assert fitted[0]["marginal"] == {}
+    assert fitted[3]["marginal"] == pytest.approx({"ours": 0.25})
+    assert fitted[6]["exponent"] == pytest.approx({"ours": 0}, abs=1e-9)
+    lines = list(scaling.describe_growth(fitted))
     assert "M, training step, ours: time grows as size^2.00" in lines
-    assert lines[2].endswith(", 250.00 ms a further image")
+    assert lines[2].endswith(", 250.00 ms an extra image")
 
 
-def test_one_point_has_no_slope():
-    (told,) = scaling.fitted([row("batch", 4, ours=1.0)])
-    assert told["exponent"] == told["marginal"] == {}
-    assert list(scaling.tell([told])) == []
+def test_one_value_has_no_slope():
+    (fitted,) = scaling.fit_growth([row("batch", 4, ours=1.0)])
+    assert fitted["exponent"] == fitted["marginal"] == {}
+    assert list(scaling.describe_growth([fitted])) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["--devices", "3"], "a batch of 8 cannot be divided by 3"),
         (["--batches", "0,1"], "--batches"),
@@ -48,29 +48,29 @@ def test_one_point_has_no_slope():
         (["--size", "0"], "at least 1"),
     ],
 )
-def test_bad_options(words, message, capsys):
+def test_bad_options(arguments, message, capsys):
     with pytest.raises(SystemExit):
-        scaling._options(words)
+        scaling.parse_arguments(arguments)
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_a_run(root, tmp_path):
     file = tmp_path / "scaling.json"
-    words = ["--models", "SqueezeNet1_1", "--batches", "1,2", "--sizes", "", "--devices", "2"]
-    words += ["--batch", "2", "--size", "32", "--rounds", "3", "--json", str(file)]
+    arguments = ["--models", "SqueezeNet1_1", "--batches", "1,2", "--sizes", "", "--devices", "2"]
+    arguments += ["--batch", "2", "--size", "32", "--rounds", "3", "--json", str(file)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.models.scaling", *words],
+        [sys.executable, "-m", "benchmarks.models.scaling", *arguments],
         cwd=root,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(file.read_text())
+    content = json.loads(file.read_text())
     assert str(tmp_path) not in file.read_text()
-    assert records.read(file).kind == "scaling"
-    places = [(r["axis"], r["value"]) for r in told["rows"] if r["pass"] == "training step"]
-    assert places == [("batch", 1), ("batch", 2), ("devices", 2)]
-    assert all("ours" in r["seconds"] and not r["refusals"] for r in told["rows"])
-    assert "jax" in told["versions"]["ours"]
+    assert records.read_record(file).kind == "scaling"
+    points = [(r["axis"], r["value"]) for r in content["rows"] if r["pass"] == "training step"]
+    assert points == [("batch", 1), ("batch", 2), ("devices", 2)]
+    assert all("ours" in r["seconds"] and not r["refusals"] for r in content["rows"])
+    assert "jax" in content["versions"]["ours"]

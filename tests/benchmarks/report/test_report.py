@@ -1,32 +1,34 @@
-"""What `benchmarks.report` makes of files of results."""
+"""The page and the plots that `benchmarks.report` makes from files of results."""
 
 import pytest
 
-from benchmarks.report import __main__ as report
+from benchmarks.report import page as report_page
+from benchmarks.report.__main__ import main
 from tests.benchmarks.conftest import PAGE
-from tests.benchmarks.made_up import growing, models, row, timing
+from tests.benchmarks.fake_results import models, row, scaling, timing
 
 
 @pytest.fixture
-def _undrawn(monkeypatch):
-    """Plots take a second each."""
-    monkeypatch.setattr(report, "draw", lambda record: report.plotted(record).touch())
+def _without_plots(monkeypatch):
+    """Writes empty plots: drawing one takes a second."""
+    draw = lambda record: report_page.plot_path(record).touch()  # noqa: E731
+    monkeypatch.setattr(report_page, "draw_plot", draw)
 
 
-undrawn = pytest.mark.usefixtures("_undrawn")
+without_plots = pytest.mark.usefixtures("_without_plots")
 
 
-def test_the_page_of_the_project_is_what_its_files_give(capsys):
-    assert report.main(["--check"]) == 0, capsys.readouterr().out
+def test_the_committed_page_is_up_to_date(capsys):
+    assert main(["--check"]) == 0, capsys.readouterr().out
 
 
-@undrawn
-def test_a_table_of_models(made):
+@without_plots
+def test_a_table_of_models(write_page):
     first = row("inference", ours=60, flax=600, torch=50)
     second = row("inference, fused", ours=40, torch=44)
     first |= {"compile": {"ours": 4.2}, "peak": {"ours": 310e6, "torch": 290e6}}
     second["refusals"] = {"flax": "cannot fold"}
-    code, page = made(models=models(first, second))
+    code, page = write_page(models=models(first, second))
     assert code == 0
     assert "### Models, jax 0.12.0.1" in page
     assert (
@@ -48,16 +50,16 @@ def test_a_table_of_models(made):
         "compile, s: ours": "4.20",
         "peak, MB: ours / torch": "310 / 290",
     }
-    told = dict(zip(head, fused, strict=True))
-    assert (told["flax, ms"], told["ours / torch"]) == ("–", "0.909")
-    assert told["target"] == "**0.80 ≤ 0.8**"  # beside PyTorch's unfused inference
+    cells = dict(zip(head, fused, strict=True))
+    assert (cells["flax, ms"], cells["ours / torch"]) == ("–", "0.909")
+    assert cells["target"] == "**0.80 ≤ 0.8**"  # beside PyTorch's unfused inference
     assert "- MobileNetV2, inference, fused: flax was not timed: cannot fold" in page
     assert "![Ours over each peer](results/models.svg)" in page
-    assert "No GPU has been measured" in page
+    assert "No results with `--device gpu` yet." in page
 
 
 @pytest.mark.parametrize(
-    ("jax", "ours", "words"),
+    ("jax", "ours", "text"),
     [
         ("0.12.0.1", 65, "**1.30 ≤ 1.3**"),
         ("0.12.0.1", 66, "1.32 > 1.3"),
@@ -65,149 +67,245 @@ def test_a_table_of_models(made):
         ("0.10.2", 101, "2.02 > 2"),
     ],
 )
-@undrawn
-def test_the_target_is_bold_where_it_is_reached(made, jax, ours, words):
-    _, page = made(models=models(row(ours=ours, torch=50), jax=jax))
-    assert f" | {words} | " in page
-    assert f"Targets reached: {words.count('**') // 2} of 1." in page
-    assert ("- MobileNetV2, training step: ours / torch" in page) == ("**" not in words)
+@without_plots
+def test_a_reached_target_is_bold(write_page, jax, ours, text):
+    _, page = write_page(models=models(row(ours=ours, torch=50), jax=jax))
+    assert f" | {text} | " in page
+    assert f"Targets reached: {text.count('**') // 2} of 1." in page
+    assert ("- MobileNetV2, training step: ours / torch" in page) == ("**" not in text)
 
 
-@undrawn
-def test_targets_besides_the_time_beside_pytorch(made):
+@without_plots
+def test_other_targets_than_time_beside_pytorch(write_page):
     slow = row(ours=60, flax=300, torch=50)
     slow |= {"compile": {"ours": 21.0}, "peak": {"ours": 2e8, "torch": 1e8}}
-    _, page = made(models=models(slow))
+    _, page = write_page(models=models(slow))
     assert "Targets reached: 1 of 4. Missed:" in page
-    for words in ("flax / ours 5.00 < 6", "peak, ours / torch 2.00 > 1", "compile, s 21.00 > 20"):
-        assert f"- MobileNetV2, training step: {words}\n" in page
+    for text in ("flax / ours 5.00 < 6", "peak, ours / torch 2.00 > 1", "compile, s 21.00 > 20"):
+        assert f"- MobileNetV2, training step: {text}\n" in page
 
 
 @pytest.mark.parametrize("change", [{"batch": 1}, {"size": 128}, {"dtype": "bfloat16"}])
-@undrawn
-def test_no_target_under_other_conditions(made, change):
-    _, page = made(models=models({**row(ours=60, torch=50), **change}))
+@without_plots
+def test_no_target_under_other_conditions(write_page, change):
+    _, page = write_page(models=models({**row(ours=60, torch=50), **change}))
     assert "Targets" not in page
     assert "| target |" not in page
 
 
-@undrawn
-def test_settings_that_vary_are_columns(made):
+@without_plots
+def test_varying_settings_are_columns(write_page):
     rows = [{**row(ours=6, torch=5), "batch": batch} for batch in (1, 8)]
-    _, page = made(models=models(*rows))
+    _, page = write_page(models=models(*rows))
     assert "| model | pass | batch | ours, ms |" in page
     assert "| MobileNetV2 | training step | 1 | 6.00 ± 0.06 |" in page
     assert "; size 224; dtype float32; copy" in page
 
 
-@undrawn
-def test_the_newest_jax_comes_first(made):
-    _, page = made(a=models(row(ours=1), jax="0.9.5"), b=models(row(ours=1), jax="0.10.2"))
+@without_plots
+def test_the_newest_jax_comes_first(write_page):
+    _, page = write_page(a=models(row(ours=1), jax="0.9.5"), b=models(row(ours=1), jax="0.10.2"))
     assert page.index("### Models, jax 0.10.2") < page.index("### Models, jax 0.9.5")
 
 
-@undrawn
-def test_headings_tell_files_of_a_kind_apart(made):
+@without_plots
+def test_headings_name_the_topic_of_a_file(write_page):
     record = models(row(ours=1))
     files = {"models-cpu-batches-jax0.12": record, "models-cpu-jax0.12": record}
-    _, page = made(**files)
-    main, part = "### Models, jax 0.12.0.1\n", "### Models (batches), jax 0.12.0.1\n"
-    assert page.index(main) < page.index(part)
+    _, page = write_page(**files)
+    heading, topic = "### Models, jax 0.12.0.1\n", "### Models (batches), jax 0.12.0.1\n"
+    assert page.index(heading) < page.index(topic)
 
 
-@undrawn
-def test_a_gpu_has_a_section_of_its_own(made):
+@without_plots
+def test_runs_on_a_gpu_have_their_own_part(write_page):
     gpu = models(row(ours=2, torch=1), device="NVIDIA H100", options=" --device gpu")
-    _, page = made(gpu=gpu)
-    before, after = page.split("<!-- made: gpu -->")
+    _, page = write_page(gpu=gpu)
+    before, after = page.split("<!-- generated: gpu -->")
     assert "NVIDIA H100" not in before
     assert "NVIDIA H100" in after
-    assert "No GPU" not in page
-    assert "Targets" not in page  # they are a CPU's
+    assert "No results with `--device gpu`" not in page
+    assert "Targets" not in page  # targets are for a CPU
 
 
-@undrawn
-def test_layers_are_apart_from_models(made):
+@without_plots
+def test_layers_have_their_own_part(write_page):
     layers = {**models(row("forward", "Conv 3x3 s2", ours=2)), "options": {"layers": True}}
-    _, page = made(layers=layers)
+    _, page = write_page(layers=layers)
     assert "### Layers, jax" in page
     assert "| layer | pass |" in page
     assert "No results of models yet." in page
 
 
-@undrawn
-def test_scaling_tells_the_exponent(made):
-    _, page = made(scaling=growing(1.5))
+@without_plots
+def test_scaling_shows_the_exponent(write_page):
+    _, page = write_page(scaling=scaling(1.5))
     assert "Milliseconds against batch (size 128, devices 1):" in page
-    assert "| model | pass | who | batch 1 | batch 2 | batch 4 | exponent |" in page
+    assert "| model | pass | candidate | batch 1 | batch 2 | batch 4 | exponent |" in page
     times = "10.0 ± 0.1 | 28.3 ± 0.3 | 80.0 ± 0.8"
     assert f"| MobileNetV2 | inference, fused | ours | {times} | 1.50 |" in page
 
 
-@undrawn
-def test_what_falls_has_a_negative_exponent(made):
-    _, page = made(scaling=growing(-0.75, axis="devices"))
+@without_plots
+def test_a_falling_time_has_a_negative_exponent(write_page):
+    _, page = write_page(scaling=scaling(-0.75, axis="devices"))
     assert page.count("| −0.75 |") == 1
 
 
-@undrawn
-def test_one_value_has_no_exponent(made):
-    told = growing(1)
-    told["rows"] = told["rows"][:1]
-    _, page = made(scaling=told)
+@without_plots
+def test_one_value_has_no_exponent(write_page):
+    content = scaling(1)
+    content["rows"] = content["rows"][:1]
+    _, page = write_page(scaling=content)
     assert "| ours | 10.0 ± 0.1 | – |" in page
 
 
-@undrawn
-def test_operators_are_summed_up(made):
+@without_plots
+def test_a_table_of_operators(write_page):
     line = {"op": "conv", "pass": "forward", "of": "ours", "peer": "torch"}
-    told = {
+    content = {
         "device": "AMD EPYC, 2 cores",
         "command": ["python -m benchmarks.operators --only a", "python -m benchmarks.operators"],
         "bandwidth": [40e9, 41e9],
         "rows": [{"op": "conv", "case": "a", "pass": "forward", "seconds": {"ours": timing(1)}}],
         "summary": [{**line, "times_as_fast": 1.25, "worst": 0.5}],
     }
-    _, page = made(operators=told)
+    _, page = write_page(operators=content)
     assert "| conv | forward | 1.25 (0.500) |" in page
     assert "copy 40.0, 41.0 GB/s" in page
+    assert "Milliseconds: ours." in page
+    assert "| op | case | forward |\n| --- | --- | --: |\n| conv | a | 1.00 |" in page
 
 
-def test_plots_are_made_the_same_again(made, tmp_path):
+def test_a_table_of_photos(write_page):
+    seconds = {"jax-zoo": {**timing(500), "versions": {"jax": "0.12.0"}}}
+    content = {
+        "benchmark": "classify",
+        "device": "a laptop",
+        "command": "python -m benchmarks.models.classify",
+        "start_s": {"cold": 3.04, "warm": 2.2},
+        "batch": 32,
+        "seconds_a_batch": seconds,
+    }
+    _, page = write_page(classify=content)
+    assert "### Classification, jax 0.12.0\n\na laptop.\n`python -m" in page
+    assert "takes 3.0 s at its first start, and 2.2 s later." in page
+    assert "| jax-zoo | jax 0.12.0 | 64.0 | 63.4 to 64.6 |" in page
+
+
+def test_a_table_of_loading_weights(write_page):
+    content = {
+        "benchmark": "weights",
+        "device": "a laptop",
+        "command": "python -m benchmarks.models.weights",
+        "versions": {"jax": "0.10.2"},
+        "model": "ResNet50",
+        "bytes": 102.6e6,
+        "seconds_warm": {"zoo.trained": timing(90)},
+        "seconds_cold": {"zoo.trained": timing(190)},
+        "peak_bytes": {"idle": {"all": 180e6}, "zoo.trained": {"all": 285e6}},
+    }
+    _, page = write_page(weights=content)
+    assert "| in the page cache | 90.0 ± 0.9 |\n| from the disk | 190 ± 2 |" in page
+    assert "peaks at 285 MB, 105 MB above one that only imports.\n" in page
+    content["convert"] = {"model": "VGG19", "file_bytes": 575e6, "seconds": 5.2}
+    content["convert"]["peak_over_file"] = 1.478
+    _, page = write_page(weights=content)
+    assert "VGG19's `.pth` of 575 MB takes 5 s and peaks at 1.48 times the file" in page
+
+
+def survey_row(case, op="depthwise", **microseconds):
+    fields = {"limit_us": 50.0, "triton_us": 100.0, "xla_us": None, "torch_eager_us": None}
+    row = {"op": op, "case": case, "dtype": "float32", "pass": "forward"}
+    return {**row, **fields, **microseconds}
+
+
+def test_tables_of_a_gpu_survey(write_page):
+    training = {"model": "VGG16", "ours": 3516, "ours_without_triton": None, "torch_compiled": 3695}
+    content = {
+        "benchmark": "gpu_survey",
+        "device": "a GPU",
+        "jax": "0.11.2",
+        "torch": "2.11.0",
+        "copy_bytes_per_s": 4e12,
+        "method": "wall time",
+        "training": {
+            "settings": "bfloat16",
+            "method": "One run",
+            "rows": [training],
+            "notes": ["A note"],
+            "compile_method": "alone",
+            "compile_seconds": {"VGG16": 14},
+        },
+        "rows": [
+            survey_row("bias_act: 2x8x8x4", "bias_act", xla_us=90.0, torch_eager_us=200.0),
+            survey_row("A: 5x5, 8²x4 N2", xla_us=200.0, torch_eager_us=101.0),
+            survey_row("A: 5x5, 4²x4 N2", xla_us=50.0),
+        ],
+    }
+    code, page = write_page(gpu=content)
+    assert code == 0
+    assert "| VGG16 | 3,516 | – | 3,695 | 0.952 |" in page
+    assert "a GPU; jax 0.11.2; torch 2.11.0; copy 4.00 TB/s." in page
+    assert "A note." in page
+    assert "Seconds to compile ours, alone: VGG16 14." in page
+    depthwise = "| depthwise 5x5 | forward | float32 | 1.00 (0.500) | 1.01 (1.01) | 2.0 |"
+    pointwise = "| bias_act | forward | float32 | 0.900 (0.900) | 2.00 (2.00) | 2.0 |"
+    assert f"{depthwise}\n{pointwise}\n" in page
+    assert "| A: 5x5, 8²x4 N2 | **100 / 200 / 101 (50)** |" in page  # the fastest
+    assert "| A: 5x5, 4²x4 N2 | 100 / 50 / – (50) |" in page
+
+
+def test_a_table_of_modelled_gpu_times(write_page):
+    works = {
+        "A: 3x3, 8²x4 N2, forward": 1.0,
+        "B: 3x3 s2, 8²x4 N2, forward": 2.0,
+        "B: 3x3 s2, 8²x4 N2, forward with bias": 9.0,
+        "A: 3x3, 8²x4 N2 bfloat16, forward": 1.5,
+        "batch_norm: 2x8x8x4, forward and backward": 1.25,
+    }
+    rows = [{"work": work, "model": time, "limit": 1.0} for work, time in works.items()]
+    _, page = write_page(model={"arch": 90, "jax": "0.10.2", "rows": rows})
+    assert "Compute capability 9.0; jax 0.10.2." in page
+    assert "| depthwise 3x3 | float32 | 1.0 to 2.0 |\n| depthwise 3x3 | bfloat16 | 1.5 |" in page
+    assert "| operator | dtype | forward and backward |" in page
+
+
+def test_plots_are_reproducible(write_page, tmp_path):
     rows = [row(ours=60, torch=50, torch_compiled=40), row("inference", ours=3, torch=4)]
-    files = {"models": models(*rows), "scaling": growing(2, axis="size")}
-    assert made(**files)[0] == 0
+    files = {"models": models(*rows), "scaling": scaling(2, axis="size")}
+    assert write_page(**files)[0] == 0
     plots = {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
     assert plots.keys() == {"models.svg", "scaling.svg"}
-    for words in (b"MobileNetV2", b"ours / torch compiled", b"target", b"inference"):
-        assert words in plots["models.svg"]
+    for text in (b"MobileNetV2", b"ours / torch compiled", b"target", b"inference"):
+        assert text in plots["models.svg"]
     assert b"MobileNetV2, inference, fused, ours: 2.00" in plots["scaling.svg"]
-    made()
+    write_page()
     assert plots == {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
 
 
-def test_who_was_not_timed_has_no_dot(made):
-    none = row("inference")
-    none["refusals"] = {"ours": "out of memory", "torch": "out of memory"}
-    assert made(models=models(none), alone=models(row(ours=1)))[0] == 0
+def test_a_plot_leaves_out_refusals(write_page):
+    refused = row("inference")
+    refused["refusals"] = {"ours": "out of memory", "torch": "out of memory"}
+    assert write_page(models=models(refused), alone=models(row(ours=1)))[0] == 0
 
 
-@undrawn
-def test_check_writes_nothing_and_knows_what_is_stale(made, tmp_path, capsys):
+@without_plots
+def test_check_names_stale_files_and_writes_nothing(write_page, tmp_path, capsys):
     files = {"models": models(row(ours=60, torch=50))}
-    code, page = made("--check", **files)
+    code, page = write_page("--check", **files)
     assert (code, page) == (1, PAGE)
     assert "not up to date: page.md, models.svg" in capsys.readouterr().out
-    assert made()[0] == 0
-    assert made("--check")[0] == 0
+    assert write_page()[0] == 0
+    assert write_page("--check")[0] == 0
     (tmp_path / "models.svg").unlink()
-    assert made("--check")[0] == 1
-    assert made("--check", models=models(row(ours=61, torch=50)))[0] == 1
+    assert write_page("--check")[0] == 1
+    assert write_page("--check", models=models(row(ours=61, torch=50)))[0] == 1
 
 
-@undrawn
-def test_what_is_written_by_hand_stays(made):
-    _, page = made()
-    assert page.startswith("by hand\n<!-- made: models -->\n\nNo results of models yet.")
+@without_plots
+def test_text_written_by_hand_stays(write_page):
+    _, page = write_page()
+    assert page.startswith("by hand\n<!-- generated: models -->\n\nNo results of models yet.")
     assert "stale" not in page
-    assert made()[1] == page
+    assert write_page()[1] == page
