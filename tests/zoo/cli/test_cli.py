@@ -186,7 +186,7 @@ def test_no_photos_at_all(shell):
 def test_list(shell):
     assert shell("list", "*lite4")[:2] == (0, "EfficientNetLite4\n")
     heading, first, *more = shell("list", "*lite0", "--trained")[1].splitlines()
-    assert heading.split() == ["model", "weights", "top", "1", "where", "size", "place", "licence"]
+    assert heading.split() == ["model", "weights", "top", "1", "where", "size", "location", "licence"]
     assert first.split()[:4] == ["EfficientNetLite0", "IMAGENET1K", "75.1", "embedded"]
     folder = catalogue.checkpoint(catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"])
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -197,7 +197,7 @@ def test_list(shell):
         for line in shell("list", "vgg19*", "--trained", "--json")[1].split("\n")[:-1]
     ]
     assert {row["model"] for row in rows} == {"VGG19", "VGG19_BN"}
-    assert rows[0]["place"].startswith("https://download.pytorch.org/")
+    assert rows[0]["location"].startswith("https://download.pytorch.org/")
     assert shell("list", "densenet264", "--trained")[::2] == (
         1, "zoo: there are no weights for DenseNet264\n"
     )  # fmt: skip
