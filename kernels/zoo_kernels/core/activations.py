@@ -1,4 +1,4 @@
-"""Activations by name, with what their gradients need."""
+"""Activations by name, and their slopes."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def keeps_output(act: str) -> bool:
     return ACTIVATIONS[act].slope_of_output is not None
 
 
-def check(op: str, act: str) -> None:
+def check_activation(op: str, act: str) -> None:
     """Raises ValueError where no activation has that name."""
     if act not in ACTIVATIONS:
         raise ValueError(f"{op}: act must be one of {', '.join(ACTIVATIONS)}, got {act!r}")

@@ -1,4 +1,4 @@
-"""The compiler options that make this jaxlib fast on this platform, and who may rely on them."""
+"""Compiler options that make this jaxlib fast on a CPU, and `jit`, which compiles with them."""
 
 import contextlib
 import functools
@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-from jax.extend.backend import backends
-from jax.extend.core import get_opaque_trace_state
 
-from zoo_kernels.core.lowering import only_on
+from zoo_kernels.core import jax_compat
+from zoo_kernels.core.lowering import require_platform
 
 Options = Mapping[str, bool | str]
 
@@ -19,11 +18,8 @@ YNN = "xla_cpu_experimental_ynn_fusion_type"
 # Its convolutions came with jaxlib 0.11; before, the option is known but without effect on them.
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
 
-# The options that what is being traced will be compiled with: a part of the key of jax's caches.
-_known = jax.make_user_context(default_value=())
-
-# What jax tells of its state where no transformation is being traced.
-_TOP = get_opaque_trace_state()
+# The options that what is being traced will be compiled with, as sorted pairs.
+_options_of_trace = jax_compat.TraceContext(default=())
 
 
 def compiler_options(backend: str | None = None) -> dict[str, bool | str]:
@@ -49,13 +45,13 @@ def compiler_options(backend: str | None = None) -> dict[str, bool | str]:
 def jit(f: Callable[..., Any], **kwargs: Any) -> "Program":
     """`jax.jit` with `compiler_options()`, which the operators in f then count on.
 
-    For a whole program: a model's inference, a training step. Inside somebody's jit, grad or vmap,
-    where jax takes no options, it is `jax.jit` without them. A depthwise convolution on a CPU is
+    For a whole program: a model's inference, a training step. Inside another jit, grad or vmap,
+    where jax takes no options, it is `jax.jit` without them: on a CPU a depthwise convolution is
     then a sum of shifted products in place of oneDNN's.
 
-    Where jax has no platform but the CPU, that is all the operators are traced for, which takes
-    half the time; to lower such a program for another platform raises NotImplementedError, and
-    `jax.jit` does it.
+    Where jax has no platform but the CPU, the operators are traced for a CPU only, which takes half
+    the time; to lower such a program for another platform raises NotImplementedError. `jax.jit`
+    lowers for all platforms.
 
     jaxlib 0.12 cannot write programs that call oneDNN into jax's persistent compilation cache, and
     warns where one is set; they compile fast.
@@ -76,11 +72,11 @@ class Program:
         self._f, self._kwargs = f, dict(kwargs)
 
         @functools.wraps(f)
-        def known(*args: Any, **kwargs: Any) -> Any:
+        def with_options(*args: Any, **kwargs: Any) -> Any:
             with compiled_with(self._options):
-                return _marked(f(*args, **kwargs))
+                return _require_target(f(*args, **kwargs))
 
-        functools.update_wrapper(self, known)
+        functools.update_wrapper(self, with_options)
 
     @functools.cached_property
     def _options(self) -> Options:
@@ -88,63 +84,70 @@ class Program:
         return {**compiler_options(), **(self._kwargs.get("compiler_options") or {})}
 
     @functools.cached_property
-    def _whole(self) -> Any:
+    def _top_level(self) -> Any:
         return jax.jit(self.__wrapped__, **{**self._kwargs, "compiler_options": self._options})
 
     @functools.cached_property
-    def _part(self) -> Any:
+    def _nested(self) -> Any:
         return jax.jit(self._f, **{**self._kwargs, "compiler_options": None})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """f, compiled."""
-        inside = get_opaque_trace_state() != _TOP
-        return (self._part if inside else self._whole)(*args, **kwargs)
+        """Calls f, compiled."""
+        compiled = self._nested if jax_compat.inside_trace() else self._top_level
+        return compiled(*args, **kwargs)
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
         """As of `jax.jit`'s result."""
-        return self._whole.trace(*args, **kwargs)
+        return self._top_level.trace(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """As of `jax.jit`'s result."""
-        return self._whole.lower(*args, **kwargs)
+        return self._top_level.lower(*args, **kwargs)
 
 
 @contextlib.contextmanager
 def compiled_with(options: Options) -> Iterator[None]:
-    """What is traced inside the `with` block may count on being compiled with these options."""
-    with _known(tuple(sorted(options.items()))):
+    """Lets what is traced inside the `with` block count on being compiled with these options."""
+    with _options_of_trace(tuple(sorted(options.items()))):
         yield
 
 
-def target() -> str | None:
-    """The platform that what is being traced will be lowered for, if that is sure."""
-    return "cpu" if YNN in dict(_known.value) and set(backends()) == {"cpu"} else None
+def target_platform() -> str | None:
+    """The one platform that what is being traced can be lowered for; None if there are several."""
+    only_cpu = uses_options_of_jit() and jax_compat.backend_platforms() == {"cpu"}
+    return "cpu" if only_cpu else None
 
 
-def _marked(results: Any) -> Any:
-    """A program's results, which can be lowered only for the platform that it was traced for."""
-    known = target()
+def _require_target(results: Any) -> Any:
+    """Marks a program's results, so that it is lowered for no platform but its target."""
+    target = target_platform()
     leaves, tree = jax.tree.flatten(results)
-    place = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)), None)
-    if known is None or place is None:
+    first = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)), None)
+    if target is None or first is None:
         return results
-    told = f"kernels.jit, unlike jax.jit, traces for one platform: this runs on {known} only"
-    leaves[place] = only_on([known], leaves[place], told)
+    message = f"kernels.jit, unlike jax.jit, traces for one platform: this runs on {target} only"
+    leaves[first] = require_platform([target], leaves[first], message)
     return jax.tree.unflatten(tree, leaves)
 
 
-def optimised() -> bool:
+def uses_options_of_jit() -> bool:
+    """Whether what is being traced is a program of `jit`, to be compiled for a CPU."""
+    return YNN in dict(_options_of_trace.value)
+
+
+def uses_options() -> bool:
     """Whether what is being traced will be compiled with `compiler_options()` for a CPU."""
-    return YNN in dict(_known.value) or f"--{YNN}=" in os.environ.get("XLA_FLAGS", "")
+    return uses_options_of_jit() or f"--{YNN}=" in os.environ.get("XLA_FLAGS", "")
 
 
-def onednn() -> bool:
+def uses_onednn() -> bool:
     """Whether what is being traced will have oneDNN's convolutions on a CPU."""
-    flag = f"--{ONEDNN}=true" in os.environ.get("XLA_FLAGS", "").lower()
-    return has_onednn() and str(dict(_known.value).get(ONEDNN, flag)).lower() == "true"
+    by_flag = f"--{ONEDNN}=true" in os.environ.get("XLA_FLAGS", "").lower()
+    option = dict(_options_of_trace.value).get(ONEDNN, by_flag)
+    return has_onednn() and str(option).lower() == "true"
 
 
 def has_onednn() -> bool:
-    """Whether this jaxlib has oneDNN's convolutions: where they were tried, that is."""
+    """Whether this jaxlib has oneDNN's convolutions, on a platform where they were tried."""
     tried = (platform.system(), platform.machine()) == ("Linux", "x86_64")
-    return tried and jax.__version_info__ >= (0, 11)
+    return tried and jax_compat.has_onednn_convolutions()

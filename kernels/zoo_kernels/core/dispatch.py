@@ -1,12 +1,12 @@
-"""Which implementation of an operator runs: a registry, a choice, and an account of the choice.
+"""Which implementation of an operator runs: a registry, a choice, and `explain`.
 
-An implementation is one module that gives an operator's passes ("forward", "input_grad"…) as pure
-functions `pass_(static, *arrays)`. `static` is the operator's hashable description of the call.
-Adding one (Triton kernels, a compiled CPU extension) takes that module and one `register` line.
+An implementation gives an operator's passes ("forward", "input_grad"…) as pure functions
+`pass_(spec, *arrays)`; `spec` is the operator's hashable description of the call. To add one takes
+a module with an `Implementation`, and a place in `zoo_kernels.implementations`.
 
 The choice follows the platform that a computation is lowered for, not the default device: where
 some platform has an implementation of its own, all of them are traced behind
-`jax.lax.platform_dependent`, unless the platform is known already (`compiler.target`).
+`jax.lax.platform_dependent`, unless the platform is known already (`compiler.target_platform`).
 """
 
 import contextlib
@@ -20,9 +20,13 @@ import jax
 import numpy as np
 from jax import lax
 
-from zoo_kernels.core import compiler, lowering
+from zoo_kernels.core import compiler, jax_compat, lowering
 
 Requested = str | Sequence[str] | None
+Passes = Mapping[str, Callable[..., Any]]
+
+# Stands for all platforms that are not named.
+ANY = "any"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,26 +35,26 @@ class Implementation:
 
     Args:
       name: what a caller writes as `implementation=`.
-      passes: the operator's passes by name, each a pure function `pass_(static, *arrays)`.
+      passes: the operator's passes by name, each a pure function `pass_(spec, *arrays)`.
       platforms: the platforms ("cpu", "cuda", …) that it runs on; empty for all.
-      refuses: called as `refuses(static, *arrays)`; the reason why this call cannot be done, or
-        None where it can.
-      describe: called as `describe(step, static, *arrays)`; what `explain` adds on how this
-        implementation does the pass.
-      yields: called as `yields(step, static, *arrays)`; the reason why another implementation is
-        the better choice for this pass, where the caller leaves the choice open, or None.
+      unsupported: `unsupported(spec, *arrays)` gives the reason why it cannot do this call, or None
+        if it can.
+      defers: `defers(pass_name, spec, *arrays)` gives the reason why another implementation is the
+        better default for this pass, or None. A request by name overrules it.
+      describe: `describe(pass_name, spec, *arrays)` gives what `explain` adds on how this
+        implementation does the pass, or None.
     """
 
     name: str
-    passes: Mapping[str, Callable[..., Any]]
+    passes: Passes
     platforms: tuple[str, ...] = ()
-    refuses: Callable[..., str | None] = lambda spec, *arrays: None
+    unsupported: Callable[..., str | None] = lambda spec, *arrays: None
+    defers: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
     describe: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
-    yields: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
 
 
 class Choice(NamedTuple):
-    """What runs for one pass of one operator on one platform ("any": those not named), and why."""
+    """What runs for one pass of one operator on one platform ("any": all not named), and why."""
 
     op: str
     pass_name: str
@@ -60,25 +64,36 @@ class Choice(NamedTuple):
 
 
 _registry: dict[str, dict[str, Implementation]] = {}
-_traces: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.ContextVar(
-    "traces", default=()
+_recorders: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.ContextVar(
+    "recorders", default=()
 )
+# A new value makes jax trace anew, and so choose anew.
+_trace_key = jax_compat.TraceContext(default=None)
 
-# Part of the key of jax's caches of traces: a new value makes jax trace anew, and so choose anew.
-_fresh = jax.make_user_context(default_value=None)
 
-
-def register(implementations: Mapping[str, Implementation]) -> None:
-    """Adds implementations by operator; the newest one for a platform is preferred there."""
-    for op, implementation in implementations.items():
-        names = _registry.setdefault(op, {})
-        if implementation.name in names:
+def register(op: str, *implementations: Implementation) -> None:
+    """Adds implementations of an operator; on its platforms a later one is the better default."""
+    registered = _registry.setdefault(op, {})
+    for implementation in implementations:
+        if implementation.name in registered:
             raise ValueError(f"{op}: there is an implementation {implementation.name!r} already")
-        names[implementation.name] = implementation
+        registered[implementation.name] = implementation
 
 
-def run(op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: Any) -> Any:
-    """Runs one pass of an operator by the implementation that was requested, or by the best one.
+def restrict_request(op: str, requested: Requested) -> Requested:
+    """Reduces a request to the names that an operator has implementations of.
+
+    For an operator that is called as a part of another one, for which the request was made. None,
+    the default choice, where it has none of them.
+    """
+    if requested is None:
+        return None
+    names = [requested] if isinstance(requested, str) else requested
+    return [name for name in names if name in _registry[op]] or None
+
+
+def run_pass(op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: Any) -> Any:
+    """Runs one pass of an operator by the implementation that was requested, or by the default.
 
     Args:
       requested: None chooses by platform; a name is strict; a sequence of names is tried in order.
@@ -88,105 +103,130 @@ def run(op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: 
       NotImplementedError: nothing that was requested can do this call, or (when it is lowered)
         runs on this platform; the message says why.
     """
-    branches, reason = _choose(op, pass_name, requested, spec, *arrays)
-    for trace in _traces.get():
-        for platform, chosen in branches.items():
-            details = filter(None, (reason, chosen.describe(pass_name, spec, *arrays)))
-            trace.append(Choice(op, pass_name, platform, chosen.name, "; ".join(details)))
-    passes = {platform: chosen.passes[pass_name] for platform, chosen in branches.items()}
-    names = ", ".join(sorted({repr(chosen.name) for chosen in branches.values()}))
-    lacking = f"{op}: implementation {names} runs on {', '.join(branches)} only"
-    return _compiled(tuple(passes.items()), spec, lacking)(*arrays)
+    chosen = _choose(op, pass_name, requested, spec, *arrays)
+    for choices in _recorders.get():
+        for platform, (implementation, reason) in chosen.items():
+            details = filter(None, (reason, implementation.describe(pass_name, spec, *arrays)))
+            choices.append(Choice(op, pass_name, platform, implementation.name, "; ".join(details)))
+    passes = {platform: chosen[platform][0].passes[pass_name] for platform in chosen}
+    general = passes.get(ANY)
+    distinct = [(p, pass_) for p, pass_ in passes.items() if p == ANY or pass_ is not general]
+    names = ", ".join(sorted({repr(implementation.name) for implementation, _ in chosen.values()}))
+    message = f"{op}: implementation {names} runs on {', '.join(chosen)} only"
+    return _compile(tuple(distinct), spec, message)(*arrays)
 
 
 @functools.cache
-def _compiled(
-    passes: tuple[tuple[str, Callable[..., Any]], ...], spec: Hashable, lacking: str
+def _compile(
+    passes: tuple[tuple[str, Callable[..., Any]], ...], spec: Hashable, message: str
 ) -> Callable[..., Any]:
-    """The pass of the platform that it is lowered for.
+    """A function that runs the pass of the platform that it is lowered for.
 
     Called eagerly it is compiled as one unit, for the device that its arrays are on; inside a
-    caller's jit it melts into the caller's computation.
+    caller's jit it becomes part of the caller's computation.
     """
-    bound = {platform: functools.partial(pass_, spec) for platform, pass_ in passes}
+    branches = {platform: functools.partial(pass_, spec) for platform, pass_ in passes}
+    default = branches.pop(ANY, None)
+    if default is None:
+        default = _refuse_to_lower(message, next(iter(branches.values())))
 
     def call(*arrays: Any) -> Any:
-        own = dict(bound)
-        default = own.pop("any", None) or _refusing(lacking, next(iter(bound.values())))
-        return by_platform(*arrays, default=default, **own)
+        return select_by_platform(*arrays, default=default, **branches)
 
     return jax.jit(call, inline=True)
 
 
-def by_platform(*arrays: Any, default: Callable[..., Any], **own: Callable[..., Any]) -> Any:
+def select_by_platform(
+    *arrays: Any, default: Callable[..., Any], **branches: Callable[..., Any]
+) -> Any:
     """`jax.lax.platform_dependent`, which traces one branch only where the platform is known."""
-    target = compiler.target()
-    if target is None and own:
-        return lax.platform_dependent(*arrays, default=default, **own)
-    return own.get(target or "", default)(*arrays)
+    target = compiler.target_platform()
+    if target is None and branches:
+        return lax.platform_dependent(*arrays, default=default, **branches)
+    return branches.get(target or "", default)(*arrays)
 
 
 def _choose(
     op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: Any
-) -> tuple[dict[str, Implementation], str]:
-    """The implementation for each platform ("any": for those not named), and why."""
-    known = _registry[op]
-    if requested is None:
-        names = list(reversed(known))
-    elif isinstance(requested, str):
-        names = [requested]
-    elif isinstance(requested, Sequence):
-        names = list(requested)
+) -> dict[str, tuple[Implementation, str]]:
+    """The implementation for each platform, and why it was chosen."""
+    registered = _registry[op]
+    rejections: dict[str, str] = {}
+    chosen: dict[str, Implementation] = {}
+    for name in _check_names(op, requested):
+        implementation = registered[name]
+        reason = implementation.unsupported(spec, *arrays)
+        if reason is None and requested is None:
+            reason = implementation.defers(pass_name, spec, *arrays)
+        if reason is not None:
+            rejections[name] = f"{name}: {reason}"
+            continue
+        for platform in implementation.platforms or (ANY,):
+            chosen.setdefault(platform, implementation)
+    if not chosen:
+        reasons = "; ".join(rejections.values()) or "none was named"
+        raise NotImplementedError(f"{op}: no implementation can do this call ({reasons})")
+    if requested is not None:
+        why = "requested"
     else:
+        why = "the default" if len(registered) > 1 else "the only implementation"
+
+    def concerns(name: str, platform: str) -> bool:
+        """Whether an implementation that was rejected would have run there."""
+        platforms = registered[name].platforms
+        if platform == ANY:
+            return not platforms or not chosen.keys() >= set(platforms)
+        return not platforms or platform in platforms
+
+    return {
+        platform: (
+            implementation,
+            "; ".join([why, *(r for name, r in rejections.items() if concerns(name, platform))]),
+        )
+        for platform, implementation in chosen.items()
+    }
+
+
+def _check_names(op: str, requested: Requested) -> list[str]:
+    """The names to try, in order."""
+    registered = _registry[op]
+    if requested is None:
+        return list(reversed(registered))
+    if not isinstance(requested, Sequence):
         raise ValueError(
             f"{op}: implementation must be None, a name or a sequence of names, got {requested!r}"
         )
+    names = [requested] if isinstance(requested, str) else list(requested)
     for name in names:
-        if name not in known:
-            raise ValueError(f"{op}: unknown implementation {name!r}; known: {', '.join(known)}")
-    refusals = {name: known[name].refuses(spec, *arrays) for name in names}
-    if requested is None:
-        for name in names:
-            refusals[name] = refusals[name] or known[name].yields(pass_name, spec, *arrays)
-    able = [known[name] for name in names if refusals[name] is None]
-    told = [f"{name}: {why}" for name, why in refusals.items() if why is not None]
-    if not able:
-        raise NotImplementedError(
-            f"{op}: no implementation can do this call ({'; '.join(told) or 'none was named'})"
-        )
-    branches: dict[str, Implementation] = {}
-    for implementation in able:
-        for platform in implementation.platforms or ("any",):
-            branches.setdefault(platform, implementation)
-    if requested is not None:
-        reason = "requested"
-    else:
-        reason = "the default" if len(known) > 1 else "the only implementation"
-    return branches, "; ".join([reason, *told])
+        if name not in registered:
+            raise ValueError(
+                f"{op}: unknown implementation {name!r}; known: {', '.join(registered)}"
+            )
+    return names
 
 
-def _refusing(message: str, pass_: Callable[..., Any]) -> Callable[..., Any]:
-    """The branch for all other platforms: of the same type as `pass_`, and an error to lower."""
+def _refuse_to_lower(message: str, pass_: Callable[..., Any]) -> Callable[..., Any]:
+    """A branch with the results' types of `pass_`, which raises when it is lowered."""
 
     def refuse(first: Any, *others: Any) -> Any:
-        return pass_(lowering.only_on((), first, message), *others)
+        return pass_(lowering.require_platform((), first, message), *others)
 
     return refuse
 
 
 @contextlib.contextmanager
-def tracing() -> Iterator[list[Choice]]:
+def record_choices() -> Iterator[list[Choice]]:
     """Collects every choice that is made inside the `with` block."""
     choices: list[Choice] = []
-    token = _traces.set((*_traces.get(), choices))
+    token = _recorders.set((*_recorders.get(), choices))
     try:
         yield choices
     finally:
-        _traces.reset(token)
+        _recorders.reset(token)
 
 
 def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
-    """Which implementation a call would run on each platform, and why; nothing is computed.
+    """Tells which implementation a call would run on each platform, and why; computes nothing.
 
     Args:
       op: the operator, such as `kernels.depthwise_conv`, or any function that calls some.
@@ -197,45 +237,57 @@ def explain(op: Callable[..., Any], *args: Any, **kwargs: Any) -> list[Choice]:
     """
     if hasattr(op, "lower"):  # jax refuses to trace a jit with compiler options inside another
         op = getattr(op, "__wrapped__", op)
-    with tracing() as choices:
-        arrays, rebuild = _split((args, kwargs))
+    with record_choices() as choices:
+        arrays, rebuild = _split_arrays((args, kwargs))
 
         def call(*arrays: Any) -> Any:
             args, kwargs = rebuild(arrays)
             return op(*args, **kwargs)
 
-        with _fresh(object()):
+        with _trace_key(object()):
             jax.eval_shape(call, *arrays)
     return choices
 
 
-def _split(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """Parts a call's arrays from everything static in it (windows, names)."""
+def _split_arrays(tree: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """Separates a call's arrays from everything static in it (windows, names).
+
+    Returns:
+      The arrays, and a function that puts others in their place.
+    """
     leaves, treedef = jax.tree.flatten(tree)
-    places = [
+    indices = [
         i
         for i, leaf in enumerate(leaves)
         if hasattr(leaf, "shape") and not isinstance(leaf, np.generic)
     ]
 
     def rebuild(arrays: Sequence[Any]) -> Any:
-        full = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            full[place] = array
-        return jax.tree.unflatten(treedef, full)
+        replaced = list(leaves)
+        for i, array in zip(indices, arrays, strict=True):
+            replaced[i] = array
+        return jax.tree.unflatten(treedef, replaced)
 
-    return [leaves[i] for i in places], rebuild
+    return [leaves[i] for i in indices], rebuild
 
 
 def with_gradient(pass_: Callable[..., Any], reference: Callable[..., Any]) -> Callable[..., Any]:
-    """A pass(static, *arrays) whose own gradient is that of another one which computes the same."""
+    """Gives a pass(spec, *arrays) the gradient of another one which computes the same."""
     call = jax.custom_vjp(pass_, nondiff_argnums=(0,))
 
-    def run(spec: Any, *arrays: Any) -> tuple[Any, Any]:
+    def forward(spec: Any, *arrays: Any) -> tuple[Any, Any]:
         return call(spec, *arrays), arrays
 
-    def gradients(spec: Any, arrays: Any, cotangents: Any) -> Any:
+    def backward(spec: Any, arrays: Any, cotangents: Any) -> Any:
         return jax.vjp(functools.partial(reference, spec), *arrays)[1](cotangents)
 
-    call.defvjp(run, gradients)
+    call.defvjp(forward, backward)
     return call
+
+
+def with_gradients(passes: Passes, references: Passes) -> Passes:
+    """Gives each pass the gradient of the reference's pass of that name: see `with_gradient`."""
+    return {
+        name: pass_ if pass_ is references[name] else with_gradient(pass_, references[name])
+        for name, pass_ in passes.items()
+    }

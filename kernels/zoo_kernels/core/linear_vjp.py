@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 
 from zoo_kernels.core import dispatch, sharding
-from zoo_kernels.core.recompute import RecomputableArray, again
+from zoo_kernels.core.recompute import RecomputableArray, recompute
 from zoo_kernels.core.window import Window
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
@@ -31,17 +31,22 @@ def convolve(
     spec: ConvSpec,
     x: jax.Array,
     w: jax.Array,
-    source: RecomputableArray | None = None,
+    recomputable: RecomputableArray | None = None,
 ) -> jax.Array:
-    """The convolution of x with w by an operator's implementations; x may have a source."""
+    """The convolution of x with w by an operator's implementations.
+
+    Args:
+      recomputable: how to compute x again for the gradients, in place of keeping it.
+    """
     x, w = sharding.match_varying(x, w)
-    if source is None:
-        return _pass(op, FORWARD, requested, spec, x, w)
-    return _reading(op, requested, spec, source.function, source.arrays, x, w)
+    if recomputable is None:
+        return _run(op, FORWARD, requested, spec, x, w)
+    function, arrays = recomputable.function, recomputable.arrays
+    return _convolve_recomputable(op, requested, spec, function, arrays, x, w)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _pass(
+def _run(
     op: str,
     pass_name: str,
     requested: dispatch.Requested,
@@ -54,7 +59,7 @@ def _pass(
     channels = None if pass_name == INPUT_GRAD else sharding.partition_spec(b)[3]
 
     def call(a: jax.Array, b: jax.Array) -> list[jax.Array]:
-        return [dispatch.run(op, pass_name, requested, spec, a, b)]
+        return [dispatch.run_pass(op, pass_name, requested, spec, a, b)]
 
     return sharding.auto_shard(call, [(batch, None, None, channels)], a, b)[0]
 
@@ -67,7 +72,7 @@ def _fwd(
     a: jax.Array,
     b: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _pass(op, pass_name, requested, spec, a, b), (a, b)
+    return _run(op, pass_name, requested, spec, a, b), (a, b)
 
 
 def _bwd(
@@ -75,23 +80,23 @@ def _bwd(
 ) -> tuple[jax.Array, jax.Array]:
     a, b = saved
 
-    def do(pass_name: str, *arrays: jax.Array) -> jax.Array:
-        return _pass(op, pass_name, requested, spec, *arrays)
+    def run(pass_name: str, *arrays: jax.Array) -> jax.Array:
+        return _run(op, pass_name, requested, spec, *arrays)
 
     if pass_name == FORWARD:  # t is a dy
-        da, db = do(INPUT_GRAD, t, b), do(WEIGHT_GRAD, a, t)
+        da, db = run(INPUT_GRAD, t, b), run(WEIGHT_GRAD, a, t)
     elif pass_name == INPUT_GRAD:  # t is an x
-        da, db = do(FORWARD, t, b), do(WEIGHT_GRAD, t, a)
+        da, db = run(FORWARD, t, b), run(WEIGHT_GRAD, t, a)
     else:  # t is a w
-        da, db = do(INPUT_GRAD, b, t), do(FORWARD, a, t)
+        da, db = run(INPUT_GRAD, b, t), run(FORWARD, a, t)
     return sharding.match_sharding(da, a), sharding.match_sharding(db, b)
 
 
-_pass.defvjp(_fwd, _bwd)
+_run.defvjp(_fwd, _bwd)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _reading(
+def _convolve_recomputable(
     op: str,
     requested: dispatch.Requested,
     spec: ConvSpec,
@@ -101,21 +106,21 @@ def _reading(
     w: jax.Array,
 ) -> jax.Array:
     """(x, w) → y, where x = function(*arrays)."""
-    return _pass(op, FORWARD, requested, spec, x, w)
+    return _run(op, FORWARD, requested, spec, x, w)
 
 
-def _reading_fwd(
-    op: str, requested: dispatch.Requested, spec: ConvSpec, function: Any, *arrays: Any
+def _recomputable_fwd(
+    op: str, requested: dispatch.Requested, spec: ConvSpec, function: Any, *operands: Any
 ) -> tuple[jax.Array, Any]:
-    return _reading(op, requested, spec, function, *arrays), arrays
+    return _convolve_recomputable(op, requested, spec, function, *operands), operands
 
 
-def _reading_bwd(
+def _recomputable_bwd(
     op: str, requested: dispatch.Requested, spec: ConvSpec, function: Any, saved: Any, t: jax.Array
 ) -> tuple[None, jax.Array, jax.Array]:
     arrays, x, w = saved
-    x, t = again(function, arrays, x, t)
+    x, t = recompute(function, arrays, x, t)
     return None, *_bwd(op, FORWARD, requested, spec, (x, w), t)
 
 
-_reading.defvjp(_reading_fwd, _reading_bwd)
+_convolve_recomputable.defvjp(_recomputable_fwd, _recomputable_bwd)

@@ -1,20 +1,20 @@
-"""A mark that keeps what it stands on from being lowered for a platform that it is not for."""
+"""A check of the platform at the time of lowering."""
 
-from collections.abc import Collection
+import functools
+from collections.abc import Callable, Collection
 from typing import Any
 
-import jax.extend
-from jax.interpreters import batching, mlir
-
-# The identity.
-_only_p = jax.extend.core.Primitive("only_on")
-_only_p.def_abstract_eval(lambda x, *, platforms, message: x)
-batching.defvectorized(_only_p)
+from zoo_kernels.core import jax_compat
 
 
-def only_on(platforms: Collection[str], x: Any, message: str) -> Any:
-    """x; to lower it for another platform than these raises NotImplementedError."""
-    return _only_p.bind(x, platforms=frozenset(platforms), message=message)
+def require_platform(platforms: Collection[str], x: Any, message: str) -> Any:
+    """Identity that raises NotImplementedError when it is lowered for another platform."""
+    return _primitive()(x, platforms=frozenset(platforms), message=message)
+
+
+@functools.cache
+def _primitive() -> Callable[..., Any]:
+    return jax_compat.make_identity_primitive("require_platform", _lower)
 
 
 def _lower(context: Any, x: Any, *, platforms: frozenset[str], message: str) -> list[Any]:
@@ -22,6 +22,3 @@ def _lower(context: Any, x: Any, *, platforms: frozenset[str], message: str) -> 
     if others:
         raise NotImplementedError(f"{message}, not on {', '.join(others)}")
     return [x]
-
-
-mlir.register_lowering(_only_p, _lower)

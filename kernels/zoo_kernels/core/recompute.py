@@ -1,9 +1,10 @@
-"""Values that are computed again for a gradient in place of being kept for it.
+"""Recomputes activations for a gradient in place of keeping them for it.
 
-What a convolution reads it keeps for its weight gradient. Where that came elementwise from an array
-that is kept anyway, such as a normalised and activated one from what was normalised, computing it
-again is a pass over memory, and keeping it is as much memory again for the whole of a step: on a
-CPU, where the system clears that memory in every call, the dearer of the two. On a GPU it is kept.
+A convolution keeps its input for its weight gradient. Where that input came elementwise from an
+array that is kept anyway, such as a normalised and activated one from what was normalised, to
+recompute it is a pass over memory, and to keep it is as much memory again for the whole of a
+training step: on a CPU, where the system clears that memory in every call, this costs more. On
+other platforms it is kept.
 """
 
 import dataclasses
@@ -13,9 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from zoo_kernels.core import dispatch
+from zoo_kernels.core import dispatch, jax_compat
 
 
 @functools.partial(
@@ -25,13 +25,13 @@ from zoo_kernels.core import dispatch
 )
 @dataclasses.dataclass(frozen=True)
 class RecomputableArray:
-    """An array, and how it came about; `conv` and `depthwise_conv` take it as their x.
+    """An array, and how to compute it again; `conv` and `depthwise_conv` take it as their x.
 
     Args:
       value: the array.
       function: (*arrays) → value; elementwise, so that it costs one pass over memory.
-      arrays: what is kept anyway. No gradient comes back to them from who reads this, as they are
-        the value's.
+      arrays: operands that are kept anyway. A convolution gives its gradient to the value, and
+        none to them.
     """
 
     value: jax.Array
@@ -40,39 +40,41 @@ class RecomputableArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The array's."""
+        """The value's shape."""
         return self.value.shape
 
     def astype(self, dtype: Any) -> "jax.Array | RecomputableArray":
-        """Itself; or of another dtype an array, which nothing makes again."""
+        """Itself for its own dtype; for another one a plain array, which is kept."""
         return self if self.value.dtype == jnp.dtype(dtype) else self.value.astype(dtype)
 
 
-def parted(x: jax.Array | RecomputableArray) -> tuple[jax.Array, RecomputableArray | None]:
-    """An array, and its source if it has one."""
+def split_recomputable(
+    x: jax.Array | RecomputableArray,
+) -> tuple[jax.Array, RecomputableArray | None]:
+    """Gives an array, and how to recompute it if that is known."""
     return (x.value, x) if isinstance(x, RecomputableArray) else (x, None)
 
 
-def again(
+def recompute(
     function: Callable[..., jax.Array],
     arrays: tuple[jax.Array, ...],
     value: jax.Array,
     t: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """→ function(*arrays) and t on a CPU, elsewhere the value that was kept and t.
+    """→ function(*arrays) and the cotangent t on a CPU; elsewhere the value that was kept, and t.
 
-    The barrier keeps XLA from beginning before t is there, and so from keeping what it makes; and
-    from seeing that it has made it before.
+    The barrier keeps XLA from beginning before t is there, and so from keeping the result; and
+    from seeing that it has computed it before.
     """
 
-    def anew(value: jax.Array, t: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
-        *arrays_, t = lax.optimization_barrier((*arrays, t))
-        return function(*arrays_), t
+    def compute(value: jax.Array, t: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+        *operands, t = jax_compat.barrier((*arrays, t))
+        return function(*operands), t
 
-    def kept(value: jax.Array, t: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def keep(value: jax.Array, t: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         return value, t
 
-    both: tuple[jax.Array, jax.Array] = dispatch.by_platform(
-        value, t, *arrays, default=kept, cpu=anew
+    results: tuple[jax.Array, jax.Array] = dispatch.select_by_platform(
+        value, t, *arrays, default=keep, cpu=compute
     )
-    return both
+    return results

@@ -7,6 +7,8 @@ import jax
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from zoo_kernels.core import jax_compat
+
 
 def match_varying(*arrays: jax.Array | None) -> Any:
     """Makes all arrays vary over every manual axis (of `jax.shard_map`) that one varies over.
@@ -15,12 +17,10 @@ def match_varying(*arrays: jax.Array | None) -> Any:
     varies with the data. So weights are cast to varying beforehand; the cast's own gradient is
     the sum over devices. Outside `shard_map` nothing happens.
     """
-    axes = [jax.typeof(a).manual_axis_type.varying if a is not None else set() for a in arrays]
-    every = set[Any]().union(*axes)
+    axes = [jax_compat.varying_axes(a) if a is not None else frozenset() for a in arrays]
+    all_axes = frozenset[Any]().union(*axes)
     return tuple(
-        a
-        if a is None or not every - set(own)
-        else lax.pcast(a, tuple(every - set(own)), to="varying")
+        a if a is None or own == all_axes else lax.pcast(a, tuple(all_axes - own), to="varying")
         for a, own in zip(arrays, axes, strict=True)
     )
 
@@ -28,38 +28,41 @@ def match_varying(*arrays: jax.Array | None) -> Any:
 def auto_shard(
     call: Callable[..., Any], partition_specs: Sequence[tuple[Any, ...]], *arrays: jax.Array
 ) -> Any:
-    """call(*arrays), a list of arrays; on a mesh of explicit axes the compiler shards inside.
+    """Runs call(*arrays) → list of arrays; on a mesh of explicit axes the compiler shards inside.
 
     Args:
-      specs: for each result the mesh axes of each of its axes; a mesh axis counts once.
+      partition_specs: for each result the mesh axes of each of its axes. A mesh axis counts where
+        it occurs first.
     """
     mesh = jax.typeof(arrays[0]).sharding.mesh
     if AxisType.Explicit not in mesh.axis_types:
         return call(*arrays)
     shardings = [
-        NamedSharding(mesh, PartitionSpec(*_once(partition_spec)))
+        NamedSharding(mesh, PartitionSpec(*_drop_repeated(partition_spec)))
         for partition_spec in partition_specs
     ]
     return jax.sharding.auto_axes(call, out_sharding=shardings)(*arrays)
 
 
-def _once(partition_spec: tuple[Any, ...]) -> list[Any]:
-    once: list[Any] = []
+def _drop_repeated(partition_spec: tuple[Any, ...]) -> list[Any]:
+    """Replaces by None what names a mesh axis that occurred before."""
+    result: list[Any] = []
+    seen: set[Any] = set()
     for axes in partition_spec:
-        names = {*(axes if isinstance(axes, tuple) else (axes,))}
-        taken = {n for own in once for n in (own if isinstance(own, tuple) else (own,))}
-        once.append(None if names & taken - {None} else axes)
-    return once
+        names = {*(axes if isinstance(axes, tuple) else (axes,))} - {None}
+        result.append(None if names & seen else axes)
+        seen |= names if result[-1] is not None else set()
+    return result
 
 
 def partition_spec(array: jax.Array) -> tuple[Any, ...]:
     """The mesh axes that each axis of an array is sharded over, where its type knows."""
-    own = tuple(jax.typeof(array).sharding.spec)
-    return own + (None,) * (array.ndim - len(own))
+    axes = tuple(jax.typeof(array).sharding.spec)
+    return axes + (None,) * (array.ndim - len(axes))
 
 
 def match_sharding(gradient: jax.Array, primal: jax.Array) -> jax.Array:
-    """A gradient laid out over a mesh of explicit axes as its primal is."""
+    """Lays a gradient out over a mesh of explicit axes as its primal is."""
     if partition_spec(gradient) == partition_spec(primal):
         return gradient
     return jax.sharding.reshard(gradient, jax.typeof(primal).sharding)

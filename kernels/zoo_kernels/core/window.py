@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zoo_kernels.core.dtypes import DTYPES
+
 Pair = tuple[int, int]
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 DEPTHWISE = "depthwise"
 Padding = str | int | Sequence[Sequence[int]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """One convolution's or pool's geometry, known before any value is: hashable, static under jit.
+    """One convolution's or pool's geometry: hashable, static under jit.
 
     Every pair is (height, width). `size` is the input's and `channels` the number of its channels,
     `kernel` is the kernel's size.
@@ -41,21 +42,21 @@ class Window:
         )
         return h, w
 
-    def padded(self, bottom: int) -> "Window":
+    def pad_bottom(self, rows: int) -> "Window":
         """The same window with that many more rows of zeros below the input."""
-        (top, low), sides = self.padding
-        return dataclasses.replace(self, padding=((top, low + bottom), sides))
+        (top, bottom), sides = self.padding
+        return dataclasses.replace(self, padding=((top, bottom + rows), sides))
 
 
 class Operands(NamedTuple):
-    """A convolution's two arrays and the window that joins them."""
+    """A convolution's two arrays and its window."""
 
     x: jax.Array
     w: jax.Array
     window: Window
 
 
-def operands(
+def resolve_convolution(
     op: str,
     x: Any,
     w: Any,
@@ -68,7 +69,7 @@ def operands(
 
     `groups=DEPTHWISE` means as many groups as input channels.
     """
-    x, w = _images(op, x), jnp.asarray(w)
+    x, w = _check_images(op, x), jnp.asarray(w)
     if w.ndim != 4 or 0 in w.shape:
         raise ValueError(f"{op}: w must be [kh, kw, in, out], none of them 0, got shape {w.shape}")
     if x.dtype.name not in DTYPES or x.dtype != w.dtype:
@@ -80,7 +81,7 @@ def operands(
     kh, kw, inputs, outputs = w.shape
     if groups is DEPTHWISE:
         groups = channels
-    groups = _integer(op, "groups", groups, least=1)
+    groups = _check_integer(op, "groups", groups, minimum=1)
     if channels % groups:
         raise ValueError(f"{op}: groups must divide the channels of x, {x.shape}, got {groups}")
     if inputs != channels // groups:
@@ -93,10 +94,10 @@ def operands(
             f"{op}: the output channels of w, shape {w.shape}, must be a multiple of the "
             f"{groups} group(s)"
         )
-    return Operands(x, w, _window(op, x, (kh, kw), strides, padding, dilation, groups))
+    return Operands(x, w, _resolve_window(op, x, (kh, kw), strides, padding, dilation, groups))
 
 
-def pooled(
+def resolve_pool(
     op: str,
     x: Any,
     size: int | Sequence[int],
@@ -105,21 +106,21 @@ def pooled(
     dilation: int | Sequence[int],
 ) -> tuple[jax.Array, Window]:
     """Checks a pool's arguments, and resolves its window; `size` is the window's."""
-    x = _images(op, x)
+    x = _check_images(op, x)
     if x.dtype.name not in DTYPES:
         raise ValueError(f"{op}: x must be of a dtype of {', '.join(DTYPES)}, got {x.dtype}")
-    kernel = _pair(op, "size", size)
-    return x, _window(op, x, kernel, strides, padding, dilation, x.shape[3])
+    kernel = _check_pair(op, "size", size)
+    return x, _resolve_window(op, x, kernel, strides, padding, dilation, x.shape[3])
 
 
-def _images(op: str, x: Any) -> jax.Array:
+def _check_images(op: str, x: Any) -> jax.Array:
     x = jnp.asarray(x)
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(f"{op}: x must be [N, H, W, C], none of them 0, got shape {x.shape}")
     return x
 
 
-def _window(
+def _resolve_window(
     op: str,
     x: jax.Array,
     kernel: Pair,
@@ -128,11 +129,11 @@ def _window(
     dilation: int | Sequence[int],
     groups: int,
 ) -> Window:
-    """The window, which must fit into x."""
+    """Resolves the window, and checks that it fits into x."""
     size = (x.shape[1], x.shape[2])
-    stride = _pair(op, "strides", strides)
-    dilations = _pair(op, "dilation", dilation)
-    pads = _padding(op, padding, size, kernel, stride, dilations)
+    stride = _check_pair(op, "strides", strides)
+    dilations = _check_pair(op, "dilation", dilation)
+    pads = _resolve_padding(op, padding, size, kernel, stride, dilations)
     window = Window(size, x.shape[3], kernel, stride, pads, dilations, groups)
     if min(window.out) < 1:
         raise ValueError(
@@ -142,24 +143,24 @@ def _window(
     return window
 
 
-def _integer(op: str, name: str, value: Any, least: int) -> int:
+def _check_integer(op: str, name: str, value: Any, minimum: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{op}: {name} must be an integer of at least {least}, got {value!r}")
+        number = minimum - 1
+    if number < minimum:
+        raise ValueError(f"{op}: {name} must be an integer of at least {minimum}, got {value!r}")
     return number
 
 
-def _pair(op: str, name: str, value: int | Sequence[int]) -> Pair:
+def _check_pair(op: str, name: str, value: int | Sequence[int]) -> Pair:
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(values) != 2:
         raise ValueError(f"{op}: {name} must be an integer or a pair of them, got {value!r}")
-    return _integer(op, name, values[0], 1), _integer(op, name, values[1], 1)
+    return _check_integer(op, name, values[0], 1), _check_integer(op, name, values[1], 1)
 
 
-def _padding(
+def _resolve_padding(
     op: str, padding: Padding, size: Pair, kernel: Pair, strides: Pair, dilation: Pair
 ) -> tuple[Pair, Pair]:
     if isinstance(padding, str):
@@ -175,7 +176,7 @@ def _padding(
             raise ValueError(
                 f"{op}: padding must be ((top, bottom), (left, right)), got {padding!r}"
             )
-        top, bottom, left, right = (_integer(op, "padding", p, 0) for side in padding for p in side)
+        top, bottom, left, right = (_check_integer(op, "padding", p, 0) for side in padding for p in side)
         return (top, bottom), (left, right)
-    p = _integer(op, "padding", padding, 0)
+    p = _check_integer(op, "padding", padding, 0)
     return (p, p), (p, p)

@@ -10,14 +10,16 @@ import jax.numpy as jnp
 from zoo_kernels.bias_act import bias_act
 from zoo_kernels.core import activations, dispatch, sharding
 from zoo_kernels.core.linear_vjp import ConvSpec, convolve
-from zoo_kernels.core.recompute import RecomputableArray, parted
-from zoo_kernels.core.window import DEPTHWISE, DTYPES, Padding, Window, operands
+from zoo_kernels.core.dtypes import DTYPES
+from zoo_kernels.core.recompute import RecomputableArray, split_recomputable
+from zoo_kernels.core.window import DEPTHWISE, Padding, Window, resolve_convolution
 
-FUSED = "depthwise_bias_act"
+OP = "depthwise_conv"
+FUSED_OP = "depthwise_bias_act"
 
 
 class DepthwiseBiasActSpec(NamedTuple):
-    """What an implementation of FUSED must know of a call before it sees arrays."""
+    """What an implementation of FUSED_OP must know of a call, arrays aside."""
 
     window: Window
     act: str
@@ -63,28 +65,27 @@ def depthwise_conv(
 
     Differentiable in reverse mode, to any order.
     """
-    x, source = parted(x)
-    x, w, window = operands("depthwise_conv", x, w, strides, padding, dilation, DEPTHWISE)
+    x, recomputable = split_recomputable(x)
+    x, w, window = resolve_convolution(OP, x, w, strides, padding, dilation, DEPTHWISE)
     if flip:
         w = jnp.flip(w, (0, 1))
-    activations.check("depthwise_conv", act)
+    activations.check_activation(OP, act)
     if bias is None:
         if act != "identity":
-            raise ValueError(f"depthwise_conv: act={act!r} takes a bias, got none")
-        return convolve("depthwise_conv", implementation, ConvSpec(window), x, w, source)
+            raise ValueError(f"{OP}: act={act!r} takes a bias, got none")
+        return convolve(OP, implementation, ConvSpec(window), x, w, recomputable)
     bias = jnp.asarray(bias)
     if bias.shape != w.shape[3:] or bias.dtype.name not in DTYPES:
         raise ValueError(
-            f"depthwise_conv: bias must be floating point of shape {w.shape[3:]} for w of shape "
+            f"{OP}: bias must be floating point of shape {w.shape[3:]} for w of shape "
             f"{w.shape}, got {bias.dtype}{list(bias.shape)}"
         )
-    return _fused(
-        DepthwiseBiasActSpec(window, act), implementation, *sharding.match_varying(x, w, bias)
-    )
+    spec = DepthwiseBiasActSpec(window, act)
+    return _depthwise_bias_act(spec, implementation, *sharding.match_varying(x, w, bias))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _fused(
+def _depthwise_bias_act(
     spec: DepthwiseBiasActSpec,
     requested: dispatch.Requested,
     x: jax.Array,
@@ -92,7 +93,7 @@ def _fused(
     bias: jax.Array,
 ) -> jax.Array:
     def call(*arrays: jax.Array) -> list[jax.Array]:
-        return [dispatch.run(FUSED, "forward", requested, spec, *arrays)]
+        return [dispatch.run_pass(FUSED_OP, "forward", requested, spec, *arrays)]
 
     partition_spec = (sharding.partition_spec(x)[0], None, None, sharding.partition_spec(w)[3])
     return sharding.auto_shard(call, [partition_spec], x, w, bias)[0]
@@ -101,25 +102,18 @@ def _fused(
 def _fwd(
     spec: DepthwiseBiasActSpec, requested: dispatch.Requested, *arrays: jax.Array
 ) -> tuple[Any, Any]:
-    """The two operators apart, whose gradients need what is between them."""
+    """Runs the two operators one after the other: the gradients need what is between them."""
 
-    def apart(x: jax.Array, w: jax.Array, bias: jax.Array) -> jax.Array:
-        y = convolve("depthwise_conv", requested, ConvSpec(spec.window), x, w)
-        return bias_act(y, bias, spec.act, implementation=_pointwise(requested))
+    def unfused(x: jax.Array, w: jax.Array, bias: jax.Array) -> jax.Array:
+        y = convolve(OP, requested, ConvSpec(spec.window), x, w)
+        implementation = dispatch.restrict_request("bias_act", requested)
+        return bias_act(y, bias, spec.act, implementation=implementation)
 
-    return jax.vjp(apart, *arrays)
+    return jax.vjp(unfused, *arrays)
 
 
 def _bwd(spec: DepthwiseBiasActSpec, requested: dispatch.Requested, vjp: Any, dy: jax.Array) -> Any:
     return vjp(dy)
 
 
-def _pointwise(requested: dispatch.Requested) -> dispatch.Requested:
-    """What was requested of a convolution, for the bias: oneDNN leaves that to XLA."""
-    names = {"onednn": "xla"}
-    if requested is None or isinstance(requested, str):
-        return names.get(requested or "", requested)
-    return [names.get(name, name) for name in requested]
-
-
-_fused.defvjp(_fwd, _bwd)
+_depthwise_bias_act.defvjp(_fwd, _bwd)

@@ -1,35 +1,32 @@
-"""Depthwise convolution by XLA.
+"""Depthwise convolution on a CPU, as sums of shifted products, which XLA vectorises over channels.
 
-On a CPU, XLA's grouped convolution was measured to take 20 to 350 times as long as PyTorch's
-depthwise one, so there the three passes are sums of shifted products, which XLA vectorises over
-channels. Elsewhere (cuDNN, TPUs) the compiler's own convolution is used.
+XLA's own grouped convolution was measured to take 20 to 350 times as long as PyTorch's depthwise
+one.
 
 Channels: with a multiplier m the arrays carry a trailing axis of m, [N, H, W, C, m]; without one
 they stay [N, H, W, C]. The sums broadcast over whatever follows the two spatial axes.
 """
 
-import functools
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.core import cpu, dispatch, linear
+from zoo_kernels.core import convolution, cpu, dispatch, subpixel
+from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
-from zoo_kernels.core.window import Pair, Window
+from zoo_kernels.core.subpixel import Correlate
+from zoo_kernels.core.window import Pair
+from zoo_kernels.depthwise_conv.xla import fuse_bias_act
 
-# A kernel with more taps than this is walked row by row at run time: unrolling all of its taps
+# A kernel with more taps than this is looped over row by row at run time: unrolling all of its taps
 # would make a computation that takes XLA minutes to compile.
 UNROLLED_TAPS = 81
 # The same for the products in one step of the weight gradient.
 UNROLLED_PRODUCTS = 112
-
-
-Correlate = Callable[[jax.Array, jax.Array, Pair, tuple[Pair, Pair], Pair, jnp.dtype], jax.Array]
 
 
 def correlate(
@@ -41,7 +38,7 @@ def correlate(
     dtype: jnp.dtype,
 ) -> jax.Array:
     """Sum over taps [kh, kw, …] of shifted, strided slices of x [N, H, W, …] times the tap."""
-    x, taps = cpu.padded(x, padding), taps.astype(dtype)
+    x, taps = cpu.pad(x, padding), taps.astype(dtype)
     (kh, kw), (sh, sw), (dh, dw) = taps.shape[:2], strides, dilation
     # From the first row or column that a tap reads to the last.
     height, width = (
@@ -49,28 +46,29 @@ def correlate(
         for n, k, d, s in zip(x.shape[1:3], (kh, kw), dilation, strides, strict=True)
     )
     n, channels = x.shape[0], x.shape[3:]
+    zero = cpu.as_index(0)
 
     def add_row(total: jax.Array, row: cpu.Index, tap_row: cpu.Index) -> jax.Array:
         for j in range(kw):
-            place = (cpu.index(0), row, cpu.index(j * dw), *[cpu.index(0)] * len(channels))
-            strip = lax.dynamic_slice(x, place, (n, height, width, *channels))[:, ::sh, ::sw]
-            place = (tap_row, cpu.index(j), *[cpu.index(0)] * (taps.ndim - 2))
-            tap = lax.dynamic_slice(taps, place, (1, 1, *taps.shape[2:]))[0, 0]
+            corner = (zero, row, cpu.as_index(j * dw), *[zero] * len(channels))
+            strip = lax.dynamic_slice(x, corner, (n, height, width, *channels))[:, ::sh, ::sw]
+            corner = (tap_row, cpu.as_index(j), *[zero] * (taps.ndim - 2))
+            tap = lax.dynamic_slice(taps, corner, (1, 1, *taps.shape[2:]))[0, 0]
             total += strip.astype(dtype) * tap
         return total
 
     def step(_: int, state: Any) -> Any:
         total, row, tap_row = state
-        return add_row(total, row, tap_row), row + cpu.index(dh), tap_row + cpu.index(1)
+        return add_row(total, row, tap_row), row + cpu.as_index(dh), tap_row + cpu.as_index(1)
 
     ho, wo = (height - 1) // sh + 1, (width - 1) // sw + 1
     shape = (n, ho, wo, *jnp.broadcast_shapes(channels, taps.shape[2:]))
-    total = cpu.varying(jnp.zeros(shape, dtype), x)
+    total = cpu.vary_like(jnp.zeros(shape, dtype), x)
     if kh * kw > UNROLLED_TAPS:
-        zero = cpu.varying(cpu.index(0), x)
-        return lax.fori_loop(0, kh, step, (total, zero, zero))[0]
+        row = cpu.vary_like(zero, x)
+        return lax.fori_loop(0, kh, step, (total, row, row))[0]
     for i in range(kh):
-        total = add_row(total, cpu.index(i * dh), cpu.index(i))
+        total = add_row(total, cpu.as_index(i * dh), cpu.as_index(i))
     return total
 
 
@@ -82,7 +80,7 @@ def forward(
     if m > 1:
         x = x[..., None]
     y = correlate(
-        x, _taps(w, m), window.strides, window.padding, window.dilation, linear.wide(x.dtype)
+        x, _taps(w, m), window.strides, window.padding, window.dilation, accumulation_dtype(x.dtype)
     )
     return y.astype(x.dtype).reshape(*y.shape[:3], w.shape[3])
 
@@ -94,44 +92,14 @@ def input_grad(
     window, m = spec.window, _multiplier(spec, w.shape[3])
     if m > 1:
         dy = dy.reshape(*dy.shape[:3], window.groups, m)
-    dx = by_phases(window, dy, _taps(w, m), dy.shape[3:], correlate)
+    dx = subpixel.input_grad(window, dy, _taps(w, m), dy.shape[3:], correlate)
     if m > 1:
         dx = dx.sum(axis=4)
     return dx.astype(dy.dtype)
 
 
-def by_phases(
-    window: Window,
-    dy: jax.Array,
-    taps: jax.Array,
-    channels: tuple[int, ...],
-    correlate: Correlate,
-) -> jax.Array:
-    """(dy, taps [kh, kw, …]) → dx [N, H, W, *channels], by sub-pixel phases.
-
-    With stride s, dx[s·q + r] takes only the taps i with (r + padding − i·dilation) divisible by
-    s. They are every (s / gcd(s, dilation))-th tap, so each of the phases r is an ordinary
-    correlation of dy with a part of the turned kernel, and no zero is multiplied.
-    """
-    (sh, sw), (qh, qw) = window.strides, _quotients(window.size, window.strides)
-    rows = [_phase(window, 0, r) for r in range(sh)]
-    columns = [_phase(window, 1, r) for r in range(sw)]
-    dtype = linear.wide(dy.dtype)
-
-    def phase(r: int, c: int) -> jax.Array:
-        (row_taps, row_pads, row_step), (col_taps, col_pads, col_step) = rows[r], columns[c]
-        if row_taps is None or col_taps is None:
-            return jnp.zeros((dy.shape[0], qh, qw, *channels), dtype)
-        part = jnp.flip(taps[row_taps, col_taps], (0, 1))
-        return correlate(dy, part, (1, 1), (row_pads, col_pads), (row_step, col_step), dtype)
-
-    grid = [[phase(r, c) for c in range(sw)] for r in range(sh)]
-    dx = _interleave([_interleave(line, axis=2) for line in grid], axis=1)
-    return dx[:, : window.size[0], : window.size[1]]
-
-
 def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
-    """(x, dy) → dw, walking the rows of dy.
+    """(x, dy) → dw, by a loop over the rows of dy.
 
     A few rows of dy at a time multiply the strips of x under them into accumulators of one row's
     size, one a tap, which stay in the cache; only at the end are they summed along the row.
@@ -142,95 +110,67 @@ def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     window, m = spec.window, _multiplier(spec, dy.shape[3])
     (kh, kw), (ho, wo) = window.kernel, window.out
     (sh, sw), (dh, dw) = window.strides, window.dilation
-    dtype = linear.wide(x.dtype)
-    x = cpu.padded(x, window.padding)
+    dtype = accumulation_dtype(x.dtype)
+    x = cpu.pad(x, window.padding)
     if m > 1:
         x, dy = x[..., None], dy.reshape(*dy.shape[:3], window.groups, m)
-    lanes = math.gcd(x.shape[0], cpu.devices())
+    lanes = math.gcd(x.shape[0], cpu.count_devices())
     images = x.shape[0] // lanes
     x, dy = (a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy))
     shape = (lanes, wo, *jnp.broadcast_shapes(x.shape[4:], dy.shape[4:]))
 
-    def walk(rows: range, top: cpu.Index, kernel_rows: int, sums: list[jax.Array]) -> Any:
-        """Adds what some rows of dy (its step: so many at a time) make of x from row `top` on."""
-        above, below = cpu.index(rows.start), top + cpu.index(rows.start * sh)
+    def add_rows(rows: range, top: cpu.Index, kernel_rows: int, sums: list[jax.Array]) -> Any:
+        """Adds the products of some rows of dy, `rows.step` at a time, with x from row `top` on."""
+        first_dy, first_x = cpu.as_index(rows.start), top + cpu.as_index(rows.start * sh)
 
         def add(_: int, state: Any) -> Any:
-            image, over_row, under_row, sums = state
+            image, dy_row, x_row, sums = state
             sums = list(sums)
             for tap, (i, j) in enumerate(itertools.product(range(kernel_rows), range(kw))):
                 for r in range(rows.step):
-                    over = _strip(dy, image, over_row + cpu.index(r), 0, wo)
-                    row = under_row + cpu.index(r * sh + i * dh)
-                    under = _strip(x, image, row, j * dw, (wo - 1) * sw + 1)[:, ::sw]
-                    sums[tap] += under.astype(dtype) * over.astype(dtype)
-            over_row += cpu.index(rows.step)
-            done = over_row >= cpu.index(rows.stop)
+                    dy_strip = _strip(dy, image, dy_row + cpu.as_index(r), 0, wo)
+                    row = x_row + cpu.as_index(r * sh + i * dh)
+                    x_strip = _strip(x, image, row, j * dw, (wo - 1) * sw + 1)[:, ::sw]
+                    sums[tap] += x_strip.astype(dtype) * dy_strip.astype(dtype)
+            dy_row += cpu.as_index(rows.step)
+            done = dy_row >= cpu.as_index(rows.stop)
             return (
                 image + done.astype(image.dtype),
-                jnp.where(done, above, over_row),
-                jnp.where(done, below, under_row + cpu.index(rows.step * sh)),
+                jnp.where(done, first_dy, dy_row),
+                jnp.where(done, first_x, x_row + cpu.as_index(rows.step * sh)),
                 sums,
             )
 
-        start = (*(cpu.varying(row, x) for row in (cpu.index(0), above, below)), sums)
+        start = (*(cpu.vary_like(row, x) for row in (cpu.as_index(0), first_dy, first_x)), sums)
         return lax.fori_loop(0, images * len(rows), add, start)[3]
 
-    def taps(top: cpu.Index, kernel_rows: int) -> jax.Array:
+    def sum_taps(top: cpu.Index, kernel_rows: int) -> jax.Array:
         """The gradients of some rows of the kernel, [rows, kw, …]."""
-        sums = [cpu.varying(jnp.zeros(shape, dtype), x)] * (kernel_rows * kw)
-        at_once = _rows_at_once(ho, len(sums))
-        whole = ho // at_once * at_once
-        for rows in (range(0, whole, at_once), range(whole, ho)):
+        sums = [cpu.vary_like(jnp.zeros(shape, dtype), x)] * (kernel_rows * kw)
+        step = _rows_per_step(ho, len(sums))
+        stop = ho // step * step
+        for rows in (range(0, stop, step), range(stop, ho)):
             if rows:
-                sums = walk(rows, top, kernel_rows, sums)
+                sums = add_rows(rows, top, kernel_rows, sums)
         return jnp.stack(sums).sum(axis=(1, 2)).reshape(kernel_rows, kw, *shape[2:])
 
     if kh * kw > UNROLLED_TAPS:
-        tops = jnp.arange(kh, dtype=jnp.uint32) * cpu.index(dh)
-        gradient = lax.map(lambda top: taps(top, 1)[0], tops)
+        tops = jnp.arange(kh, dtype=jnp.uint32) * cpu.as_index(dh)
+        gradient = lax.map(lambda top: sum_taps(top, 1)[0], tops)
     else:
-        gradient = taps(cpu.index(0), kh)
+        gradient = sum_taps(cpu.as_index(0), kh)
     return gradient.reshape(kh, kw, 1, window.groups * m).astype(x.dtype)
 
 
-def _rows_at_once(rows: int, taps: int) -> int:
-    """How many rows of dy one step of the walk takes: up to 7, and few where taps are many.
+def _rows_per_step(rows: int, taps: int) -> int:
+    """How many rows of dy one step of the loop takes: up to 7, and few where taps are many.
 
     More of them make fewer and longer steps, but each is unrolled for each tap. A divisor of
     the number of rows leaves none over.
     """
     most = max(1, min(rows, UNROLLED_PRODUCTS // taps))
-    fitting = (r for r in (4, 5, 6, 7, 3, 2) if r <= most and rows % r == 0)
-    return next(fitting, min(most, 4))
-
-
-def _phase(window: Window, axis: int, r: int) -> tuple[slice | None, Pair, int]:
-    """The taps of one phase on one axis, and the padding and dilation to correlate dy with."""
-    size, k, s = window.size[axis], window.kernel[axis], window.strides[axis]
-    low, d = window.padding[axis][0], window.dilation[axis]
-    step = s // math.gcd(s, d)
-    first = next((i for i in range(min(step, k)) if (r + low - i * d) % s == 0), None)
-    if first is None:
-        return None, (0, 0), 1
-    last = range(first, k, step)[-1]
-    count, spread = (last - first) // step + 1, d * step // s
-    before = -((r + low - last * d) // s)
-    after = -(-size // s) + (count - 1) * spread - before - window.out[axis]
-    return slice(first, last + 1, step), (before, after), spread
-
-
-def _quotients(size: Pair, strides: Pair) -> Pair:
-    return -(-size[0] // strides[0]), -(-size[1] // strides[1])
-
-
-def _interleave(phases: list[jax.Array], axis: int) -> jax.Array:
-    """[a0, a1, …], [b0, b1, …] → [a0, b0, a1, b1, …] along an axis."""
-    if len(phases) == 1:
-        return phases[0]
-    shape = list(phases[0].shape)
-    shape[axis] *= len(phases)
-    return jnp.stack(phases, axis=axis + 1).reshape(shape)
+    divisors = (r for r in (4, 5, 6, 7, 3, 2) if r <= most and rows % r == 0)
+    return next(divisors, min(most, 4))
 
 
 def _multiplier(spec: ConvSpec, outputs: int) -> int:
@@ -248,31 +188,16 @@ def _strip(x: jax.Array, image: cpu.Index, row: cpu.Index, start: int, width: in
     Each strip is a slice of its own, at one use: XLA's CPU compiler vectorises a product of
     slices, but computes a slice that several products share anew for each element.
     """
-    zero = cpu.index(0)
+    zero = cpu.as_index(0)
     channels = x.shape[4:]
-    place = (zero, image, row, cpu.index(start), *[zero] * len(channels))
-    return lax.dynamic_slice(x, place, (x.shape[0], 1, 1, width, *channels))[:, 0, 0]
+    corner = (zero, image, row, cpu.as_index(start), *[zero] * len(channels))
+    return lax.dynamic_slice(x, corner, (x.shape[0], 1, 1, width, *channels))[:, 0, 0]
 
 
-ON_CPU: dict[str, linear.Forward] = {
+PASSES: convolution.Passes = {
     FORWARD: forward,
     INPUT_GRAD: input_grad,
     WEIGHT_GRAD: weight_grad,
 }
-
-
-def _pass(step: str, usual: linear.Forward) -> linear.Forward:
-    def run(spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
-        return dispatch.by_platform(
-            a,
-            b,
-            cpu=functools.partial(ON_CPU[step], spec),
-            default=functools.partial(usual, spec),
-        )
-
-    return run
-
-
-IMPLEMENTATION = dispatch.Implementation(
-    "xla", {step: _pass(step, usual) for step, usual in linear.DIRECT.items()}
-)
+CONV = dispatch.Implementation("cpu", PASSES, platforms=("cpu",))
+CONV_BIAS_ACT = fuse_bias_act(CONV)

@@ -1,4 +1,4 @@
-"""What the convolutions share: the transpose of a linear map, and the precision of a sum."""
+"""XLA's own convolution with its two gradients, and transposes of linear maps."""
 
 import functools
 import itertools
@@ -8,20 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.sharding import match_varying
 from zoo_kernels.core.window import Window
 
-
-def wide(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype to accumulate in: float32, or float64 where the operands are."""
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-Forward = Callable[[ConvSpec, jax.Array, jax.Array], jax.Array]
+# pass_(spec, a, b): (x, w) → y, (dy, w) → dx or (x, dy) → dw.
+Pass = Callable[[ConvSpec, jax.Array, jax.Array], jax.Array]
+Passes = Mapping[str, Pass]
 
 
-def transposed(
+def transpose_linear(
     f: Callable[[jax.Array], jax.Array], shape: Sequence[int], cotangent: jax.Array
 ) -> jax.Array:
     """Applies the transpose of f, a linear map of arrays of that shape and of cotangent's dtype.
@@ -33,31 +30,31 @@ def transposed(
     return jax.vjp(f, zeros)[1](cotangent)[0]
 
 
-def input_grad(forward: Forward, spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
-    """Gets dx by transposing `forward`, which is linear in x."""
+def input_grad(forward: Pass, spec: ConvSpec, dy: jax.Array, w: jax.Array) -> jax.Array:
+    """(dy, w) → dx, by transposing `forward`, which is linear in x."""
     window = spec.window
     shape = (dy.shape[0], *window.size, w.shape[2] * window.groups)
-    return transposed(lambda x: forward(spec, x, w), shape, dy)
+    return transpose_linear(lambda x: forward(spec, x, w), shape, dy)
 
 
-def weight_grad(forward: Forward, spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
-    """Gets dw by transposing `forward`, which is linear in w."""
+def weight_grad(forward: Pass, spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
+    """(x, dy) → dw, by transposing `forward`, which is linear in w."""
     window = spec.window
     shape = (*window.kernel, x.shape[3] // window.groups, dy.shape[3])
-    return transposed(lambda w: forward(spec, x, w), shape, dy)
+    return transpose_linear(lambda w: forward(spec, x, w), shape, dy)
 
 
-def accumulating(pass_: Forward) -> Forward:
-    """The pass on float32 or better, rounded once at the end: for compilers that would not."""
+def accumulate_in_float32(pass_: Pass) -> Pass:
+    """Has a pass run in float32 or better, and rounds once at the end."""
 
     def run(spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
-        dtype = wide(a.dtype)
+        dtype = accumulation_dtype(a.dtype)
         return pass_(spec, a.astype(dtype), b.astype(dtype)).astype(a.dtype)
 
     return run
 
 
-def taps(window: Window, x: jax.Array) -> Iterator[jax.Array]:
+def slice_taps(window: Window, x: jax.Array) -> Iterator[jax.Array]:
     """For each tap of a window, by rows, what of a padded x lies under it: [N, H', W', C]."""
     (kh, kw), (ho, wo) = window.kernel, window.out
     (sh, sw), (dh, dw) = window.strides, window.dilation
@@ -82,7 +79,7 @@ def direct(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     )
 
 
-DIRECT: Mapping[str, Forward] = {
+DIRECT: Passes = {
     FORWARD: direct,
     INPUT_GRAD: functools.partial(input_grad, direct),
     WEIGHT_GRAD: functools.partial(weight_grad, direct),

@@ -1,0 +1,160 @@
+"""Access to what jax may rename or change: version gates, undocumented names, barriers.
+
+Names are looked up when they are used, so that importing this package needs none of them. Where
+one is missing, the functions that a CPU needs do without it: slower, or without a check, but with
+the same values. Those that only the Triton kernels need raise AttributeError or ImportError.
+"""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# --- Version gates
+
+
+@functools.cache
+def version() -> tuple[int, ...]:
+    """This jax's version, such as (0, 10, 2)."""
+    return tuple(int(part) for part in jax.__version__.split(".")[:3] if part.isdigit())
+
+
+def keeps_barriers() -> bool:
+    """Whether the compiler for CPUs fuses before it removes optimisation barriers."""
+    return version() >= (0, 11)
+
+
+def has_onednn_convolutions() -> bool:
+    """Whether the option for oneDNN has an effect on convolutions."""
+    return version() >= (0, 11)
+
+
+def deprecates_pallas_triton() -> bool:
+    """Whether jax warns that the Triton backend of Pallas is deprecated."""
+    return version() >= (0, 11)
+
+
+# --- The state of tracing
+
+
+def inside_trace() -> bool:
+    """Whether a transformation of jax is being traced, such as jit, grad or vmap."""
+    state = _trace_state()
+    if state is None:  # then it sees jit alone, which makes tracers of everything
+        return isinstance(jnp.zeros(()), jax.core.Tracer)
+    return bool(state != _top_level_state())
+
+
+def _trace_state() -> Any:
+    """An object that compares equal as long as the same trace is current."""
+    try:
+        from jax.extend.core import get_opaque_trace_state
+    except ImportError:
+        return None
+    return get_opaque_trace_state()
+
+
+@functools.cache
+def _top_level_state() -> Any:
+    """The state outside of all traces, which every new thread begins with."""
+    states: list[Any] = []
+    thread = threading.Thread(target=lambda: states.append(_trace_state()))
+    thread.start()
+    thread.join()
+    return states[0]
+
+
+class TraceContext:
+    """A value that is part of the key of jax's caches of traces: a new one makes jax trace anew.
+
+    Without `jax.make_user_context` it always has its default.
+    """
+
+    def __init__(self, default: Any) -> None:
+        make = getattr(jax, "make_user_context", None)
+        self._default, self._context = default, make and make(default_value=default)
+
+    @property
+    def value(self) -> Any:
+        """The current value."""
+        return self._default if self._context is None else self._context.value
+
+    def __call__(self, value: Any) -> contextlib.AbstractContextManager[None]:
+        """Sets the value inside a `with` block."""
+        return contextlib.nullcontext() if self._context is None else self._context(value)
+
+
+def backend_platforms() -> set[str] | None:
+    """The platforms that jax has a backend for in this process, or None if it does not tell."""
+    try:
+        from jax.extend.backend import backends
+    except ImportError:
+        return None
+    return set(backends())
+
+
+# --- Optimisation barriers
+
+
+def barrier(operands: Any) -> Any:
+    """The operands, which XLA neither computes again nor changes together with what takes them.
+
+    What the callers want of it:
+
+    * an array that several loops read (padded, normalised) is written once: XLA otherwise computes
+      an elementwise array again inside everything that takes it;
+    * a kernel that was turned, or an operand that was transposed, is written as such: XLA otherwise
+      makes it a property of the convolution, which oneDNN then does not take;
+    * an activation is recomputed when its gradient's operands are there, and not before.
+    """
+    barrier_or_none = getattr(lax, "optimization_barrier", None)
+    return operands if barrier_or_none is None else barrier_or_none(operands)
+
+
+# --- Types of arrays inside `jax.shard_map`
+
+
+def varying_axes(array: Any) -> frozenset[str]:
+    """The manual mesh axes that an array varies over; none outside of `jax.shard_map`."""
+    kind = getattr(jax.typeof(array), "manual_axis_type", None)
+    return frozenset() if kind is None else frozenset(kind.varying)
+
+
+def shape_varying_like(array: Any, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """A result's shape and dtype; it varies over the manual mesh axes that `array` does."""
+    kind = getattr(jax.typeof(array), "manual_axis_type", None)
+    options = {} if kind is None else {"manual_axis_type": kind}
+    return jax.ShapeDtypeStruct(shape, dtype, **options)
+
+
+# --- Primitives
+
+
+def make_identity_primitive(name: str, lower: Callable[..., list[Any]]) -> Callable[..., Any]:
+    """The identity, lowered by `lower(context, x, **parameters)`: called as f(x, **parameters).
+
+    Where jax lacks what primitives are made of, it is the plain identity.
+    """
+    try:
+        from jax.extend.core import Primitive
+        from jax.interpreters import batching, mlir
+
+        primitive = Primitive(name)
+        primitive.def_abstract_eval(lambda x, **_: x)
+        batching.defvectorized(primitive)
+        mlir.register_lowering(primitive, lower)
+    except (ImportError, AttributeError):
+        return lambda x, **_: x
+    return primitive.bind
+
+
+def require_devices_during_lowering(primitive: Any) -> None:
+    """Lets a primitive be lowered to `custom_partitioning`, which asks for the devices."""
+    from jax._src import dispatch
+
+    dispatch.prim_requires_devices_during_lowering.add(primitive)
