@@ -1,18 +1,30 @@
-"""Fast operators on arrays, each with its gradients: the ground floor of the zoo.
+"""Fast operators on JAX arrays, each with its gradients; needs jax and NumPy alone.
 
-Arrays are NHWC, kernels HWIO. `implementation=` and `explain` say which formulation runs.
+    import zoo_kernels as kernels
+    y = kernels.depthwise_conv(x, w, strides=2)
+
+* `conv`, `depthwise_conv`: convolutions of [N, H, W, C] with kernels [kh, kw, in, out].
+* `bias_act`: bias, residual and activation. `max_pool`: the largest value of each window.
+* `batch_norm`, `batch_norm_inference`: normalisation by the batch's statistics, or by given ones.
+
+Each operator has several implementations: "xla" for all platforms, "cpu" and "onednn" for CPUs,
+"triton" for NVIDIA GPUs. The platform that a program is lowered for decides which one runs;
+`implementation=` asks for one by name, and `explain(op, *args)` tells which one runs on each
+platform, and why. `jit` is `jax.jit` with the compiler options that make the operators fast on a
+CPU. `RecomputableArray` is an activation that a convolution recomputes for its gradient.
+
+An operator is a folder here: its `__init__` has the function and its gradients, and a file for each
+implementation beside it. `implementations` lists them all; `core` has what they share.
 """
 
 from zoo_kernels.batch_norm import batch_norm, batch_norm_inference
 from zoo_kernels.bias_act import bias_act
 from zoo_kernels.conv import conv
-from zoo_kernels.core import dispatch
-from zoo_kernels.core import implementations as xla
-from zoo_kernels.core import pallas as triton
 from zoo_kernels.core.compiler import compiler_options, jit
-from zoo_kernels.core.dispatch import Choice, explain
+from zoo_kernels.core.dispatch import Choice, explain, register
 from zoo_kernels.core.recompute import RecomputableArray
 from zoo_kernels.depthwise_conv import depthwise_conv
+from zoo_kernels.implementations import IMPLEMENTATIONS, triton_implementations
 from zoo_kernels.max_pool import max_pool
 
 __all__ = [
@@ -29,5 +41,7 @@ __all__ = [
     "max_pool",
 ]
 
-for implementations in (*xla.IMPLEMENTATIONS, triton.implementations()):
-    dispatch.register(implementations)
+for op, implementations in IMPLEMENTATIONS.items():
+    register(op, *implementations)
+for op, implementation in triton_implementations().items():
+    register(op, implementation)

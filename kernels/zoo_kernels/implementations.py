@@ -1,25 +1,80 @@
-"""Formulations that XLA compiles well: every platform's default, and the reference for others."""
+"""The table of implementations, by operator.
 
-from zoo_kernels.batch_norm import xla as batch_norm
-from zoo_kernels.bias_act import xla as bias_act
-from zoo_kernels.conv import cpu as conv
-from zoo_kernels.conv import onednn
-from zoo_kernels.depthwise_conv import cpu as depthwise
-from zoo_kernels.depthwise_conv.fused import fused
-from zoo_kernels.max_pool import xla as max_pool
+On its platforms the last one that can do a call, and does not defer to another, is the default.
+"""
 
-IMPLEMENTATIONS = (
-    {
-        "conv": conv.IMPLEMENTATION,
-        "depthwise_conv": depthwise.IMPLEMENTATION,
-        "depthwise_bias_act": fused(depthwise.IMPLEMENTATION),
-        "bias_act": bias_act.IMPLEMENTATION,
-        "batch_norm": batch_norm.IMPLEMENTATION,
-        "max_pool": max_pool.IMPLEMENTATION,
-    },
-    {
-        "conv": onednn.CONV,
-        "depthwise_conv": onednn.DEPTHWISE,
-        "depthwise_bias_act": fused(onednn.DEPTHWISE),
-    },
-)
+from collections.abc import Callable
+from typing import Any
+
+from zoo_kernels.batch_norm import cpu as batch_norm_cpu
+from zoo_kernels.batch_norm import xla as batch_norm_xla
+from zoo_kernels.bias_act import cpu as bias_act_cpu
+from zoo_kernels.bias_act import xla as bias_act_xla
+from zoo_kernels.conv import cpu as conv_cpu
+from zoo_kernels.conv import onednn as conv_onednn
+from zoo_kernels.conv import xla as conv_xla
+from zoo_kernels.core.dispatch import Implementation, Passes, with_gradients
+from zoo_kernels.depthwise_conv import cpu as depthwise_cpu
+from zoo_kernels.depthwise_conv import onednn as depthwise_onednn
+from zoo_kernels.depthwise_conv import xla as depthwise_xla
+from zoo_kernels.max_pool import xla as max_pool_xla
+
+IMPLEMENTATIONS = {
+    "conv": (
+        conv_xla.IMPLEMENTATION,
+        conv_cpu.IMPLEMENTATION,
+        conv_onednn.IMPLEMENTATION,
+    ),
+    "depthwise_conv": (
+        depthwise_xla.CONV,
+        depthwise_cpu.CONV,
+        depthwise_onednn.CONV,
+    ),
+    "depthwise_bias_act": (
+        depthwise_xla.CONV_BIAS_ACT,
+        depthwise_cpu.CONV_BIAS_ACT,
+        depthwise_onednn.CONV_BIAS_ACT,
+    ),
+    "bias_act": (bias_act_xla.IMPLEMENTATION, bias_act_cpu.IMPLEMENTATION),
+    "batch_norm": (batch_norm_xla.IMPLEMENTATION, batch_norm_cpu.IMPLEMENTATION),
+    "max_pool": (max_pool_xla.IMPLEMENTATION,),
+}
+
+
+def triton_implementations(interpret: bool = False) -> dict[str, Implementation]:
+    """The Triton kernels for NVIDIA GPUs, by operator.
+
+    Where jax lacks a name that they need, they support no call, and give the reason.
+
+    Args:
+      interpret: run them by Pallas's interpreter, on any platform, slowly.
+    """
+    platforms = () if interpret else ("cuda",)
+
+    def implement(passes: Passes, unsupported: Callable[..., str | None], **options: Any) -> Any:
+        return Implementation("triton", passes, platforms, unsupported, **options)
+
+    try:
+        from zoo_kernels.batch_norm import triton_passes as batch_norm
+        from zoo_kernels.bias_act import triton_passes as bias_act
+        from zoo_kernels.depthwise_conv import triton_passes as depthwise
+    except (ImportError, AttributeError) as error:
+        reason = f"does not work with this jax: {error}"
+        operators = ("depthwise_conv", "depthwise_bias_act", "bias_act", "batch_norm")
+        return {op: implement({}, lambda spec, *arrays: reason) for op in operators}
+    bias_act_passes = with_gradients(bias_act.passes(interpret), bias_act_xla.IMPLEMENTATION.passes)
+    batch_norm_passes = with_gradients(
+        batch_norm.passes(interpret), batch_norm_xla.IMPLEMENTATION.passes
+    )
+    return {
+        "depthwise_conv": implement(depthwise.passes(interpret), depthwise.refuses),
+        "depthwise_bias_act": implement(depthwise.fused_passes(interpret), depthwise.refuses_fused),
+        "bias_act": implement(bias_act_passes, bias_act.refuses, defers=_defer_forward_to_xla),
+        "batch_norm": implement(batch_norm_passes, batch_norm.refuses),
+    }
+
+
+def _defer_forward_to_xla(pass_name: str, spec: object, *arrays: object) -> str | None:
+    if pass_name == "backward":
+        return None
+    return "would be a pass of its own, where XLA fuses it with what is before and behind it"

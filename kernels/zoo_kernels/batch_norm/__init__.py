@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from zoo_kernels.bias_act import check, scale_bias_act
-from zoo_kernels.core import activations, dispatch
+from zoo_kernels.bias_act import check_arguments, scale_bias_act
+from zoo_kernels.core import activations, dispatch, jax_compat
+from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.recompute import RecomputableArray
 from zoo_kernels.core.sharding import match_sharding, match_varying
 
@@ -17,7 +17,7 @@ OP = "batch_norm"
 
 
 class BatchNormSpec(NamedTuple):
-    """What an implementation must know of a call before it sees arrays."""
+    """What an implementation must know of a call, arrays aside."""
 
     eps: float
     act: str
@@ -47,8 +47,8 @@ def batch_norm(
       act: an activation's name, as for `bias_act`.
       residual: like x, added before the activation.
       axis_name: mapped axis or axes, such as `vmap`'s, to take the statistics over as well.
-      recompute: gives y as a RecomputableArray, for a convolution that alone reads it. Takes no
-        residual.
+      recompute: returns y as a RecomputableArray, for a convolution that is the only one to read
+        it. Takes no residual.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
@@ -60,7 +60,7 @@ def batch_norm(
       NotImplementedError: the implementation asked for cannot do the call.
     """
     _check_eps(OP, eps)
-    x, scale, bias, residual = check(OP, x, act, residual, scale=scale, bias=bias)
+    x, scale, bias, residual = check_arguments(OP, x, act, residual, scale=scale, bias=bias)
     if x.ndim < 2:
         raise ValueError(f"{OP}: x must be [..., C] with something to average, got {x.shape}")
     names = () if axis_name is None else (axis_name,) if isinstance(axis_name, str) else axis_name
@@ -74,8 +74,8 @@ def batch_norm(
         raise ValueError(f"{OP}: recompute takes no residual, got one of {residual.shape}")
     x, scale, bias = match_varying(x, scale, bias)
     y, mean, var = _batch_norm(spec, implementation, x, scale, bias, None)
-    kept = (x, scale, bias, mean, var)
-    return RecomputableArray(y, functools.partial(value, spec), kept), mean, var
+    function = functools.partial(apply_statistics, spec)
+    return RecomputableArray(y, function, (x, scale, bias, mean, var)), mean, var
 
 
 def batch_norm_inference(
@@ -114,9 +114,9 @@ def batch_norm_inference(
     op = "batch_norm_inference"
     _check_eps(op, eps)
     vectors = {"scale": scale, "bias": bias, "mean": mean, "var": var}
-    x, *arrays, residual = check(op, x, act, residual, **vectors)
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    scale, bias, mean, var = (array.astype(wide) for array in arrays)
+    x, *arrays, residual = check_arguments(op, x, act, residual, **vectors)
+    dtype = accumulation_dtype(x.dtype)
+    scale, bias, mean, var = (array.astype(dtype) for array in arrays)
     factor = scale * jax.lax.rsqrt(var + eps)
     return scale_bias_act(op, x, factor, bias - mean * factor, act, residual, implementation)
 
@@ -126,7 +126,7 @@ def _check_eps(op: str, eps: float) -> None:
         raise ValueError(f"{op}: eps must be a number of at least 0, got {eps!r}")
 
 
-def value(
+def apply_statistics(
     spec: BatchNormSpec,
     x: jax.Array,
     scale: jax.Array,
@@ -135,37 +135,35 @@ def value(
     var: jax.Array,
     residual: jax.Array | None = None,
 ) -> jax.Array:
-    """y, like x, by statistics that are known."""
-    z = normalised(spec, x, mean, var) * scale + bias
+    """Computes y, like x, from given statistics."""
+    z = normalise(spec, x, mean, var) * scale + bias
     if residual is not None:
         z = z + residual.astype(z.dtype)
     return activations.ACTIVATIONS[spec.act].value(z).astype(x.dtype)
 
 
-def normalised(spec: BatchNormSpec, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
-    """How many deviations each value is above the mean; in the statistics' dtype."""
+def normalise(spec: BatchNormSpec, x: jax.Array, mean: jax.Array, var: jax.Array) -> jax.Array:
+    """(x − mean) / √(var + eps), in the statistics' dtype."""
     return (x.astype(mean.dtype) - mean) * jax.lax.rsqrt(var + spec.eps)
 
 
-def average(spec: BatchNormSpec, mean: jax.Array) -> jax.Array:
-    """The mean over the devices of `axis_name` of each one's own."""
+def average_over_devices(spec: BatchNormSpec, mean: jax.Array) -> jax.Array:
+    """Averages each device's own mean over the devices of `axis_name`."""
     return mean if spec.axis_name is None else jax.lax.pmean(mean, spec.axis_name)
 
 
-def devices(spec: BatchNormSpec) -> int:
-    """How many those are."""
+def count_devices(spec: BatchNormSpec) -> int:
+    """How many devices of `axis_name` there are; 1 without."""
     return 1 if spec.axis_name is None else jax.lax.axis_size(spec.axis_name)
 
 
-def total(spec: BatchNormSpec, x: jax.Array, cotangent: jax.Array) -> jax.Array:
+def sum_over_devices(spec: BatchNormSpec, x: jax.Array, cotangent: jax.Array) -> jax.Array:
     """Sums a cotangent of the statistics over the devices of `axis_name`.
 
-    Where types tell what varies (`jax.shard_map`), the statistics do not, and their cotangent is
-    the whole already.
+    Not over axes that x varies over and the cotangent does not (inside `jax.shard_map`): there it
+    is the sum already.
     """
-    varying = (
-        jax.typeof(x).manual_axis_type.varying - jax.typeof(cotangent).manual_axis_type.varying
-    )
+    varying = jax_compat.varying_axes(x) - jax_compat.varying_axes(cotangent)
     axes = tuple(axis for axis in spec.axis_name or () if axis not in varying)
     return jax.lax.psum(cotangent, axes) if axes else cotangent
 
@@ -179,7 +177,7 @@ def _batch_norm(
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return dispatch.run(OP, "forward", requested, spec, x, scale, bias, residual)
+    return dispatch.run_pass(OP, "forward", requested, spec, x, scale, bias, residual)
 
 
 def _fwd(
@@ -195,7 +193,7 @@ def _fwd(
 
 
 def _bwd(spec: BatchNormSpec, requested: dispatch.Requested, saved: Any, cotangents: Any) -> Any:
-    gradients = dispatch.run(OP, "backward", requested, spec, *saved, *cotangents)
+    gradients = dispatch.run_pass(OP, "backward", requested, spec, *saved, *cotangents)
     return jax.tree.map(match_sharding, gradients, saved[: len(gradients)])
 
 

@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.batch_norm import BatchNormSpec, average, devices, total
+from zoo_kernels.batch_norm import (
+    BatchNormSpec,
+    average_over_devices,
+    count_devices,
+    sum_over_devices,
+)
 from zoo_kernels.core import activations
 from zoo_kernels.core.pallas import row_reductions, tiles
 from zoo_kernels.core.pallas.launch import Output, TritonPass, first_result, launch_kernel
@@ -36,8 +41,8 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     def forward(spec: BatchNormSpec, x: Any, scale: Any, bias: Any, residual: Any) -> Any:
         """→ y, mean, var."""
         local_mean, local_var = statistics(spec, x)
-        mean = average(spec, local_mean)
-        var = average(spec, local_var + jnp.square(local_mean - mean))
+        mean = average_over_devices(spec, local_mean)
+        var = average_over_devices(spec, local_var + jnp.square(local_mean - mean))
         factor = lax.rsqrt(var + spec.eps) * scale
         return normalise(spec, x, residual, mean, factor, bias), mean, var
 
@@ -64,9 +69,9 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
         count = x.size // x.shape[-1]
         slope = -inv * factor * average(spec, dscale / count)
         shift = -factor * average(spec, dbias / count)
-        count *= devices(spec)
-        slope += 2 * total(spec, x, dvar) / count
-        shift += total(spec, x, dmean) / count
+        count *= count_devices(spec)
+        slope += 2 * sum_over_devices(spec, x, dvar) / count
+        shift += sum_over_devices(spec, x, dmean) / count
         has_dz = linear or residual is not None  # else dz is computed from dy once more
         dx = input_grad(spec, x, dz, mean, factor, None if has_dz else bias, slope, shift)
         dresidual = None if residual is None else dz

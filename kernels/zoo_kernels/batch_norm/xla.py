@@ -1,16 +1,29 @@
-"""Batch normalisation by XLA: 3 passes over memory forward, and 5 backward."""
+"""Batch normalisation by XLA: 3 passes over memory forward, and 5 backward.
+
+The passes take the compiler's `Reductions` first: `cpu` registers them with others.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.batch_norm import BatchNormSpec, average, devices, normalised, total, value
-from zoo_kernels.core import activations, cpu, dispatch
-from zoo_kernels.core.linear import wide
+from zoo_kernels.batch_norm import (
+    BatchNormSpec,
+    apply_statistics,
+    average_over_devices,
+    count_devices,
+    normalise,
+    sum_over_devices,
+)
+from zoo_kernels.core import activations, dispatch
+from zoo_kernels.core.dtypes import accumulation_dtype
+from zoo_kernels.core.reductions import XLA, Reductions
 
 
 def forward(
-    how: cpu.How,
+    reductions: Reductions,
     spec: BatchNormSpec,
     x: jax.Array,
     scale: jax.Array,
@@ -19,26 +32,31 @@ def forward(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """→ y, mean, var.
 
-    The statistics take one pass. Values count from the mean of the images' first pixels, which is
-    about as near to the whole mean as any value is: so their squares lose no digits where the mean
-    is far from zero.
+    The statistics take one pass over the deviations from the mean of the images' first pixels,
+    which is about as near to the batch's mean as any value is: so their squares lose no digits
+    where the mean is far from zero.
     """
     count = x.size // x.shape[-1]
-    origin = x[:, *[0] * (x.ndim - 2)].astype(wide(x.dtype)).mean(axis=0)
+    origin = x[:, *[0] * (x.ndim - 2)].astype(accumulation_dtype(x.dtype)).mean(axis=0)
 
     def moments(x: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Array]:
-        away = x.astype(origin.dtype) - origin
-        return away, jnp.square(away)
+        deviation = x.astype(origin.dtype) - origin
+        return deviation, jnp.square(deviation)
 
-    away, squares = (s / count for s in how.sums(moments, [x], [origin]))
-    own = origin + away
-    mean = average(spec, own)
-    var = average(spec, jnp.maximum(squares - jnp.square(away), 0) + jnp.square(own - mean))
-    return how.once(value(spec, x, scale, bias, mean, var, residual)), mean, var
+    deviation, squares = (s / count for s in reductions.sum_rows(moments, [x], [origin]))
+    own_mean = origin + deviation
+    own_var = jnp.maximum(squares - jnp.square(deviation), 0)
+    mean = average_over_devices(spec, own_mean)
+    var = average_over_devices(spec, own_var + jnp.square(own_mean - mean))
+    return (
+        reductions.materialize(apply_statistics(spec, x, scale, bias, mean, var, residual)),
+        mean,
+        var,
+    )
 
 
 def backward(
-    how: cpu.How,
+    reductions: Reductions,
     spec: BatchNormSpec,
     x: jax.Array,
     scale: jax.Array,
@@ -52,7 +70,7 @@ def backward(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """→ the gradients of x, scale, bias and residual.
 
-    z is computed again from x rather than kept. Across devices the parameters' gradients are this
+    z is recomputed from x rather than kept. Across devices the parameters' gradients are this
     device's share, as for any parameter; the statistics' are the whole.
     """
     vectors = (mean, var, scale, bias)
@@ -62,7 +80,7 @@ def backward(
         """→ dz, and the normalised x."""
         x, dy, *residual = operands[:-4]
         mean, var, scale, bias = operands[-4:]
-        xhat = normalised(spec, x, mean, var)
+        xhat = normalise(spec, x, mean, var)
         z = xhat * scale + bias
         for r in residual:
             z = z + r.astype(z.dtype)
@@ -72,19 +90,29 @@ def backward(
         dz, xhat = slopes(*operands)
         return dz, dz * xhat
 
-    dbias, dscale = how.sums(products, arrays, vectors)
+    dbias, dscale = reductions.sum_rows(products, arrays, vectors)
     dz, xhat = slopes(*arrays, *vectors)
     count = x.size // x.shape[-1]
     factor = scale * lax.rsqrt(var + spec.eps)
-    dx = factor * (dz - average(spec, dbias / count) - xhat * average(spec, dscale / count))
-    dmean, dvar = total(spec, x, dmean), total(spec, x, dvar)
-    away = x.astype(mean.dtype) - mean
-    dx = dx + (dmean + 2 * dvar * away) / (count * devices(spec))
+    dx = factor * (
+        dz
+        - average_over_devices(spec, dbias / count)
+        - xhat * average_over_devices(spec, dscale / count)
+    )
+    dmean, dvar = sum_over_devices(spec, x, dmean), sum_over_devices(spec, x, dvar)
+    deviation = x.astype(mean.dtype) - mean
+    dx = dx + (dmean + 2 * dvar * deviation) / (count * count_devices(spec))
     dresidual = None if residual is None else dz.astype(residual.dtype)
-    dx = how.once(dx.astype(x.dtype))
+    dx = reductions.materialize(dx.astype(x.dtype))
     return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
 
 
-IMPLEMENTATION = dispatch.Implementation(
-    "xla", {"forward": cpu.by_platform(forward), "backward": cpu.by_platform(backward)}
-)
+def bind_passes(reductions: Reductions) -> dispatch.Passes:
+    """The passes with a compiler's reductions."""
+    return {
+        "forward": functools.partial(forward, reductions),
+        "backward": functools.partial(backward, reductions),
+    }
+
+
+IMPLEMENTATION = dispatch.Implementation("xla", bind_passes(XLA))

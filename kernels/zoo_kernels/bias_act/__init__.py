@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from zoo_kernels.core import activations, dispatch
+from zoo_kernels.core.dtypes import DTYPES
 from zoo_kernels.core.sharding import match_sharding, match_varying
-from zoo_kernels.core.window import DTYPES
 
 OP = "bias_act"
 
 
 class BiasActSpec(NamedTuple):
-    """What an implementation must know of a call before it sees arrays."""
+    """What an implementation must know of a call, arrays aside."""
 
     act: str
-    residual: bool  # or none: then its gradient need not be written
+    residual: bool  # whether there is one, whose gradient is wanted
 
 
 def bias_act(
@@ -28,7 +28,7 @@ def bias_act(
     residual: jax.Array | None = None,
     implementation: dispatch.Requested = None,
 ) -> jax.Array:
-    """act(x + bias + residual), with one pass over memory each way.
+    """Computes act(x + bias + residual), with one pass over memory each way.
 
     Args:
       x: [..., C], floating point.
@@ -61,22 +61,22 @@ def scale_bias_act(
     residual: Any,
     implementation: dispatch.Requested,
 ) -> jax.Array:
-    """act(x · scale + bias + residual) for the public operator `op`; no scale means 1."""
-    x, bias, residual = check(op, x, act, residual, bias=bias)
-    if x.ndim == 1:  # an example by itself
-        one = None if residual is None else residual[None]
-        return scale_bias_act(op, x[None], scale, bias, act, one, implementation)[0]
+    """Computes act(x · scale + bias + residual) for the public operator `op`; no scale means 1."""
+    x, bias, residual = check_arguments(op, x, act, residual, bias=bias)
+    if x.ndim == 1:  # a single example
+        residual = None if residual is None else residual[None]
+        return scale_bias_act(op, x[None], scale, bias, act, residual, implementation)[0]
     spec = BiasActSpec(act, residual is not None)
     return _bias_act(spec, implementation, *match_varying(x, scale, bias, residual))
 
 
-def check(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:
+def check_arguments(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:
     """Checks an elementwise operator's arguments.
 
     Returns:
       x, the vectors and the residual as arrays, in the order vectors are given, residual last.
     """
-    activations.check(op, act)
+    activations.check_activation(op, act)
     x = jnp.asarray(x)
     if x.ndim < 1 or 0 in x.shape or x.dtype.name not in DTYPES:
         raise ValueError(
@@ -110,7 +110,7 @@ def _bias_act(
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> jax.Array:
-    return dispatch.run(OP, "forward", requested, spec, x, scale, bias, residual)
+    return dispatch.run_pass(OP, "forward", requested, spec, x, scale, bias, residual)
 
 
 def _fwd(
@@ -121,17 +121,18 @@ def _fwd(
     bias: jax.Array,
     residual: jax.Array | None,
 ) -> tuple[jax.Array, Any]:
+    operands = (x, scale, bias, residual)
     if activations.keeps_output(spec.act):
-        y = kept = dispatch.run(OP, "forward_kept", requested, spec, x, scale, bias, residual)
+        y = saved = dispatch.run_pass(OP, "forward_saving_y", requested, spec, *operands)
     else:
-        y, kept = dispatch.run(OP, "forward_saving", requested, spec, x, scale, bias, residual)
+        y, saved = dispatch.run_pass(OP, "forward_saving_z", requested, spec, *operands)
     # Only the type is needed of the bias, and x only for the scale's gradient.
-    return y, (kept, None if scale is None else x, scale, bias)
+    return y, (saved, None if scale is None else x, scale, bias)
 
 
 def _bwd(spec: BiasActSpec, requested: dispatch.Requested, saved: Any, dy: jax.Array) -> Any:
     _, _, scale, bias = saved
-    dx, dscale, dbias, dresidual = dispatch.run(OP, "backward", requested, spec, *saved, dy)
+    dx, dscale, dbias, dresidual = dispatch.run_pass(OP, "backward", requested, spec, *saved, dy)
     return (
         dx,
         None if scale is None else match_sharding(dscale, scale),

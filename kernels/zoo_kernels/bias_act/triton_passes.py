@@ -20,8 +20,8 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     forward = TritonPass(_forward, y, is_batched, first_result, interpret)
     return {
         "forward": forward,
-        "forward_kept": forward,
-        "forward_saving": TritonPass(
+        "forward_saving_y": forward,
+        "forward_saving_z": TritonPass(
             _forward_saving, _y_and_z_outputs, is_batched, _y_and_z, interpret
         ),
         "backward": TritonPass(

@@ -1,25 +1,30 @@
-"""Bias, residual and activation by XLA, which fuses each pass into one loop."""
+"""Bias, residual and activation by XLA, which fuses each pass into one loop.
 
+Passes with sums take the compiler's `Reductions` first: `cpu` registers them with others.
+"""
+
+import functools
 from typing import Any
 
 import jax
 
 from zoo_kernels.bias_act import BiasActSpec
-from zoo_kernels.core import activations, cpu, dispatch
-from zoo_kernels.core.linear import wide
+from zoo_kernels.core import activations, dispatch
+from zoo_kernels.core.dtypes import accumulation_dtype
+from zoo_kernels.core.reductions import XLA, Reductions
 
 
 def forward(spec: BiasActSpec, *arrays: Any) -> jax.Array:
     """(x, scale, bias, residual) → y."""
-    return forward_saving(spec, *arrays)[0]
+    return forward_saving_z(spec, *arrays)[0]
 
 
-def forward_kept(how: cpu.How, spec: BiasActSpec, *arrays: Any) -> jax.Array:
+def forward_saving_y(reductions: Reductions, spec: BiasActSpec, *arrays: Any) -> jax.Array:
     """(x, scale, bias, residual) → y, for the backward pass too, which reads it in other shapes."""
-    return how.once(forward(spec, *arrays))
+    return reductions.materialize(forward(spec, *arrays))
 
 
-def forward_saving(
+def forward_saving_z(
     spec: BiasActSpec,
     x: jax.Array,
     scale: jax.Array | None,
@@ -27,7 +32,7 @@ def forward_saving(
     residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     """→ y = act(z) and z = x · scale + bias + residual, both like x."""
-    dtype = wide(x.dtype)
+    dtype = accumulation_dtype(x.dtype)
     z = x.astype(dtype)
     if scale is not None:
         z = z * scale.astype(dtype)
@@ -38,40 +43,47 @@ def forward_saving(
 
 
 def backward(
-    how: cpu.How,
+    reductions: Reductions,
     spec: BiasActSpec,
-    kept: jax.Array,
+    saved: jax.Array,
     x: jax.Array | None,
     scale: jax.Array | None,
     bias: jax.Array,
     dy: jax.Array,
 ) -> tuple[jax.Array, jax.Array | None, jax.Array, jax.Array | None]:
-    """→ the gradients of x, scale, bias and residual; `kept` is y or z."""
-    dtype = wide(dy.dtype)
+    """→ the gradients of x, scale, bias and residual; `saved` is y or z."""
+    dtype = accumulation_dtype(dy.dtype)
 
-    def slope(dy: jax.Array, kept: jax.Array) -> jax.Array:
-        return dy.astype(dtype) * activations.slope(spec.act, kept.astype(dtype))
+    def slope(dy: jax.Array, saved: jax.Array) -> jax.Array:
+        return dy.astype(dtype) * activations.slope(spec.act, saved.astype(dtype))
 
-    def products(dy: jax.Array, kept: jax.Array, *x: jax.Array) -> list[jax.Array]:
-        dz = slope(dy, kept)
+    def products(dy: jax.Array, saved: jax.Array, *x: jax.Array) -> list[jax.Array]:
+        dz = slope(dy, saved)
         return [dz, *(dz * each.astype(dtype) for each in x)]
 
-    arrays = [dy, kept] if x is None else [dy, kept, x]
-    dbias, *dscale = how.sums(products, arrays)
-    dz = slope(dy, kept)
+    arrays = [dy, saved] if x is None else [dy, saved, x]
+    dbias, *dscale = reductions.sum_rows(products, arrays)
+    dz = slope(dy, saved)
     dresidual = dz.astype(dy.dtype) if spec.residual else None
     if scale is None:
-        return how.once(dz.astype(dy.dtype)), None, dbias.astype(bias.dtype), dresidual
-    dx = how.once((dz * scale.astype(dtype)).astype(dy.dtype))
+        return (
+            reductions.materialize(dz.astype(dy.dtype)),
+            None,
+            dbias.astype(bias.dtype),
+            dresidual,
+        )
+    dx = reductions.materialize((dz * scale.astype(dtype)).astype(dy.dtype))
     return dx, dscale[0].astype(scale.dtype), dbias.astype(bias.dtype), dresidual
 
 
-IMPLEMENTATION = dispatch.Implementation(
-    "xla",
-    {
+def bind_passes(reductions: Reductions) -> dispatch.Passes:
+    """The passes with a compiler's reductions."""
+    return {
         "forward": forward,
-        "forward_kept": cpu.by_platform(forward_kept),
-        "forward_saving": forward_saving,
-        "backward": cpu.by_platform(backward),
-    },
-)
+        "forward_saving_y": functools.partial(forward_saving_y, reductions),
+        "forward_saving_z": forward_saving_z,
+        "backward": functools.partial(backward, reductions),
+    }
+
+
+IMPLEMENTATION = dispatch.Implementation("xla", bind_passes(XLA))

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from zoo_kernels.core import dispatch
 from zoo_kernels.core.linear_vjp import ConvSpec, convolve
-from zoo_kernels.core.recompute import RecomputableArray, parted
-from zoo_kernels.core.window import Padding, operands
+from zoo_kernels.core.recompute import RecomputableArray, split_recomputable
+from zoo_kernels.core.window import Padding, resolve_convolution
 
+OP = "conv"
 ALGORITHMS = ("auto", "direct", "gemm", "winograd", "fft")
 
 
@@ -28,7 +29,7 @@ def conv(
     """Convolves x with w.
 
     Args:
-      x: input, [N, H, W, C], floating point; or a RecomputableArray one.
+      x: input, [N, H, W, C], floating point; or a RecomputableArray.
       w: kernel, [kh, kw, C / groups, out] of x's dtype.
       strides, dilation: an integer, or one for height and one for width.
       padding: "SAME" (XLA's, the odd row or column last), "VALID", an integer, or
@@ -37,12 +38,11 @@ def conv(
       flip: False is cross-correlation, as in JAX and PyTorch; True is convolution in the
         mathematical sense, as in Flux, which turns the kernel by 180 degrees.
       algo: how every pass is computed. "direct": the compiler's own convolution, which on an
-        NVIDIA GPU is cuDNN's, autotuned (a CPU's grouped convolutions are made of dense or
-        depthwise ones first, where oneDNN does not take them). "gemm": matrix products over
-        patches. "winograd": minimal filtering, for 3x3 kernels without strides or dilation;
-        differs from the others by about ten times float32's rounding. "fft": products of spectra.
-        "auto" chooses for each pass by a measured table (kernels/xla/conv.py); `kernels.explain`
-        tells its choice.
+        NVIDIA GPU is cuDNN's, autotuned (on a CPU, grouped convolutions are made of dense or
+        depthwise ones first, where that is faster). "gemm": matrix products over patches.
+        "winograd": minimal filtering, for 3x3 kernels without strides or dilation; differs from
+        the others by about ten times float32's rounding. "fft": products of spectra. "auto"
+        chooses for each pass and platform by measured tables; `kernels.explain` tells its choice.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
@@ -55,9 +55,9 @@ def conv(
     Differentiable in reverse mode, to any order.
     """
     if algo not in ALGORITHMS:
-        raise ValueError(f"conv: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
-    x, source = parted(x)
-    x, w, window = operands("conv", x, w, strides, padding, dilation, groups)
+        raise ValueError(f"{OP}: algo must be one of {', '.join(ALGORITHMS)}, got {algo!r}")
+    x, recomputable = split_recomputable(x)
+    x, w, window = resolve_convolution(OP, x, w, strides, padding, dilation, groups)
     if flip:
         w = jnp.flip(w, (0, 1))
-    return convolve("conv", implementation, ConvSpec(window, algo), x, w, source)
+    return convolve(OP, implementation, ConvSpec(window, algo), x, w, recomputable)

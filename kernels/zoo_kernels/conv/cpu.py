@@ -1,49 +1,49 @@
-"""Convolution by XLA: which algorithm runs each pass, where the caller leaves the choice open."""
+"""Convolution on a CPU: a measured table chooses each pass's algorithm, if the caller does not."""
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from zoo_kernels.conv import fft, gemm, winograd
-from zoo_kernels.conv import grouped as groups
-from zoo_kernels.core import compiler, dispatch, linear
+from zoo_kernels.conv import gemm, grouped
+from zoo_kernels.conv.xla import DENSE, PASS_NAMES, unsupported
+from zoo_kernels.core import compiler, convolution, dispatch, jax_compat
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.window import Window
 from zoo_kernels.depthwise_conv import cpu as depthwise
 
-Passes = Mapping[str, linear.Forward]
+Range = tuple[float, float]
 
 
-class Row(NamedTuple):
-    """One line of the table.
+class AlgorithmRule(NamedTuple):
+    """A line of the table: the algorithm of the passes and windows that meet all its conditions.
+
+    Ranges include both ends.
 
     Args:
-      passes: the passes it is for.
-      algo: the algorithm that they take
-      taps: … for kernels of at least and at most so many taps,
-      outputs: … at least and at most so many rows times columns of outputs,
-      narrowest: … of which at least and at most so many channels, or as many inputs where they are
-        fewer,
-      values: … and at least so many values an image, outputs times the narrowest,
-      before, since: … with a jax older than the one, and not older than the other,
-      optimised: … compiled with or without `compiler_options`; None for both.
+      passes: the names of passes.
+      algo: their algorithm.
+      taps: the range of a kernel's taps.
+      outputs: the range of output rows times columns.
+      channels: the range of the number of output channels or input channels, whichever is less.
+      min_values: the least number of values an image: outputs times channels, as above.
+      before, since: jax is older than the one version, and not older than the other.
+      with_options: compiled with (True) or without (False) `compiler_options`; None for both.
     """
 
     passes: tuple[str, ...]
     algo: str
-    taps: tuple[float, float]
-    outputs: tuple[float, float] = (0, math.inf)
-    narrowest: tuple[float, float] = (0, math.inf)
-    values: float = 0
+    taps: Range
+    outputs: Range = (0, math.inf)
+    channels: Range = (0, math.inf)
+    min_values: float = 0
     before: tuple[float, ...] = (math.inf,)
     since: tuple[float, ...] = (0,)
-    optimised: bool | None = None
+    with_options: bool | None = None
 
 
-# For each platform; the first row that fits decides, and where none fits, "direct" does.
+# The first rule that fits decides; where none does, "direct" is taken.
 #
 # Measured on 2 cores of an AMD EPYC with jax 0.10.2 and 0.12.0 on the convolutions of ResNet-50, by
 # `python -m benchmarks.operators --algorithms direct,gemm --options` (float32, batch 4). In
@@ -69,124 +69,87 @@ class Row(NamedTuple):
 #   3x3 64, 56²                        13.3 → 21.6   12.9 → 17.1
 #   3x3 128→32, 56²                    14.4 → 21.9   12.8 → 38.0
 # Winograd and FFT won nowhere: XLA makes several passes over memory of their transforms.
-TABLE = {
-    "cpu": (
-        Row((WEIGHT_GRAD,), "gemm", taps=(1, 1)),
-        Row((FORWARD, INPUT_GRAD), "gemm", taps=(1, 1), before=(0, 11), optimised=False),
-        Row((FORWARD, INPUT_GRAD), "gemm", taps=(2, 9), outputs=(0, 49)),
-        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), outputs=(0, 196), optimised=False),
-        Row((WEIGHT_GRAD,), "gemm", taps=(25, 49), optimised=False),
-        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), narrowest=(1, 4), outputs=(160**2, math.inf)),
-        Row((WEIGHT_GRAD,), "gemm", taps=(2, 9), values=300_000, since=(0, 11)),
-    )
-}
+RULES = (
+    AlgorithmRule((WEIGHT_GRAD,), "gemm", taps=(1, 1)),
+    AlgorithmRule((FORWARD, INPUT_GRAD), "gemm", taps=(1, 1), before=(0, 11), with_options=False),
+    AlgorithmRule((FORWARD, INPUT_GRAD), "gemm", taps=(2, 9), outputs=(0, 49)),
+    AlgorithmRule((WEIGHT_GRAD,), "gemm", taps=(2, 9), outputs=(0, 196), with_options=False),
+    AlgorithmRule((WEIGHT_GRAD,), "gemm", taps=(25, 49), with_options=False),
+    AlgorithmRule((WEIGHT_GRAD,), "gemm", taps=(2, 9), channels=(1, 4), outputs=(160**2, math.inf)),
+    AlgorithmRule((WEIGHT_GRAD,), "gemm", taps=(2, 9), min_values=300_000, since=(0, 11)),
+)
 
 
-def choose(platform: str, pass_name: str, window: Window, outputs: int) -> str:
-    """The algorithm for one pass on one platform, by TABLE; `outputs` is the number of channels."""
+def choose_algorithm(pass_name: str, window: Window, outputs: int) -> str:
+    """The algorithm of a pass by RULES; `outputs` is the number of output channels."""
     if window.groups == window.channels > 1:
         return "direct"  # depthwise
-    for row in TABLE.get(platform, ()):
-        if pass_name in row.passes and _fits(row, window, min(window.channels, outputs)):
-            return row.algo
-    return "direct"
+    channels = min(window.channels, outputs)
+    fitting = (rule.algo for rule in RULES if _fits(rule, pass_name, window, channels))
+    return next(fitting, "direct")
 
 
-def _fits(row: Row, window: Window, narrowest: int) -> bool:
-    places = math.prod(window.out)
+def _fits(rule: AlgorithmRule, pass_name: str, window: Window, channels: int) -> bool:
+    outputs = math.prod(window.out)
     return (
-        row.taps[0] <= math.prod(window.kernel) <= row.taps[1]
-        and row.outputs[0] <= places <= row.outputs[1]
-        and row.narrowest[0] <= narrowest <= row.narrowest[1]
-        and row.values <= places * narrowest
-        and row.since <= jax.__version_info__ < row.before
-        and row.optimised in (None, compiler.optimised())
+        pass_name in rule.passes
+        and rule.taps[0] <= math.prod(window.kernel) <= rule.taps[1]
+        and rule.outputs[0] <= outputs <= rule.outputs[1]
+        and rule.channels[0] <= channels <= rule.channels[1]
+        and rule.min_values <= outputs * channels
+        and rule.since <= jax_compat.version() < rule.before
+        and rule.with_options in (None, compiler.uses_options())
     )
 
 
-def _outputs(pass_name: str, a: jax.Array, b: jax.Array) -> int:
+def _count_outputs(pass_name: str, a: jax.Array, b: jax.Array) -> int:
     """How many channels a pass's y has."""
     return (a if pass_name == INPUT_GRAD else b).shape[3]
 
 
-def _direct_on_cpu(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
-    """Steps around a trap: without any padding jax 0.10's CPU takes a path 3 to 25 times slower.
+def _direct(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
+    """(x, w) → y by the compiler's own convolution, padded where it has no padding.
 
-    So a row of zeros is added below, and what outputs it makes are dropped. oneDNN has no such
-    trap, and adds a bias and an activation to outputs that are whole.
+    Without any padding jax 0.10's CPU takes a path 3 to 25 times slower. So a row of zeros is added
+    below, and the outputs that it makes are dropped. oneDNN has no slow path, and adds a bias and
+    an activation to outputs that nothing is dropped from.
     """
     window = spec.window
-    if any(map(any, window.padding)) or window.kernel == (1, 1) or compiler.onednn():
-        return linear.direct(spec, x, w)
-    padded = spec._replace(window=window.padded(bottom=1))
-    return linear.direct(padded, x, w)[:, : window.out[0]]
+    if any(map(any, window.padding)) or window.kernel == (1, 1) or compiler.uses_onednn():
+        return convolution.direct(spec, x, w)
+    padded = spec._replace(window=window.pad_bottom(1))
+    return convolution.direct(padded, x, w)[:, : window.out[0]]
 
 
-def _passes(module: Any) -> Passes:
-    return {
-        FORWARD: module.forward,
-        INPUT_GRAD: module.input_grad,
-        WEIGHT_GRAD: module.weight_grad,
-    }
-
-
-DIRECT_ON_CPU: Passes = {
-    pass_name: linear.accumulating(pass_)
-    for pass_name, pass_ in {**linear.DIRECT, FORWARD: _direct_on_cpu}.items()
+# The direct passes of dense convolutions.
+_DIRECT: convolution.Passes = {
+    pass_name: convolution.accumulate_in_float32(pass_)
+    for pass_name, pass_ in {**convolution.DIRECT, FORWARD: _direct}.items()
 }
-DENSE: Mapping[str, Passes] = {
-    "gemm": _passes(gemm),
-    "winograd": _passes(winograd),
-    "fft": _passes(fft),
-}
-DENSE_ON_CPU: Mapping[str, Passes] = {
-    **DENSE,
-    "gemm": {**DENSE["gemm"], WEIGHT_GRAD: gemm.weight_grad_by_images},
-}
+_DENSE = {**DENSE, "gemm": {**DENSE["gemm"], WEIGHT_GRAD: gemm.weight_grad_by_images}}
 
 
-def _run(platform: str, pass_name: str, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
+def _run(pass_name: str, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
     window, algo = spec.window, spec.algo
     if algo == "auto":
-        algo = choose(platform, pass_name, window, _outputs(pass_name, a, b))
+        algo = choose_algorithm(pass_name, window, _count_outputs(pass_name, a, b))
     if algo != "direct":
-        dense = DENSE_ON_CPU if platform == "cpu" else DENSE
-        return groups.dense(pass_name, dense[algo][pass_name], spec, a, b)
-    if platform != "cpu":
-        return linear.DIRECT[pass_name](spec, a, b)
+        return grouped.run_dense(pass_name, _DENSE[algo][pass_name], spec, a, b)
     if window.groups > 1 and window.groups == window.channels:
-        return depthwise.ON_CPU[pass_name](spec, a, b)
-    return groups.direct(pass_name, DIRECT_ON_CPU[pass_name], spec, a, b)
+        return depthwise.PASSES[pass_name](spec, a, b)
+    return grouped.run_direct(pass_name, _DIRECT[pass_name], spec, a, b)
 
 
-def _pass(pass_name: str) -> linear.Forward:
-    def run(spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
-        return dispatch.by_platform(
-            a,
-            b,
-            cpu=functools.partial(_run, "cpu", pass_name, spec),
-            default=functools.partial(_run, "other", pass_name, spec),
-        )
-
-    return run
-
-
-def refuses(spec: ConvSpec, *arrays: jax.Array) -> str | None:
-    """Why the call cannot be done, or None."""
-    return winograd.refuses(spec) if spec.algo == "winograd" else None
-
-
-def describe(pass_name: str, spec: ConvSpec, *arrays: jax.Array) -> str:
-    """Which algorithm a pass takes, and where."""
+def _describe(pass_name: str, spec: ConvSpec, *arrays: jax.Array) -> str:
     if spec.algo != "auto":
         return f"{spec.algo}, as requested"
-    chosen = choose("cpu", pass_name, spec.window, _outputs(pass_name, *arrays))
-    return f"{chosen} on a CPU, direct elsewhere"
+    return choose_algorithm(pass_name, spec.window, _count_outputs(pass_name, *arrays))
 
 
 IMPLEMENTATION = dispatch.Implementation(
-    "xla",
-    {pass_name: _pass(pass_name) for pass_name in (FORWARD, INPUT_GRAD, WEIGHT_GRAD)},
-    refuses=refuses,
-    describe=describe,
+    "cpu",
+    {pass_name: functools.partial(_run, pass_name) for pass_name in PASS_NAMES},
+    platforms=("cpu",),
+    unsupported=unsupported,
+    describe=_describe,
 )

@@ -11,30 +11,31 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.core import linear
+from zoo_kernels.core import convolution
+from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.linear_vjp import ConvSpec
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
-    """(x, w) → y. Strides skip outputs that were computed all the same."""
-    window, dtype = spec.window, linear.wide(x.dtype)
+    """(x, w) → y. Strides skip outputs after they were computed."""
+    window, dtype = spec.window, accumulation_dtype(x.dtype)
     (ho, wo), (sh, sw), (dh, dw) = window.out, window.strides, window.dilation
     zero = jnp.zeros((), dtype)
-    wide_x = jnp.pad(x, ((0, 0), *window.padding, (0, 0))).astype(dtype)
+    padded = jnp.pad(x, ((0, 0), *window.padding, (0, 0))).astype(dtype)
     turned = jnp.flip(w, (0, 1)).astype(dtype)
     turned = lax.pad(turned, zero, ((0, 0, dh - 1), (0, 0, dw - 1), (0, 0, 0), (0, 0, 0)))
-    size = wide_x.shape[1:3]
+    size = padded.shape[1:3]
     spectrum = jnp.einsum(
         "nhwc,hwco->nhwo",
-        jnp.fft.rfft2(wide_x, axes=(1, 2)),
+        jnp.fft.rfft2(padded, axes=(1, 2)),
         jnp.fft.rfft2(turned, size, axes=(0, 1)),
     )
     y = jnp.fft.irfft2(spectrum, size, axes=(1, 2))
-    # The transform is periodic: what wraps around lies before the first whole window.
+    # The transform is periodic: outputs that wrap around lie before the first whole window.
     top, left = turned.shape[0] - 1, turned.shape[1] - 1
     y = y[:, top : top + (ho - 1) * sh + 1 : sh, left : left + (wo - 1) * sw + 1 : sw]
     return y.astype(x.dtype)
 
 
-input_grad = functools.partial(linear.input_grad, forward)
-weight_grad = functools.partial(linear.weight_grad, forward)
+input_grad = functools.partial(convolution.input_grad, forward)
+weight_grad = functools.partial(convolution.weight_grad, forward)

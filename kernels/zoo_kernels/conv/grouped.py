@@ -14,71 +14,80 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from zoo_kernels.core.linear import Forward, wide
+from zoo_kernels.core.convolution import Pass
+from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.window import Pair, Window
 
-CHANNELS = 32
+BLOCK_CHANNELS = 32
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
-def dense(pass_name: str, pass_: Forward, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Runs a dense pass on each block of merged groups."""
+def run_dense(pass_name: str, pass_: Pass, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
+    """Runs a pass for dense convolutions on each block of merged groups."""
     if spec.window.groups == 1:
         return pass_(spec, a, b)
-    spec, merged, blocks = _narrow(pass_name, spec, a, b)
+    spec, merged, blocks = _narrow_to_block(pass_name, spec, a, b)
     if pass_name == WEIGHT_GRAD:
-        return _join(
+        return _join_blocks(
             lax.map(
-                lambda pair: _diagonal(pass_(spec, *pair), merged),
-                (_split(a, blocks), _split(b, blocks)),
+                lambda pair: _take_diagonal(pass_(spec, *pair), merged),
+                (_split_blocks(a, blocks), _split_blocks(b, blocks)),
             )
         )
-    kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split(b, blocks))
-    return _join(lax.map(lambda pair: pass_(spec, *pair), (_split(a, blocks), kernels)))
+    kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split_blocks(b, blocks))
+    return _join_blocks(
+        lax.map(lambda pair: pass_(spec, *pair), (_split_blocks(a, blocks), kernels))
+    )
 
 
-def direct(pass_name: str, pass_: Forward, spec: ConvSpec, a: jax.Array, b: jax.Array) -> jax.Array:
-    """The compiler's own convolution on each block; `pass_` is that for one group.
+def run_direct(
+    pass_name: str, pass_: Pass, spec: ConvSpec, a: jax.Array, b: jax.Array
+) -> jax.Array:
+    """Runs the compiler's own convolution on each block; `pass_` is that for one group.
 
     In a loop XLA's CPU compiler leaves a convolution whose operands are not NHWC, HWIO and NHWC to
     plain loops, 25 to 50 times slower, so the gradients' operands are arranged before the loop.
     """
     window = spec.window
     if pass_name == FORWARD or window.groups == 1:
-        return dense(pass_name, pass_, spec, a, b)
-    _, merged, blocks = _narrow(pass_name, spec, a, b)
-    dtype, accurate = a.dtype, wide(a.dtype)
-    a, b = a.astype(accurate), b.astype(accurate)
+        return run_dense(pass_name, pass_, spec, a, b)
+    _, merged, blocks = _narrow_to_block(pass_name, spec, a, b)
+    dtype, sum_dtype = a.dtype, accumulation_dtype(a.dtype)
+    a, b = a.astype(sum_dtype), b.astype(sum_dtype)
     if pass_name == INPUT_GRAD:
-        kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split(b, blocks))
+        kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split_blocks(b, blocks))
         pads = [(e - 1 - low, n + low - m) for low, e, n, m in _sizes(window)]
         turned = kernels[:, ::-1, ::-1].swapaxes(3, 4)
         options = {"lhs_dilation": window.strides, "rhs_dilation": window.dilation}
-        dx = _convolve(_split(a, blocks), turned, (1, 1), pads, options)
-        return _join(dx).astype(dtype)
-    # Images become channels, as what is summed over.
-    x = _split(a, blocks).transpose(0, 4, 2, 3, 1)
-    dy = _split(b, blocks).transpose(0, 2, 3, 1, 4)
-    dw = _convolve(x, dy, window.dilation, weight_padding(window), {"rhs_dilation": window.strides})
-    return _join(jax.vmap(lambda x: _diagonal(x.transpose(1, 2, 0, 3), merged))(dw)).astype(dtype)
+        dx = _convolve_blocks(_split_blocks(a, blocks), turned, (1, 1), pads, options)
+        return _join_blocks(dx).astype(dtype)
+    # Images become channels, which a convolution sums over.
+    x = _split_blocks(a, blocks).transpose(0, 4, 2, 3, 1)
+    dy = _split_blocks(b, blocks).transpose(0, 2, 3, 1, 4)
+    dw = _convolve_blocks(
+        x, dy, window.dilation, weight_padding(window), {"rhs_dilation": window.strides}
+    )
+    return _join_blocks(
+        jax.vmap(lambda x: _take_diagonal(x.transpose(1, 2, 0, 3), merged))(dw)
+    ).astype(dtype)
 
 
 def weight_padding(window: Window) -> tuple[Pair, Pair]:
-    """What pads x where dy, spread by the strides, is the kernel, and makes dw."""
+    """The padding of x that gives dw where dy, dilated by the strides, is the kernel."""
     height, width = ((low, e - 1 + m - n - low) for low, e, n, m in _sizes(window))
     return height, width
 
 
 def _sizes(window: Window) -> list[tuple[int, int, int, int]]:
-    """For height and width: the padding before x, the extents of kernel, x and spread dy."""
+    """For height and width: the padding before x, the extents of kernel, x and dilated dy."""
     extent = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
-    spread = [(n - 1) * s + 1 for n, s in zip(window.out, window.strides, strict=True)]
+    dilated = [(n - 1) * s + 1 for n, s in zip(window.out, window.strides, strict=True)]
     before = [low for low, _ in window.padding]
-    return list(zip(before, extent, window.size, spread, strict=True))
+    return list(zip(before, extent, window.size, dilated, strict=True))
 
 
-def _convolve(
+def _convolve_blocks(
     x: jax.Array,
     w: jax.Array,
     strides: Sequence[int],
@@ -94,31 +103,31 @@ def _convolve(
     )
 
 
-def _narrow(
+def _narrow_to_block(
     pass_name: str, spec: ConvSpec, a: jax.Array, b: jax.Array
 ) -> tuple[ConvSpec, int, int]:
     """→ one block's geometry, how many groups make a block, and how many blocks there are."""
     window = spec.window
     inputs = b.shape[2] if pass_name != WEIGHT_GRAD else a.shape[3] // window.groups
-    merged = _merged(window, inputs)
+    merged = _groups_per_block(window, inputs)
     narrow = dataclasses.replace(window, groups=1, channels=merged * inputs)
     return spec._replace(window=narrow), merged, window.groups // merged
 
 
-def _split(x: jax.Array, blocks: int) -> jax.Array:
+def _split_blocks(x: jax.Array, blocks: int) -> jax.Array:
     """[.., .., .., blocks·c] → [blocks, .., .., .., c]."""
     return jnp.moveaxis(x.reshape(*x.shape[:3], blocks, -1), 3, 0)
 
 
-def _join(x: jax.Array) -> jax.Array:
+def _join_blocks(x: jax.Array) -> jax.Array:
     """[blocks, .., .., .., c] → [.., .., .., blocks·c]."""
     x = jnp.moveaxis(x, 0, 3)
     return x.reshape(*x.shape[:3], -1)
 
 
-def _merged(window: Window, inputs: int) -> int:
-    """How many groups make a block: the largest divisor that keeps within CHANNELS."""
-    most = max(1, min(window.groups, CHANNELS // inputs))
+def _groups_per_block(window: Window, inputs: int) -> int:
+    """How many groups make a block: the largest divisor that keeps within BLOCK_CHANNELS."""
+    most = max(1, min(window.groups, BLOCK_CHANNELS // inputs))
     return next(n for n in range(most, 0, -1) if window.groups % n == 0)
 
 
@@ -130,7 +139,7 @@ def _block_diagonal(w: jax.Array, groups: int) -> jax.Array:
     return jnp.where(same, by_group, 0).reshape(kh, kw, groups * c, out)
 
 
-def _diagonal(dw: jax.Array, groups: int) -> jax.Array:
+def _take_diagonal(dw: jax.Array, groups: int) -> jax.Array:
     """[kh, kw, groups·c, groups·o] → [kh, kw, c, groups·o]: what lies within the groups."""
     kh, kw, inputs, out = dw.shape
     by_group = dw.reshape(kh, kw, groups, inputs // groups, groups, out // groups)

@@ -11,32 +11,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zoo_kernels.core import linear
+from zoo_kernels.core import convolution
+from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.linear_vjp import ConvSpec
 
 TAPS, TILE = 3, 4
 PATCH = TILE + TAPS - 1
 
-# Where the polynomials are evaluated, infinity besides: the choice that loses least accuracy
+# The points where the polynomials are evaluated, besides infinity; these lose least accuracy
 # (Barabasz et al. 2020, arXiv 1803.10986).
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 
 
-def _values(count: int) -> np.ndarray:
-    """A polynomial's values at the points and at infinity, from its `count` coefficients."""
+def _evaluation_matrix(count: int) -> np.ndarray:
+    """Maps a polynomial's `count` coefficients to its values at the points and at infinity."""
     infinity = np.eye(1, count, count - 1)
     return np.concatenate([np.array(POINTS)[:, None] ** np.arange(count), infinity])
 
 
 # Y = OUTPUTS [(KERNEL g KERNELᵀ) ⊙ (INPUTS d INPUTSᵀ)] OUTPUTSᵀ: Toom and Cook's product of
 # polynomials, transposed to give a correlation.
-OUTPUTS, KERNEL, INPUTS = _values(TILE).T, _values(TAPS), np.linalg.inv(_values(PATCH)).T
+OUTPUTS, KERNEL = _evaluation_matrix(TILE).T, _evaluation_matrix(TAPS)
+INPUTS = np.linalg.inv(_evaluation_matrix(PATCH)).T
 
 
 def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     """(x, w) → y."""
     (ho, wo), padding = spec.window.out, spec.window.padding
-    dtype = linear.wide(x.dtype)
+    dtype = accumulation_dtype(x.dtype)
     outputs, kernel, inputs = (jnp.asarray(m, dtype) for m in (OUTPUTS, KERNEL, INPUTS))
     rows, columns = -(-ho // TILE), -(-wo // TILE)
     pads = [
@@ -45,7 +47,7 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     ]
     none = (0, 0, 0)
     padded = lax.pad(x.astype(dtype), jnp.zeros((), dtype), (none, *pads, none))
-    patches = _patches(_patches(padded, 1, rows), 3, columns)  # [N, rows, 6, columns, 6, C]
+    patches = _cut_patches(_cut_patches(padded, 1, rows), 3, columns)  # [N, rows, 6, columns, 6, C]
     values = jnp.einsum("ai,nhiwjc,bj->abnhwc", inputs, patches, inputs)
     taps = jnp.einsum("ai,ijco,bj->abco", kernel, w.astype(dtype), kernel)
     products = jnp.einsum("abnhwc,abco->abnhwo", values, taps)
@@ -54,18 +56,18 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     return y[:, :ho, :wo].astype(x.dtype)
 
 
-def _patches(x: jax.Array, axis: int, tiles: int) -> jax.Array:
+def _cut_patches(x: jax.Array, axis: int, tiles: int) -> jax.Array:
     """Cuts an axis into overlapping patches, [..., tiles, 6, ...]."""
     shifts = [lax.slice_in_dim(x, i, i + (tiles - 1) * TILE + 1, TILE, axis) for i in range(PATCH)]
     return jnp.stack(shifts, axis + 1)
 
 
-input_grad = functools.partial(linear.input_grad, forward)
-weight_grad = functools.partial(linear.weight_grad, forward)
+input_grad = functools.partial(convolution.input_grad, forward)
+weight_grad = functools.partial(convolution.weight_grad, forward)
 
 
-def refuses(spec: ConvSpec) -> str | None:
-    """Why the call cannot be done, or None."""
+def unsupported(spec: ConvSpec) -> str | None:
+    """The reason why the call cannot be done, or None."""
     window = spec.window
     if window.kernel == (TAPS, TAPS) and window.strides == window.dilation == (1, 1):
         return None

@@ -125,10 +125,10 @@ def _compile(
     Called eagerly it is compiled as one unit, for the device that its arrays are on; inside a
     caller's jit it becomes part of the caller's computation.
     """
-    branches = {platform: functools.partial(pass_, spec) for platform, pass_ in passes}
-    default = branches.pop(ANY, None)
-    if default is None:
-        default = _refuse_to_lower(message, next(iter(branches.values())))
+    branches: dict[str, Callable[..., Any]] = {
+        platform: functools.partial(pass_, spec) for platform, pass_ in passes
+    }
+    default = branches.pop(ANY, None) or _refuse_to_lower(message, next(iter(branches.values())))
 
     def call(*arrays: Any) -> Any:
         return select_by_platform(*arrays, default=default, **branches)

@@ -176,7 +176,9 @@ def _resolve_padding(
             raise ValueError(
                 f"{op}: padding must be ((top, bottom), (left, right)), got {padding!r}"
             )
-        top, bottom, left, right = (_check_integer(op, "padding", p, 0) for side in padding for p in side)
+        top, bottom, left, right = (
+            _check_integer(op, "padding", p, 0) for side in padding for p in side
+        )
         return (top, bottom), (left, right)
     p = _check_integer(op, "padding", padding, 0)
     return (p, p), (p, p)

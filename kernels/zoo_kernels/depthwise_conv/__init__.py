@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from zoo_kernels.bias_act import bias_act
 from zoo_kernels.core import activations, dispatch, sharding
-from zoo_kernels.core.linear_vjp import ConvSpec, convolve
 from zoo_kernels.core.dtypes import DTYPES
+from zoo_kernels.core.linear_vjp import ConvSpec, convolve
 from zoo_kernels.core.recompute import RecomputableArray, split_recomputable
 from zoo_kernels.core.window import DEPTHWISE, Padding, Window, resolve_convolution
 

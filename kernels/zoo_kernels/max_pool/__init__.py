@@ -1,4 +1,4 @@
-"""The largest value of each window."""
+"""Max pooling."""
 
 import functools
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from zoo_kernels.core import dispatch, sharding
-from zoo_kernels.core.window import Padding, Window, pooled
+from zoo_kernels.core.window import Padding, Window, resolve_pool
 
 OP = "max_pool"
 
@@ -21,7 +21,7 @@ def max_pool(
     dilation: int | Sequence[int] = 1,
     implementation: dispatch.Requested = None,
 ) -> jax.Array:
-    """The largest value of each window; what lies outside of x never is.
+    """Takes the largest value of each window; padding never is the largest.
 
     Args:
       x: [N, H, W, C], floating point.
@@ -41,10 +41,10 @@ def max_pool(
       NotImplementedError: the implementation asked for cannot do the call.
 
     Differentiable in reverse mode, to any order. A window's gradient goes to its largest value, and
-    of equal ones to the first in the order of rows, as in PyTorch. Kept for that is one byte for
-    each output (four, from 128 values a window on), and not x.
+    of equal ones to the first in the order of rows, as in PyTorch. One byte is kept for each output
+    (four, from 128 values a window on), and not x.
     """
-    x, window = pooled(OP, x, size, size if strides is None else strides, padding, dilation)
+    x, window = resolve_pool(OP, x, size, size if strides is None else strides, padding, dilation)
     return _max_pool(window, implementation, x)
 
 
@@ -72,10 +72,10 @@ _max_pool.defvjp(_fwd, _bwd)
 def _run(
     pass_name: str, results: int, window: Window, requested: dispatch.Requested, *arrays: jax.Array
 ) -> Any:
-    """One pass, whose results are sharded over images and channels as its last array is."""
+    """Runs a pass; its results are sharded over images and channels as its last array is."""
     images, _, _, channels = sharding.partition_spec(arrays[-1])
 
     def call(*arrays: jax.Array) -> Any:
-        return dispatch.run(OP, pass_name, requested, window, *arrays)
+        return dispatch.run_pass(OP, pass_name, requested, window, *arrays)
 
     return sharding.auto_shard(call, [(images, None, None, channels)] * results, *arrays)

@@ -21,12 +21,11 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 from jax import lax
-from jax._src import dispatch as jax_dispatch
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from zoo_kernels.core import sharding
+from zoo_kernels.core import jax_compat, sharding
 
 # What an axis of an operand or a result holds: the batch, its shards (see `TritonPass`), or the
 # same on every device.
@@ -86,19 +85,17 @@ def launch_kernel(
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
-    if jax.__version_info__ >= (0, 11) and not _interpreting.get():
+    if jax_compat.deprecates_pallas_triton() and not _interpreting.get():
         _warn_deprecated()
 
     def kernel(*refs: Any) -> None:
         body(*refs)
 
     kernel.__name__ = name
-    axis_type = jax.typeof(arrays[0]).manual_axis_type
     flat = pl.pallas_call(
         kernel,
         out_shape=[
-            jax.ShapeDtypeStruct((math.prod(o.shape),), o.dtype, manual_axis_type=axis_type)
-            for o in outputs
+            jax_compat.shape_varying_like(arrays[0], (math.prod(o.shape),), o.dtype) for o in out
         ],
         grid=(math.prod(grid),),  # a GPU takes more than 65535 along one axis only
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
@@ -216,8 +213,8 @@ def _jit_launch(
 
 _kernels_p = jax.extend.core.Primitive("triton_kernels")
 _kernels_p.multiple_results = True
-# As jax says of custom_partitioning_p itself, which this one is lowered to. It has no public name.
-jax_dispatch.prim_requires_devices_during_lowering.add(_kernels_p)
+# As jax says of custom_partitioning_p itself, which this one is lowered to.
+jax_compat.require_devices_during_lowering(_kernels_p)
 
 
 @_kernels_p.def_impl
