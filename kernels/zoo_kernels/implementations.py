@@ -67,10 +67,10 @@ def triton_implementations(interpret: bool = False) -> dict[str, Implementation]
         batch_norm.passes(interpret), batch_norm_xla.IMPLEMENTATION.passes
     )
     return {
-        "depthwise_conv": implement(depthwise.passes(interpret), depthwise.refuses),
-        "depthwise_bias_act": implement(depthwise.fused_passes(interpret), depthwise.refuses_fused),
-        "bias_act": implement(bias_act_passes, bias_act.refuses, defers=_defer_forward_to_xla),
-        "batch_norm": implement(batch_norm_passes, batch_norm.refuses),
+        "depthwise_conv": implement(depthwise.passes(interpret), depthwise.unsupported),
+        "depthwise_bias_act": implement(depthwise.fused_passes(interpret), depthwise.unsupported_fused),
+        "bias_act": implement(bias_act_passes, bias_act.unsupported, defers=_defer_forward_to_xla),
+        "batch_norm": implement(batch_norm_passes, batch_norm.unsupported),
     }
 
 

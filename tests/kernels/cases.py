@@ -1,4 +1,4 @@
-"""Sampled calls of the operators, and how far rounding alone may carry a result.
+"""Sampled calls of the operators, and bounds on their rounding errors.
 
 The inputs are exact in their dtype, the references are float64. A sum of n products that is
 accumulated in precision u is off by at most n·u·Σ|a·b|, and rounding it to the result's precision
@@ -17,7 +17,7 @@ sampled = settings(
     deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False
 )
 
-# For what takes seconds to compile, as interpreted kernels do.
+# For calls that take seconds to compile, such as interpreted kernels.
 fewer = settings(sampled, max_examples=settings.default.max_examples // 6)
 
 
@@ -32,13 +32,13 @@ def rounding(dtype):
 
 
 def draw(shape, dtype, seed=0, scale=1.0):
-    """Normal random numbers by NumPy: JAX's would be compiled anew for each shape."""
+    """Draws normal random numbers by NumPy: JAX's would be compiled anew for each shape."""
     rng = np.random.default_rng((seed, *shape))
     return jnp.asarray(scale * rng.normal(size=shape), dtype)
 
 
 def assert_close(got, want, bound, what):
-    """Every entry within its bound."""
+    """Asserts that every entry is within its bound."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape, what
     excess = np.abs(got - want) - bound
@@ -47,7 +47,7 @@ def assert_close(got, want, bound, what):
 
 @st.composite
 def convolutions(draw, depthwise, algos=("direct",), multipliers=(1, 1, 1, 2, 3), dtypes=DTYPES):
-    """A convolution that fits: its geometry, channels, groups, dtype and algorithm."""
+    """Draws a valid convolution: its geometry, channels, groups, dtype and algorithm."""
     algo = draw(st.sampled_from(algos))
     taps = st.one_of(st.integers(1, 4), st.integers(1, 9))
     kernel = draw(st.tuples(taps, taps))
@@ -63,8 +63,8 @@ def convolutions(draw, depthwise, algos=("direct",), multipliers=(1, 1, 1, 2, 3)
     size = [draw(st.integers(1, 9)) for _ in range(2)]
     if padding != "SAME":
         zeros = padding if isinstance(padding, tuple) else ((padding, padding),) * 2
-        room = (0, 0) if padding == "VALID" else map(sum, zeros)
-        size = [max(n, e - r) for n, e, r in zip(size, extent, room, strict=True)]
+        padded = (0, 0) if padding == "VALID" else map(sum, zeros)
+        size = [max(n, e - p) for n, e, p in zip(size, extent, padded, strict=True)]
     small = max(kernel) < 31
     if depthwise:
         channels = draw(st.sampled_from([1, 3, 4, 33, 728] if small else [1, 3, 33]))

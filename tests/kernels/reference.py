@@ -4,7 +4,7 @@ import numpy as np
 
 
 def convolution(x, w, dy, strides, padding, dilation, groups):
-    """→ y, dx, dw for x [N, H, W, C] and w [kh, kw, C / groups, out]; dy None stands for ones."""
+    """Computes y, dx, dw for x [N, H, W, C] and w [kh, kw, C / groups, out]; dy None means ones."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     (top, bottom), (left, right) = padding
     (sh, sw), (dh, dw) = strides, dilation
@@ -21,17 +21,17 @@ def convolution(x, w, dy, strides, padding, dilation, groups):
         for j in range(kw):
             rows = slice(i * dh, i * dh + (ho - 1) * sh + 1, sh)
             columns = slice(j * dw, j * dw + (wo - 1) * sw + 1, sw)
-            under = padded[:, rows, columns]
-            y += np.einsum("nhwgc,cgo->nhwgo", under, w[i, j])
+            x_slice = padded[:, rows, columns]
+            y += np.einsum("nhwgc,cgo->nhwgo", x_slice, w[i, j])
             grad_x[:, rows, columns] += np.einsum("nhwgo,cgo->nhwgc", dy, w[i, j])
-            grad_w[i, j] = np.einsum("nhwgc,nhwgo->cgo", under, dy)
+            grad_w[i, j] = np.einsum("nhwgc,nhwgo->cgo", x_slice, dy)
     height, width = x.shape[1:3]
     grad_x = grad_x[:, top : top + height, left : left + width]
     return y.reshape(*y.shape[:3], -1), grad_x.reshape(x.shape), grad_w.reshape(kh, kw, c, out)
 
 
-def explicit(padding, x_shape, w_shape, geometry):
-    """((top, bottom), (left, right)) of any form of padding, by TensorFlow's definition of SAME."""
+def explicit_padding(padding, x_shape, w_shape, geometry):
+    """Resolves any form of padding to ((top, bottom), (left, right)); SAME as TensorFlow defines it."""
     if padding == "VALID":
         return ((0, 0), (0, 0))
     if isinstance(padding, int):

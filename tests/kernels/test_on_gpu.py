@@ -11,7 +11,7 @@ from tests.kernels.bias_act import test_sampled_pointwise as pointwise
 from tests.kernels.cases import HALVES, fewer
 from tests.kernels.cases import convolutions as cases
 from tests.kernels.conv import test_sampled_convolutions as convolutions
-from tests.kernels.conv.test_convolutions import arrays, check
+from tests.kernels.conv.test_convolutions import check, draw_operands
 from tests.kernels.core import test_triton
 
 # jax deprecates the kernels' backend, of which jax-zoo warns.
@@ -36,7 +36,7 @@ def on_gpu():
 @pytest.mark.parametrize("op", [kernels.depthwise_conv, kernels.conv])
 def test_convolutions_match_reference(op, strides):
     groups = 8 if op is kernels.depthwise_conv else 1
-    x, w = arrays({"size": (15, 14), "channels": 8}, (3, 3, 8 // groups, 16))
+    x, w = draw_operands({"size": (15, 14), "channels": 8}, (3, 3, 8 // groups, 16))
     geometry = {"strides": strides, "padding": ((1, 1), (0, 1)), "dilation": (1, 1)}
     check(op, x, w, geometry, groups)
 

@@ -89,7 +89,7 @@ def restrict_request(op: str, requested: Requested) -> Requested:
     if requested is None:
         return None
     names = [requested] if isinstance(requested, str) else requested
-    return [name for name in names if name in _registry[op]] or None
+    return tuple(name for name in names if name in _registry[op]) or None
 
 
 def run_pass(op: str, pass_name: str, requested: Requested, spec: Hashable, *arrays: Any) -> Any:

@@ -16,7 +16,7 @@ WEIGHTS = jax.random.normal(KEYS[4], X.shape)
 ACTS = {"identity": lambda z: z, "relu": jax.nn.relu, "silu": jax.nn.silu}
 
 
-def plain(x, scale, bias, residual, act, eps):
+def reference(x, scale, bias, residual, act, eps):
     mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
     z = (x - mean) / jnp.sqrt(var + eps) * scale + bias
     return ACTS[act](z if residual is None else z + residual), mean, var
@@ -28,18 +28,18 @@ def test_value_and_gradients(act, residual):
     """The loss uses the statistics too, so their gradients count."""
 
     def loss(f):
-        def of(x, scale, bias, residual):
+        def value(x, scale, bias, residual):
             y, mean, var = f(x, scale, bias, residual)
             return (y * WEIGHTS).sum() + (mean * jnp.arange(3)).sum() + (var**2).sum()
 
-        return jax.value_and_grad(of, argnums=(0, 1, 2, 3))(X, SCALE, BIAS, residual)
+        return jax.value_and_grad(value, argnums=(0, 1, 2, 3))(X, SCALE, BIAS, residual)
 
     got = loss(lambda x, s, b, r: kernels.batch_norm(x, s, b, eps=1e-3, act=act, residual=r))
-    want = loss(lambda x, s, b, r: plain(x, s, b, r, act, 1e-3))
+    want = loss(lambda x, s, b, r: reference(x, s, b, r, act, 1e-3))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), got, want)
 
 
-def test_a_mean_far_from_zero_does_no_harm():
+def test_variance_is_accurate_for_a_mean_far_from_zero():
     """Mean 10⁴, deviation 1: E[x²] − E[x]² in float32 would lose the variance entirely."""
     x = jax.random.normal(jax.random.key(1), (10, 224, 224, 2)) + 1e4
     exact = np.asarray(x, np.float64)
@@ -50,7 +50,7 @@ def test_a_mean_far_from_zero_does_no_harm():
     np.testing.assert_allclose(y, want, atol=2e-3)  # float32's spacing at 10⁴ is 10⁻³
 
 
-def test_statistics_across_devices_are_the_whole_batchs():
+def test_statistics_over_a_mapped_axis_equal_those_of_the_whole_batch():
     def forward_and_dx(x, weights, axis_name):
         def f(x):
             return kernels.batch_norm(x, SCALE, BIAS, act="relu", axis_name=axis_name)
@@ -64,20 +64,20 @@ def test_statistics_across_devices_are_the_whole_batchs():
     np.testing.assert_allclose(y[:, 0], whole[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(mean, jnp.broadcast_to(whole[1], mean.shape), rtol=1e-5)
     np.testing.assert_allclose(var, jnp.broadcast_to(whole[2], var.shape), rtol=1e-5)
-    # Each of the 4 devices passes back ones for the statistics, 4 times what the whole does.
-    four = jax.vjp(lambda x: kernels.batch_norm(x, SCALE, BIAS, act="relu"), X)[1](
+    # Each of the 4 devices has cotangents of 1 for the statistics, whose sum is 4.
+    expected_dx = jax.vjp(lambda x: kernels.batch_norm(x, SCALE, BIAS, act="relu"), X)[1](
         (WEIGHTS, jnp.full(3, 4.0), jnp.full(3, 4.0))
     )[0]
-    np.testing.assert_allclose(dx[:, 0], four, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dx[:, 0], expected_dx, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_has_float32_statistics():
+def test_statistics_of_bfloat16_are_float32():
     y, mean, var = kernels.batch_norm(X.astype(jnp.bfloat16), SCALE, BIAS)
     assert (y.dtype, mean.dtype, var.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "words"),
+    ("arguments", "options", "error", "message"),
     [
         ((X, SCALE[:2], BIAS), {}, ValueError, r"scale must be .* shape \(3,\).*float32\[2\]"),
         ((X, SCALE, BIAS[:1]), {}, ValueError, r"bias must be .* shape \(3,\).*float32\[1\]"),
@@ -94,13 +94,13 @@ def test_bfloat16_has_float32_statistics():
         ((X, SCALE, BIAS), {"residual": X[0]}, ValueError, "residual must be like x"),
     ],
 )
-def test_bad_arguments_are_named(arguments, options, error, words):
-    with pytest.raises(error, match=words):
+def test_errors_name_the_argument(arguments, options, error, message):
+    with pytest.raises(error, match=message):
         kernels.batch_norm(*arguments, **options)
 
 
 def test_inference_is_bias_act_of_a_scaled_input():
-    """Statistics that are given, and the gradients with respect to them too."""
+    """With given statistics, and the gradients with respect to them."""
     mean, var = jnp.array([0.0, 5.0, -20.0]), jnp.array([9.0, 8.0, 10.0])
 
     def loss(f):
@@ -109,14 +109,14 @@ def test_inference_is_bias_act_of_a_scaled_input():
             lambda *a: (f(*a) * WEIGHTS).sum(), argnums=tuple(range(len(arguments)))
         )(*arguments)
 
-    def plain_inference(x, scale, bias, mean, var, residual):
+    def reference_inference(x, scale, bias, mean, var, residual):
         return jax.nn.silu((x - mean) / jnp.sqrt(var + 1e-3) * scale + bias + residual)
 
     got = loss(lambda *a: kernels.batch_norm_inference(*a[:5], eps=1e-3, act="silu", residual=a[5]))
-    want = loss(plain_inference)
+    want = loss(reference_inference)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), got, want)
 
 
-def test_bad_arguments_of_inference_are_named():
+def test_errors_of_inference_name_the_argument():
     with pytest.raises(ValueError, match=r"batch_norm_inference: var must be .*float32\[2\]"):
         kernels.batch_norm_inference(X, SCALE, BIAS, BIAS, BIAS[:2])

@@ -52,15 +52,15 @@ def test_value_and_gradients(act, residual):
 
 @pytest.mark.parametrize("act", ["silu", "sigmoid", "elu"])
 def test_second_derivative(act):
-    def twice(f):
+    def second_gradient(f):
         return jax.grad(lambda x: (jax.grad(lambda x: (f(x) ** 2).sum())(x) * WEIGHTS).sum())(X)
 
-    got = twice(lambda x: kernels.bias_act(x, BIAS, act))
-    want = twice(lambda x: PLAIN[act](x + BIAS))
+    got = second_gradient(lambda x: kernels.bias_act(x, BIAS, act))
+    want = second_gradient(lambda x: PLAIN[act](x + BIAS))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_the_kinks_of_relu6_have_slope_zero():
+def test_slope_is_zero_at_the_kinks_of_relu6():
     x = jnp.array([[0.0], [6.0]])
     slopes = jax.grad(lambda x: kernels.bias_act(x, jnp.zeros(1), "relu6").sum())(x)
     assert slopes.ravel().tolist() == [0.0, 0.0]
@@ -76,14 +76,14 @@ def test_bfloat16_is_rounded_once():
     assert float(y[0, 0]) == 1 + 2.0**-7
 
 
-def test_numpys_arrays_are_welcome():
+def test_numpy_arrays_are_accepted():
     x = np.ones((2, 3))
     y = kernels.bias_act(x, np.ones(3), residual=x)
     assert y.tolist() == [[3.0] * 3] * 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "words"),
+    ("arguments", "options", "error", "message"),
     [
         ((X, BIAS, "rely"), {}, ValueError, "act must be one of .*'rely'"),
         ((X, BIAS[:2]), {}, ValueError, r"bias must be .* shape \(3,\).*float32\[2\]"),
@@ -93,6 +93,6 @@ def test_numpys_arrays_are_welcome():
         ((X, BIAS), {"residual": RESIDUAL[:1]}, ValueError, r"residual must be like x.*1, 5"),
     ],
 )
-def test_bad_arguments_are_named(arguments, options, error, words):
-    with pytest.raises(error, match=words):
+def test_errors_name_the_argument(arguments, options, error, message):
+    with pytest.raises(error, match=message):
         kernels.bias_act(*arguments, **options)

@@ -1,7 +1,7 @@
 """bias_act and both batch norms on sampled calls, against plain compositions in float64.
 
-Where an activation has a kink, rounding may land on its other side and meet another slope: those
-few entries get no cotangent.
+Near an activation's kink, rounding may land on its other side, where the slope is another one:
+those few entries get a cotangent of 0.
 """
 
 import functools
@@ -27,10 +27,10 @@ from tests.kernels.cases import (
 )
 from zoo_kernels.core.pallas.row_reductions import UNSUPPORTED_ACTS
 
-# What is tested is rounding, and tanh rounds worse without optimisation (`pytest --unoptimised`).
-AS_USERS_DO = {"xla_backend_optimization_level": 3}
+# Rounding is tested, and tanh rounds worse without optimisation (`pytest --unoptimised`).
+OPTIMISED = {"xla_backend_optimization_level": 3}
 KINKS = np.array([-3.0, 0.0, 3.0, 6.0])
-parts = {
+fields = {
     "shape": st.tuples(
         st.lists(st.integers(1, 7), min_size=0, max_size=3), st.sampled_from([1, 3, 33, 728])
     ).map(lambda parts: (*parts[0], parts[1])),
@@ -39,14 +39,14 @@ parts = {
     "dtype": st.sampled_from(DTYPES),
     "mean": st.sampled_from([0.0, 0.0, 3.0, -40.0]),
 }
-calls = st.fixed_dictionaries(parts)
-# What Triton's kernels take.
+calls = st.fixed_dictionaries(fields)
+# Calls that the Triton kernels support.
 acts = st.sampled_from(sorted(PLAIN.keys() - {*UNSUPPORTED_ACTS}))
-halves = st.fixed_dictionaries({**parts, "act": acts, "dtype": st.sampled_from(HALVES)})
+halves = st.fixed_dictionaries({**fields, "act": acts, "dtype": st.sampled_from(HALVES)})
 
 
 def gradients(f, arrays, dy):
-    """f's value and the gradient of every array that is there, by name."""
+    """f's value, and the gradients of the arrays that are not None, by name."""
     names = [name for name, array in arrays.items() if array is not None]
     y, vjp = jax.vjp(
         lambda *values: f(**{**arrays, **dict(zip(names, values, strict=True))}),
@@ -56,7 +56,7 @@ def gradients(f, arrays, dy):
 
 
 def compare(ours, plain, plain_z, case, arrays, size):
-    """Value and gradients of ours in the case's dtype against plain ones in float64.
+    """Compares value and gradients of ours in the case's dtype with plain ones in float64.
 
     Args:
       size: by how much a result's rounding errors may exceed its operands' own.
@@ -65,13 +65,13 @@ def compare(ours, plain, plain_z, case, arrays, size):
     with jax.enable_x64(True):
         exact = {k: None if a is None else jnp.asarray(a, jnp.float64) for k, a in arrays.items()}
         z = np.asarray(plain_z(**exact))
-        clear = np.abs(z[..., None] - KINKS).min(axis=-1) > 64 * unit(dtype) * (1 + np.abs(z))
-        dy = draw(case["shape"], dtype, 9) * jnp.asarray(clear, dtype)
+        off_kinks = np.abs(z[..., None] - KINKS).min(axis=-1) > 64 * unit(dtype) * (1 + np.abs(z))
+        dy = draw(case["shape"], dtype, 9) * jnp.asarray(off_kinks, dtype)
         run = jax.jit(functools.partial(gradients, plain))
         want, wants = jax.tree.map(np.asarray, run(exact, jnp.asarray(dy, jnp.float64)))
     with jax.enable_x64(dtype == "float64"):
         dy = jnp.asarray(np.asarray(dy), dtype)
-        got, gots = jax.jit(functools.partial(gradients, ours), compiler_options=AS_USERS_DO)(
+        got, gots = jax.jit(functools.partial(gradients, ours), compiler_options=OPTIMISED)(
             arrays, dy
         )
         assert got.dtype == jnp.dtype(dtype)
@@ -98,6 +98,13 @@ def compare(ours, plain, plain_z, case, arrays, size):
 @given(case=calls)
 def test_bias_act(case):
     check_bias_act(case)
+
+
+@pytest.mark.sampled
+@fewer
+@given(case=calls)
+def test_bias_act_by_xla(case):
+    check_bias_act(case, "xla")
 
 
 @pytest.mark.triton
@@ -129,8 +136,8 @@ def check_bias_act(case, implementation=None):
     compare(ours, plain, z, case, arrays, size=16)
 
 
-def statistics(case, arrays):
-    """κ, how much larger the input's entries are than what is left when the mean is taken off."""
+def cancellation(case, arrays):
+    """The largest ratio of an entry of x to its channel's standard deviation."""
     x = np.asarray(arrays["x"], np.float64).reshape(-1, case["shape"][-1])
     return ((np.abs(x).max(0) + 1) / np.sqrt(x.var(0) + 1e-3)).max()
 
@@ -140,6 +147,13 @@ def statistics(case, arrays):
 @given(case=calls, inference=st.booleans())
 def test_batch_norm(case, inference):
     check_batch_norm(case, inference)
+
+
+@pytest.mark.sampled
+@fewer
+@given(case=calls, inference=st.booleans())
+def test_batch_norm_by_xla(case, inference):
+    check_batch_norm(case, inference, "xla")
 
 
 @pytest.mark.triton
@@ -181,4 +195,4 @@ def check_batch_norm(case, inference, implementation=None):
             return kernels.batch_norm_inference(x, scale, bias, mean, var, **options)
         return kernels.batch_norm(x, scale, bias, **options)[0]
 
-    compare(ours, plain, z, case, arrays, size=16 * statistics(case, arrays) ** 2)
+    compare(ours, plain, z, case, arrays, size=16 * cancellation(case, arrays) ** 2)

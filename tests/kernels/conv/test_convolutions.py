@@ -1,4 +1,4 @@
-"""Both convolutions against their definition in float64: values and gradients of all kinds."""
+"""Both convolutions against their definition in float64: values and gradients."""
 
 import functools
 
@@ -15,7 +15,7 @@ from zoo_kernels.conv import ALGORITHMS, gemm
 
 
 def check(op, x, w, geometry, groups, rtol=2e-5, jit=jax.jit):
-    """Value and both gradients against float64, relative to the largest entry of each."""
+    """Compares value and both gradients with float64, relative to the largest entry of each."""
 
     @jit  # one compilation for all three passes
     def passes(x, w):
@@ -32,7 +32,7 @@ def check(op, x, w, geometry, groups, rtol=2e-5, jit=jax.jit):
         np.testing.assert_allclose(np.float64(got) / scale, want / scale, atol=rtol)
 
 
-def arrays(case, kernel_shape, dtype=jnp.float32):
+def draw_operands(case, kernel_shape, dtype=jnp.float32):
     # NumPy's generator: JAX's would be compiled anew for each shape.
     rng = np.random.default_rng(0)
     shapes = (2, *case["size"], case["channels"]), kernel_shape
@@ -43,7 +43,7 @@ def arrays(case, kernel_shape, dtype=jnp.float32):
 def test_grouped_conv_equals_its_definition(groups):
     case = {"size": (7, 6), "channels": 8}
     geometry = {"strides": (2, 1), "padding": ((1, 1), (0, 2)), "dilation": (1, 2)}
-    x, w = arrays(case, (3, 2, 8 // groups, 12))
+    x, w = draw_operands(case, (3, 2, 8 // groups, 12))
     check(
         lambda x, w, **geometry: kernels.conv(x, w, **geometry, groups=groups),
         x,
@@ -57,7 +57,7 @@ def test_grouped_conv_equals_its_definition(groups):
     ("kernel", "strides", "multiplier"), [((31, 31), 1, 1), ((11, 2), 2, 2), ((2, 31), 3, 1)]
 )
 def test_large_depthwise_kernels(kernel, strides, multiplier):
-    x, w = arrays({"size": (33, 32), "channels": 3}, (*kernel, 1, 3 * multiplier))
+    x, w = draw_operands({"size": (33, 32), "channels": 3}, (*kernel, 1, 3 * multiplier))
     geometry = {
         "strides": (strides, strides),
         "padding": ((15, 15), (15, 15)),
@@ -67,9 +67,9 @@ def test_large_depthwise_kernels(kernel, strides, multiplier):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize(("batch", "enough"), [(4, 60), (5, 40)])  # two images a step, or one
-def test_weight_gradient_a_few_images_at_a_time(monkeypatch, groups, batch, enough):
-    monkeypatch.setattr(gemm, "ENOUGH", enough)
+@pytest.mark.parametrize(("batch", "min_rows"), [(4, 60), (5, 40)])  # two images a step, or one
+def test_weight_gradient_a_few_images_at_a_time(monkeypatch, groups, batch, min_rows):
+    monkeypatch.setattr(gemm, "MIN_ROWS", min_rows)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(batch, 14, 11, 6)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(3, 2, 6 // groups, 4)), jnp.float32)
@@ -80,21 +80,21 @@ def test_weight_gradient_a_few_images_at_a_time(monkeypatch, groups, batch, enou
 
     jax.clear_caches()
     check(op, x, w, geometry, groups)
-    walked = jax.grad(lambda w: op(x, w, **geometry).sum())
+    grad = jax.grad(lambda w: op(x, w, **geometry).sum())
     jax.clear_caches()
-    assert "while" in str(jax.make_jaxpr(walked)(w))
+    assert "while" in str(jax.make_jaxpr(grad)(w))
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(jnp.bfloat16, 2**-8), (jnp.float16, 2**-11)])
 def test_low_precision_is_accumulated_in_float32(dtype, rtol):
     """One rounding at the end, of half a unit in the last place; summing in `dtype` makes more."""
-    x, w = arrays({"size": (9, 9), "channels": 4}, (5, 5, 1, 4), dtype)
+    x, w = draw_operands({"size": (9, 9), "channels": 4}, (5, 5, 1, 4), dtype)
     geometry = {"strides": (1, 1), "padding": ((2, 2), (2, 2)), "dilation": (1, 1)}
     check(kernels.depthwise_conv, x, w, geometry, groups=4, rtol=rtol)
 
 
 @pytest.mark.parametrize("op", [kernels.conv, kernels.depthwise_conv])
-def test_flip_turns_the_kernel(op):
+def test_flip_rotates_the_kernel(op):
     """NNlib's conv(x, w) = crosscor(x, w turned by 180 degrees), worked out by hand."""
     x = jnp.arange(1.0, 4.0).reshape(1, 1, 3, 1)
     w = jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1)
@@ -105,19 +105,19 @@ def test_flip_turns_the_kernel(op):
 @pytest.mark.parametrize("op", [kernels.conv, kernels.depthwise_conv])
 @pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (1, 5)])
 def test_flip_is_scipys_convolution(op, kernel):
-    x, w = arrays({"size": (7, 8), "channels": 1}, (*kernel, 1, 1))
+    x, w = draw_operands({"size": (7, 8), "channels": 1}, (*kernel, 1, 1))
     for padding, mode in (("VALID", "valid"), (tuple((k - 1, k - 1) for k in kernel), "full")):
-        for flip, judge in ((True, signal.convolve2d), (False, signal.correlate2d)):
+        for flip, reference in ((True, signal.convolve2d), (False, signal.correlate2d)):
             got = op(x, w, padding=padding, flip=flip)
             for image, want in zip(got[..., 0], x[..., 0], strict=True):
-                want = judge(np.float64(want), np.float64(w[:, :, 0, 0]), mode)
+                want = reference(np.float64(want), np.float64(w[:, :, 0, 0]), mode)
                 np.testing.assert_allclose(image, want, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 2])
 @pytest.mark.parametrize("size", [8, 9])
-def test_padding_by_name_is_xlas(padding, size):
-    x, w = arrays({"size": (size, size), "channels": 3}, (3, 3, 1, 3))
+def test_padding_by_name_is_that_of_xla(padding, size):
+    x, w = draw_operands({"size": (size, size), "channels": 3}, (3, 3, 1, 3))
     pads = padding if isinstance(padding, str) else [(padding, padding)] * 2
     want = jax.lax.conv_general_dilated(
         x, w, (2, 2), pads, feature_group_count=3, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -131,17 +131,17 @@ def test_padding_by_name_is_xlas(padding, size):
 )
 def test_second_derivatives_are_exact(op, shape):
     """y is bilinear, so for L = Σ y²/2 the Hessian-vector products follow from F, I and G alone."""
-    x, w = arrays({"size": (5, 6), "channels": 2}, shape)
+    x, w = draw_operands({"size": (5, 6), "channels": 2}, shape)
     dx, dw = (jax.random.normal(jax.random.key(i), a.shape) for i, a in enumerate((x, w)))
 
     def f(x, w):
         return op(x, w, strides=2)
 
-    def slope(x, w):
+    def grad_times_direction(x, w):
         gx, gw = jax.grad(lambda x, w: (f(x, w) ** 2).sum() / 2, argnums=(0, 1))(x, w)
         return (gx * dx).sum() + (gw * dw).sum()
 
-    # slope = Σ y · (F(dx, w) + F(x, dw)); its gradient by the product rule, by plain XLA.
+    # It is Σ y · (F(dx, w) + F(x, dw)); with a gradient by the product rule, by plain XLA.
     def plain(x, w):
         def f(x, w):
             return jax.lax.conv_general_dilated(
@@ -155,7 +155,10 @@ def test_second_derivatives_are_exact(op, shape):
 
         return (f(x, w) * (f(dx, w) + f(x, dw))).sum()
 
-    got, want = jax.grad(slope, argnums=(0, 1))(x, w), jax.grad(plain, argnums=(0, 1))(x, w)
+    got, want = (
+        jax.grad(grad_times_direction, argnums=(0, 1))(x, w),
+        jax.grad(plain, argnums=(0, 1))(x, w),
+    )
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
@@ -172,7 +175,7 @@ OPERATORS = [
 def test_numerical_derivatives_of_both_orders(op, shape):
     """In float64, where finite differences are worth something."""
     with jax.enable_x64(True):
-        x, w = arrays({"size": (4, 5), "channels": 4}, shape, jnp.float64)
+        x, w = draw_operands({"size": (4, 5), "channels": 4}, shape, jnp.float64)
         check_grads(jax.jit(lambda x, w: jnp.sin(op(x, w))), (x, w), order=2, modes=["rev"])
 
 
@@ -195,7 +198,7 @@ def test_vmap_over_either_argument(op, shape):
 
 @pytest.mark.parametrize(("op", "shape"), OPERATORS)
 def test_inside_checkpoint_and_scan(op, shape):
-    x, w = arrays({"size": (5, 6), "channels": 4}, shape)
+    x, w = draw_operands({"size": (5, 6), "channels": 4}, shape)
 
     def looped(x, w):
         step = jax.checkpoint(lambda x, _: (jnp.tanh(op(x, w)), None))
@@ -215,7 +218,7 @@ X, W = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 1, 3))
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "words"),
+    ("call", "error", "message"),
     [
         (lambda: kernels.depthwise_conv(X[0], W), ValueError, r"x must be \[N, H, W, C\].*4, 3"),
         (lambda: kernels.depthwise_conv(X, W[0]), ValueError, r"w must be \[kh, kw, in, out\]"),
@@ -248,6 +251,6 @@ X, W = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 1, 3))
         ),
     ],
 )
-def test_bad_arguments_are_named(call, error, words):
-    with pytest.raises(error, match=words):
+def test_errors_name_the_argument(call, error, message):
+    with pytest.raises(error, match=message):
         call()

@@ -1,7 +1,7 @@
 """Both convolutions on sampled calls, against their definition in float64.
 
-Values, both gradients, and the gradients of the gradients: the convolution is bilinear, so what
-those are made of is known exactly (`kernels.bilinear`), and no finite difference blurs it.
+Values, both gradients, and the gradients of the gradients: the convolution is bilinear, so
+they are known exactly, without finite differences.
 """
 
 import functools
@@ -23,9 +23,9 @@ from tests.kernels.cases import (
     sampled,
     unit,
 )
-from tests.kernels.reference import convolution, explicit
+from tests.kernels.reference import convolution, explicit_padding
 
-# How many times the error of a plain sum an algorithm may make. Winograd's transforms multiply by
+# An algorithm's error may be so many times that of a plain sum. Winograd's transforms multiply by
 # up to 8 and add up to 6 terms, twice each way. Both mix entries of a whole tile or image before
 # they multiply, so their errors are relative to the largest sum and not to an entry's own.
 SLACK = {"winograd": 64.0, "fft": 8.0}
@@ -33,7 +33,7 @@ OPS = {"conv": kernels.conv, "depthwise_conv": kernels.depthwise_conv}
 
 
 def results(op, x, w, dy, u, v):
-    """Everything that is compared, in one compilation."""
+    """Computes everything that is compared, in one compilation."""
 
     def gradients(x, w, dy):
         return jax.vjp(op, x, w)[1](dy)
@@ -46,7 +46,7 @@ def results(op, x, w, dy, u, v):
 
 
 def references(x, w, dy, u, v, **geometry):
-    """The same by definition."""
+    """Computes the same by definition."""
     y, dx, dw = convolution(x, w, dy, **geometry)
     return {
         "y": y,
@@ -60,14 +60,14 @@ def references(x, w, dy, u, v, **geometry):
 
 
 def check(name, case, implementation=None, jit=jax.jit):
-    """One sampled call against its references, within what rounding explains."""
+    """Compares a sampled call with its references, within bounds on rounding."""
     geometry, groups, dtype = case["geometry"], case["groups"], case["dtype"]
     options = {**geometry, "flip": case["flip"]}
     if name == "conv":
         options |= {"groups": groups, "algo": case["algo"]}
     any_op = functools.partial(OPS[name], **options)
     op = functools.partial(any_op, implementation=implementation)
-    pads = explicit(geometry["padding"], case["x"], case["w"], geometry)
+    pads = explicit_padding(geometry["padding"], case["x"], case["w"], geometry)
     exact = {**geometry, "padding": pads, "groups": groups}
     with jax.enable_x64(dtype == "float64"):
         x, u = draw(case["x"], dtype, 0), draw(case["x"], dtype, 1)
@@ -110,6 +110,13 @@ def test_depthwise(case):
     check("depthwise_conv", case)
 
 
+@pytest.mark.sampled
+@fewer
+@given(case=convolutions(depthwise=True))
+def test_depthwise_by_xla(case):
+    check("depthwise_conv", case, "xla")
+
+
 @pytest.mark.triton
 @pytest.mark.sampled
 @fewer
@@ -123,3 +130,10 @@ def test_depthwise_by_triton(interpreted, case):
 @given(case=convolutions(depthwise=False, algos=("auto", "direct", "gemm", "winograd", "fft")))
 def test_conv(case):
     check("conv", case)
+
+
+@pytest.mark.sampled
+@fewer
+@given(case=convolutions(depthwise=False, algos=("direct", "gemm", "winograd", "fft")))
+def test_conv_by_xla(case):
+    check("conv", case, "xla")

@@ -2,7 +2,7 @@
 
     python -m tests.kernels.core.eight_devices jit|explicit|shard_map [triton]     (with 8 devices)
 
-With "triton", its kernels are run by Pallas's interpreter, and XLA's implementation is the judge.
+With "triton", the Triton kernels are run by Pallas's interpreter, against the default on one device.
 
 On a mesh of automatic or explicit axes the compiled program is read too: it may sum gradients over
 the devices, but must not move an activation. The one exception is algo="fft", which says so: XLA
@@ -22,70 +22,70 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import zoo_kernels as kernels
 from zoo_kernels.conv import gemm
 from zoo_kernels.core import dispatch
-from zoo_kernels.core import pallas as triton
+from zoo_kernels.implementations import triton_implementations
 
 BATCH = 16
 rng = np.random.default_rng(0)
 
 
-def array(*shape):
+def draw(*shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
 # Name → operator, its batched operand, its weights.
-X, CHANNELS = (BATCH, 11, 10, 8), array(8)
+X, CHANNELS = (BATCH, 11, 10, 8), draw(8)
 CASES = {
-    "depthwise": (kernels.depthwise_conv, array(*X), [array(3, 3, 1, 8)]),
+    "depthwise": (kernels.depthwise_conv, draw(*X), [draw(3, 3, 1, 8)]),
     "depthwise, strides": (
         functools.partial(kernels.depthwise_conv, strides=2),
-        array(*X),
-        [array(5, 5, 1, 16)],
+        draw(*X),
+        [draw(5, 5, 1, 16)],
     ),
-    "depthwise, large": (kernels.depthwise_conv, array(*X), [array(11, 11, 1, 8)]),
+    "depthwise, large": (kernels.depthwise_conv, draw(*X), [draw(11, 11, 1, 8)]),
     "conv, direct": (
         functools.partial(kernels.conv, algo="direct", strides=2),
-        array(*X),
-        [array(3, 3, 8, 6)],
+        draw(*X),
+        [draw(3, 3, 8, 6)],
     ),
     "conv, gemm": (
         functools.partial(kernels.conv, algo="gemm"),
-        array(*X),
-        [array(3, 3, 8, 6)],
+        draw(*X),
+        [draw(3, 3, 8, 6)],
     ),
     "conv, winograd": (
         functools.partial(kernels.conv, algo="winograd"),
-        array(*X),
-        [array(3, 3, 8, 6)],
+        draw(*X),
+        [draw(3, 3, 8, 6)],
     ),
-    "conv, fft": (functools.partial(kernels.conv, algo="fft"), array(*X), [array(3, 3, 8, 6)]),
-    "conv, 1x1": (kernels.conv, array(*X), [array(1, 1, 8, 6)]),
-    "conv, groups": (functools.partial(kernels.conv, groups=2), array(*X), [array(3, 3, 4, 6)]),
+    "conv, fft": (functools.partial(kernels.conv, algo="fft"), draw(*X), [draw(3, 3, 8, 6)]),
+    "conv, 1x1": (kernels.conv, draw(*X), [draw(1, 1, 8, 6)]),
+    "conv, groups": (functools.partial(kernels.conv, groups=2), draw(*X), [draw(3, 3, 4, 6)]),
     "bias_act, residual": (
         lambda x, b: kernels.bias_act(x, b, "relu6", residual=jnp.cos(x)),
-        array(*X),
+        draw(*X),
         [CHANNELS],
     ),
-    "bias_act": (functools.partial(kernels.bias_act, act="silu"), array(*X), [CHANNELS]),
+    "bias_act": (functools.partial(kernels.bias_act, act="silu"), draw(*X), [CHANNELS]),
     "batch_norm_inference": (
         functools.partial(kernels.batch_norm_inference, act="relu"),
-        array(*X),
+        draw(*X),
         [CHANNELS, CHANNELS, CHANNELS, CHANNELS**2],
     ),
     "batch_norm": (
         lambda x, *w, **axis: kernels.batch_norm(x, *w, act="relu", **axis),
-        array(*X),
+        draw(*X),
         [CHANNELS, CHANNELS],
     ),
-    "max_pool": (functools.partial(kernels.max_pool, size=3, strides=2, padding=1), array(*X), []),
+    "max_pool": (functools.partial(kernels.max_pool, size=3, strides=2, padding=1), draw(*X), []),
     "depthwise, bias": (
         lambda x, w, b: kernels.depthwise_conv(x, w, bias=b, act="relu"),
-        array(*X),
-        [array(3, 3, 1, 8) / 3, CHANNELS],
+        draw(*X),
+        [draw(3, 3, 1, 8) / 3, CHANNELS],
     ),
 }
 
-# One for each way in which Triton's kernels divide the batch.
-KERNELS = ("depthwise", "depthwise, bias", "bias_act, residual", "batch_norm")
+# One for each way in which the Triton kernels divide the batch.
+TRITON_CASES = ("depthwise", "depthwise, bias", "bias_act, residual", "batch_norm")
 
 
 def loss(op, x, weights, **options):
@@ -98,13 +98,13 @@ def loss(op, x, weights, **options):
 COLLECTIVES = "all-gather|all-to-all|all-reduce|collective-permute"
 
 
-def activations_gathered(text, x):
-    """The collectives of a compiled program that yield more than a tenth of an activation."""
+def gathered_activations(text, x):
+    """The collectives of a compiled program that give more than a tenth of an activation."""
     found = re.findall(rf"= (?:\()?\w+\[([\d,]*)\][^=]*? ((?:{COLLECTIVES})\S*)\(", text)
-    return [f"{op} of [{dims}]" for dims, op in found if product(dims) > x.size / 10]
+    return [f"{op} of [{dims}]" for dims, op in found if count_elements(dims) > x.size / 10]
 
 
-def product(dims):
+def count_elements(dims):
     return int(np.prod([int(n) for n in dims.split(",") if n]))
 
 
@@ -112,8 +112,8 @@ def gradients(op):
     return jax.value_and_grad(functools.partial(loss, op), argnums=(0, 1))
 
 
-def on_mesh(kind, name, op, x, weights, jit=jax.jit):
-    """The batch sharded by its placement alone."""
+def run_on_mesh(kind, name, op, x, weights, jit=jax.jit):
+    """Runs with the batch sharded by its placement alone."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
     with jax.set_mesh(mesh):
         x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
@@ -121,13 +121,13 @@ def on_mesh(kind, name, op, x, weights, jit=jax.jit):
         compiled = jit(gradients(op)).lower(x, weights).compile()
         result = compiled(x, weights)
     assert result[1][0].sharding.spec[0] == "data", result[1][0].sharding
-    gathered = activations_gathered(compiled.as_text(), x)
+    gathered = gathered_activations(compiled.as_text(), x)
     assert bool(gathered) == (name == "conv, fft"), gathered
     return result
 
 
-def in_shard_map(name, op, x, weights):
-    """Each device its own examples; the gradients of the weights are summed by shard_map."""
+def run_in_shard_map(name, op, x, weights):
+    """Runs each device on its own examples; shard_map sums the gradients of the weights."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     data, none = PartitionSpec("data"), PartitionSpec()
     axis = {"axis_name": "data"} if name == "batch_norm" else {}
@@ -135,33 +135,33 @@ def in_shard_map(name, op, x, weights):
     def local(x, weights):
         out = op(x, *weights, **axis)
         y, *statistics = out if isinstance(out, tuple) else (out,)
-        whole = sum(BATCH * (a**2).sum() for a in statistics)  # the same on every device
-        return jax.lax.psum((jnp.sin(y) * y).sum(), "data") + whole
+        penalty = sum(BATCH * (a**2).sum() for a in statistics)  # the same on every device
+        return jax.lax.psum((jnp.sin(y) * y).sum(), "data") + penalty
 
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(data, none), out_specs=none)
     return jax.jit(jax.value_and_grad(mapped, argnums=(0, 1)))(x, weights)
 
 
 RUNS = {
-    "jit": functools.partial(on_mesh, AxisType.Auto),
-    "kernels.jit": functools.partial(on_mesh, AxisType.Auto, jit=kernels.jit),
-    "explicit": functools.partial(on_mesh, AxisType.Explicit),
-    "shard_map": in_shard_map,
+    "jit": functools.partial(run_on_mesh, AxisType.Auto),
+    "kernels.jit": functools.partial(run_on_mesh, AxisType.Auto, jit=kernels.jit),
+    "explicit": functools.partial(run_on_mesh, AxisType.Explicit),
+    "shard_map": run_in_shard_map,
 }
 
 
 def main():
     check, *implementation = sys.argv[1:]
     assert jax.device_count() == 8
-    gemm.ENOUGH = 1  # so that the two images of a device take two steps
-    own = triton.implementations(interpret=True) if implementation else {}
+    gemm.MIN_ROWS = 1  # so that the two images of a device take two steps
+    kernels_by_op = triton_implementations(interpret=True) if implementation else {}
     for name, (op, x, weights) in CASES.items():
-        if implementation and name not in KERNELS:
+        if implementation and name not in TRITON_CASES:
             continue
         print(name, flush=True)
         want = jax.jit(gradients(op))(x, weights)
         with unittest.mock.patch.dict(dispatch._registry) as registry:
-            for key, kernel in own.items():
+            for key, kernel in kernels_by_op.items():
                 registry[key] = {**registry[key], kernel.name: kernel}
             got = RUNS[check](name, op, x, weights)
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):

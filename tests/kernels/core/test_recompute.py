@@ -1,4 +1,4 @@
-"""Convolutions of what is computed again for their gradients, beside those of what is kept."""
+"""Convolutions of recomputed activations, compared with those of activations that are kept."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jax.test_util import check_grads
 import zoo_kernels as kernels
 from tests.kernels.cases import draw
 from zoo_kernels import RecomputableArray
+from zoo_kernels.core import jax_compat
 
 CONVOLUTIONS = {
     "conv": (lambda x, w: kernels.conv(x, w, padding="SAME"), (3, 3, 8, 8)),
@@ -19,88 +20,92 @@ SHAPE = (2, 6, 5, 8)
 
 
 def losses(name, dtype="float32"):
-    """The loss of a norm and a convolution, computing again or not, and what it is of."""
+    """The loss of a norm and a convolution with and without recomputing, and its arguments."""
     convolve, shape = CONVOLUTIONS[name]
 
-    def of(recomputable):
+    def make_loss(recompute):
         def loss(x, scale, bias, w):
-            z, mean, var = kernels.batch_norm(x, scale, bias, act="silu", recompute=recomputable)
+            z, mean, var = kernels.batch_norm(x, scale, bias, act="silu", recompute=recompute)
             y = convolve(z, w)
             return (jnp.sin(y).sum() + (mean * var).sum()).astype("float32")
 
         return loss
 
     arrays = [draw(s, dtype, i) for i, s in enumerate((SHAPE, SHAPE[3:], SHAPE[3:], shape))]
-    return of(True), of(False), arrays
+    return make_loss(True), make_loss(False), arrays
 
 
 @pytest.mark.parametrize("jit", [jax.jit, kernels.jit, lambda f: f], ids=["jit", "ours", "eager"])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_gradients_are_those_of_what_is_kept(name, jit):
-    again, kept, arrays = losses(name)
-    got, want = (jit(jax.value_and_grad(f, (0, 1, 2, 3)))(*arrays) for f in (again, kept))
+def test_gradients_equal_those_without_recomputing(name, jit):
+    recomputing, keeping, arrays = losses(name)
+    got, want = (jit(jax.value_and_grad(f, (0, 1, 2, 3)))(*arrays) for f in (recomputing, keeping))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_gradients_of_any_order(name):
     with jax.enable_x64(True):
-        again, kept, arrays = losses(name, "float64")
-        check_grads(again, arrays, order=2, modes=["rev"], atol=1e-4, rtol=1e-4)
+        recomputing, keeping, arrays = losses(name, "float64")
+        check_grads(recomputing, arrays, order=2, modes=["rev"], atol=1e-4, rtol=1e-4)
 
-        def twice(f):
+        def second_gradient(f):
             return jax.grad(lambda x, *rest: jnp.square(jax.grad(f)(x, *rest)).sum())(*arrays)
 
-        np.testing.assert_allclose(twice(again), twice(kept), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            second_gradient(recomputing), second_gradient(keeping), rtol=1e-9, atol=1e-9
+        )
 
 
-def test_gradients_of_each_of_a_batch():
-    again, kept, (x, *rest) = losses("conv")
+def test_gradients_under_vmap():
+    recomputing, keeping, (x, *rest) = losses("conv")
     many = jnp.stack([x, 2 * x + 1])
-    got, want = (jax.vmap(jax.grad(f), (0, None, None, None))(many, *rest) for f in (again, kept))
+    got, want = (
+        jax.vmap(jax.grad(f), (0, None, None, None))(many, *rest) for f in (recomputing, keeping)
+    )
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
-def test_less_memory():
-    """Of each layer's two large arrays one is kept. jax 0.10's compiler keeps both all the same."""
+def test_recomputing_takes_less_memory():
+    """Of each layer's two large arrays one is kept. The compiler of jax 0.10 still keeps both."""
 
-    def step(recomputable):
+    def temporary_bytes(recompute):
         def loss(weights, x):
             for w in weights:
                 y = kernels.conv(x, w)
                 ones, zeros = jnp.ones(32), jnp.zeros(32)
-                x, _, _ = kernels.batch_norm(y, ones, zeros, act="relu", recompute=recomputable)
-            x = x.value if recomputable else x
+                x, _, _ = kernels.batch_norm(y, ones, zeros, act="relu", recompute=recompute)
+            x = x.value if recompute else x
             return jnp.square(x).sum()
 
         weights = [draw((3, 3, 32, 32), "float32", i) for i in range(8)]
         lowered = kernels.jit(jax.grad(loss)).lower(weights, draw((8, 32, 32, 32), "float32", 9))
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    new = jax.__version_info__ >= (0, 11)
-    assert step(True) <= (0.75 if new else 1.0) * step(False)
+    limit = 0.75 if jax_compat.keeps_barriers() else 1.0
+    assert temporary_bytes(True) <= limit * temporary_bytes(False)
 
 
-def test_only_a_cpu_computes_it_again():
-    again, kept, arrays = losses("conv")
+def test_only_a_cpu_recomputes():
+    recomputing, keeping, arrays = losses("conv")
 
     def barriers(f, platform):
         traced = jax.jit(jax.grad(f, 3)).trace(*arrays)
         return traced.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier")
 
-    assert barriers(again, "cpu") == barriers(kept, "cpu") + 1
-    assert barriers(again, "tpu") == barriers(kept, "tpu")
+    assert barriers(recomputing, "cpu") == barriers(keeping, "cpu") + 1
+    assert barriers(recomputing, "tpu") == barriers(keeping, "tpu")
 
 
-def test_another_dtype_is_an_array():
+def test_astype_another_dtype_is_a_plain_array():
     x = draw((2, 4), "float32", 0)
-    source = RecomputableArray(x, jnp.tanh, (x,))
-    assert source.astype("float32") is source
-    assert source.astype(jnp.bfloat16).dtype == jnp.bfloat16
-    assert source.shape == (2, 4)
+    recomputable = RecomputableArray(x, jnp.tanh, (x,))
+    assert recomputable.astype("float32") is recomputable
+    assert recomputable.astype(jnp.bfloat16).dtype == jnp.bfloat16
+    assert recomputable.shape == (2, 4)
 
 
-def test_a_residual_would_have_to_be_kept():
+def test_a_residual_is_refused():
     x, vector = draw(SHAPE, "float32", 0), jnp.ones(8)
-    with pytest.raises(ValueError, match=r"recomputable takes no residual, got one of \(2, 6, 5"):
+    with pytest.raises(ValueError, match=r"recompute takes no residual, got one of \(2, 6, 5"):
         kernels.batch_norm(x, vector, vector, residual=x, recompute=True)

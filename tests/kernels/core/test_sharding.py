@@ -16,12 +16,12 @@ def test_on_eight_devices(check, root):
 
 @pytest.mark.triton
 @pytest.mark.parametrize("check", CHECKS)
-def test_tritons_kernels_on_eight_devices(check, root):
+def test_triton_kernels_on_eight_devices(check, root):
     run(root, check, "triton")
 
 
 def run(root, check, *implementation):
-    """Runs tests/kernels/eight_devices.py: the number of devices is fixed when jax starts."""
+    """Runs eight_devices.py in a new process: the number of devices is fixed when jax starts."""
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",

@@ -33,7 +33,7 @@ def operands(vectors, dtype="float32", lead=()):
     return [draw((*lead, *shape), dtype, i) for i, shape in enumerate(shapes)]
 
 
-def same(got, want, tolerance=1e-5):
+def assert_same(got, want, tolerance=1e-5):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), got, want
     )
@@ -61,7 +61,7 @@ def test_vmap_over_each_operand(name):
         got = jax.jit(jax.vmap(functools.partial(gradients, op), in_axes=axes))(*arrays)
         for i in range(3):
             want = alone(*(a[i] if ax == 0 else a for a, ax in zip(arrays, axes, strict=True)))
-            same([g[i] for g in got], list(want), 1e-4)
+            assert_same([g[i] for g in got], list(want), 1e-4)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -79,7 +79,7 @@ def test_inside_checkpoint_and_scan(name):
         return x
 
     got, want = (jax.jit(functools.partial(gradients, f))(x, *others) for f in (looped, unrolled))
-    same(got, want, 1e-4)
+    assert_same(got, want, 1e-4)
 
 
 def test_statistics_over_two_axes():
@@ -91,7 +91,7 @@ def test_statistics_over_two_axes():
 
     both = jax.vmap(jax.vmap(lambda x: f(x, ("a", "b")), axis_name="b"), axis_name="a")(x)
     want = f(x.reshape(-1, SHAPE[-1]), None)
-    same(both[0].reshape(-1, SHAPE[-1]), want[0])
-    same(both[1][1, 2], want[1])
+    assert_same(both[0].reshape(-1, SHAPE[-1]), want[0])
+    assert_same(both[1][1, 2], want[1])
     with pytest.raises(ValueError, match="axis_name must be a name or names of axes, got 0"):
         f(x, 0)

@@ -10,11 +10,11 @@ from jax.test_util import check_grads
 
 import zoo_kernels as kernels
 from tests.kernels.cases import DTYPES, sampled
-from tests.kernels.reference import explicit
+from tests.kernels.reference import explicit_padding
 
 
-def by_definition(x, dy, kernel, strides, padding, dilation):
-    """→ y and dx: each window's gradient goes to the first of its largest values."""
+def reference(x, dy, kernel, strides, padding, dilation):
+    """Computes y and dx: each window's gradient goes to the first of its largest values."""
     (n, h, w, c), (kh, kw), (sh, sw), (dh, dw) = x.shape, kernel, strides, dilation
     ((top, _), (left, _)), (_, ho, wo, _) = padding, dy.shape
     y, dx = np.full(dy.shape, -np.inf), np.zeros(x.shape)
@@ -71,8 +71,8 @@ def test_sampled_pools(case):
 
         inferred, y, dy, dx = passes(x)
     assert y.dtype == dx.dtype == x.dtype
-    padding = explicit(geometry["padding"], shape, kernel, geometry)
-    want, slope = by_definition(
+    padding = explicit_padding(geometry["padding"], shape, kernel, geometry)
+    want, slope = reference(
         np.float64(x), np.float64(dy), kernel, geometry["strides"], padding, geometry["dilation"]
     )
     np.testing.assert_array_equal(np.float64(y), want)
@@ -80,13 +80,13 @@ def test_sampled_pools(case):
     np.testing.assert_array_equal(dx, slope.astype(dx.dtype))
 
 
-def test_more_values_than_a_byte_counts():
+def test_windows_with_more_than_128_values():
     x = jnp.zeros((1, 20, 20, 1)).at[0, 15, 16, 0].set(1.0)
     dx = jax.grad(lambda x: kernels.max_pool(x, 20).sum())(x)
     np.testing.assert_array_equal(dx, x)
 
 
-def test_what_is_no_number_is_seen_and_what_lies_outside_is_not():
+def test_nan_propagates_and_padding_does_not():
     x = jnp.full((1, 4, 4, 1), -5.0).at[0, 0, 1, 0].set(jnp.nan)
     y, vjp = jax.vjp(lambda x: kernels.max_pool(x, 2, padding=2), x)
     assert jnp.isneginf(y[0, 0, 0, 0])
@@ -98,8 +98,8 @@ def test_what_is_no_number_is_seen_and_what_lies_outside_is_not():
     assert dx.sum() == 4
 
 
-def distinct(*shape):
-    """No two values nearer than finite differences reach."""
+def distinct_values(*shape):
+    """Values that differ by more than the step of finite differences."""
     return jax.random.permutation(jax.random.key(0), np.prod(shape)).reshape(shape) / 8.0
 
 
@@ -114,14 +114,14 @@ POOLS = [
 @pytest.mark.parametrize("pool", POOLS)
 def test_derivatives_of_both_orders(pool):
     with jax.enable_x64(True):
-        x = distinct(2, 7, 9, 2).astype(jnp.float64)
+        x = distinct_values(2, 7, 9, 2).astype(jnp.float64)
         f = jax.jit(lambda x: jnp.sin(kernels.max_pool(x, **pool)))
         check_grads(f, (x,), order=2, modes=["rev"])
 
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_inside_vmap_checkpoint_and_scan(pool):
-    x = distinct(3, 2, 7, 9, 2)
+    x = distinct_values(3, 2, 7, 9, 2)
 
     def grad(x):
         return jax.grad(lambda x: (kernels.max_pool(x, **pool) ** 2).sum())(x)
@@ -140,7 +140,7 @@ X = jnp.zeros((1, 4, 4, 3))
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "message"),
     [
         (lambda: kernels.max_pool(X[0], 2), r"x must be \[N, H, W, C\].*\(4, 4, 3\)"),
         (lambda: kernels.max_pool(X.astype(int), 2), "x must be of a dtype of float32.*int32"),
@@ -152,11 +152,11 @@ X = jnp.zeros((1, 4, 4, 3))
         (lambda: kernels.max_pool(X, 2, implementation="magic"), "unknown implementation 'magic'"),
     ],
 )
-def test_bad_arguments_are_named(call, words):
-    with pytest.raises(ValueError, match=words):
+def test_errors_name_the_argument(call, message):
+    with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_explain_tells_each_pass():
+def test_explain_lists_each_pass():
     grad = jax.grad(lambda x: kernels.max_pool(x, 2).sum())
     assert [c.pass_name for c in kernels.explain(grad, X)] == ["forward_saving", "backward"]
