@@ -68,7 +68,9 @@ def triton_implementations(interpret: bool = False) -> dict[str, Implementation]
     )
     return {
         "depthwise_conv": implement(depthwise.passes(interpret), depthwise.unsupported),
-        "depthwise_bias_act": implement(depthwise.fused_passes(interpret), depthwise.unsupported_fused),
+        "depthwise_bias_act": implement(
+            depthwise.fused_passes(interpret), depthwise.unsupported_fused
+        ),
         "bias_act": implement(bias_act_passes, bias_act.unsupported, defers=_defer_forward_to_xla),
         "batch_norm": implement(batch_norm_passes, batch_norm.unsupported),
     }

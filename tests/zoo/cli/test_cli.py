@@ -186,7 +186,16 @@ def test_no_photos_at_all(shell):
 def test_list(shell):
     assert shell("list", "*lite4")[:2] == (0, "EfficientNetLite4\n")
     heading, first, *more = shell("list", "*lite0", "--trained")[1].splitlines()
-    assert heading.split() == ["model", "weights", "top", "1", "where", "size", "location", "licence"]
+    assert heading.split() == [
+        "model",
+        "weights",
+        "top",
+        "1",
+        "where",
+        "size",
+        "location",
+        "licence",
+    ]
     assert first.split()[:4] == ["EfficientNetLite0", "IMAGENET1K", "75.1", "embedded"]
     folder = catalogue.checkpoint(catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"])
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
