@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from zoo.models.layers import BatchNorm, Conv, Dense, max_pool
+from zoo.models.layers import BatchNorm, Conv, Dense, LayerOptions, MaxPool
 
 
 class Layer(NamedTuple):
@@ -49,7 +49,7 @@ class Pool(nn.Module):
 def _conv(kernel: int, strides: int) -> Layer:
     return Layer(
         (56, 56, 64),
-        lambda dtype: Conv(64, kernel, strides, use_bias=True, dtype=dtype),
+        lambda dtype: Conv(64, kernel, strides, use_bias=True, options=LayerOptions(dtype)),
         lambda torch: torch.Conv2d(64, 64, kernel, strides, kernel // 2),
     )
 
@@ -64,12 +64,18 @@ LAYERS = {
     "Conv 5x5": _conv(5, 1),
     "Conv 5x5, stride 2": _conv(5, 2),
     "Dense 1024→512": Layer(
-        (1024,), lambda dtype: Dense(512, dtype=dtype), lambda torch: torch.Linear(1024, 512)
+        (1024,),
+        lambda dtype: Dense(512, options=LayerOptions(dtype)),
+        lambda torch: torch.Linear(1024, 512),
     ),
     "BatchNorm": Layer(
-        (56, 56, 64), lambda dtype: BatchNorm(dtype=dtype), lambda torch: torch.BatchNorm2d(64)
+        (56, 56, 64),
+        lambda dtype: BatchNorm(options=LayerOptions(dtype)),
+        lambda torch: torch.BatchNorm2d(64),
     ),
-    "Max pool 2x2": _pool(lambda x: max_pool(x, 2, 2, padding=0), lambda torch: torch.MaxPool2d(2)),
+    "Max pool 2x2": Layer(
+        (56, 56, 64), lambda dtype: MaxPool(2, 2, padding=0), lambda torch: torch.MaxPool2d(2)
+    ),
     "Mean pool 2x2": _pool(
         lambda x: nn.avg_pool(x, (2, 2), (2, 2)), lambda torch: torch.AvgPool2d(2)
     ),

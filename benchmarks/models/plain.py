@@ -36,11 +36,13 @@ def _intercept(
     return layer(context.module, *args, **kwargs)
 
 
-def _conv(module: Any, x: jax.Array, residual: jax.Array | None = None) -> jax.Array:
+def _conv(
+    module: Any, x: jax.Array, train: bool = False, residual: jax.Array | None = None
+) -> jax.Array:
     x, kernel = nn.dtypes.promote_dtype(
-        x, module.get_variable("params", "kernel"), dtype=module.dtype
+        x, module.get_variable("params", "kernel"), dtype=module.options.dtype
     )
-    padding = module.padding
+    padding = module.options.padding if module.padding is None else module.padding
     if padding == "symmetric":
         padding = (module.kernel_size - 1) * module.dilation // 2
     y = lax.conv_general_dilated(
@@ -59,25 +61,30 @@ def _conv(module: Any, x: jax.Array, residual: jax.Array | None = None) -> jax.A
 
 def _dense(module: Any, x: jax.Array) -> jax.Array:
     kernel, bias = (module.get_variable("params", name) for name in ("kernel", "bias"))
-    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.options.dtype)
     return _activate(module.act, x @ kernel + bias)
 
 
 def _batch_norm(
-    module: Any, x: jax.Array, train: bool = False, residual: jax.Array | None = None
+    module: Any,
+    x: jax.Array,
+    train: bool = False,
+    residual: jax.Array | None = None,
+    recompute: bool = False,
 ) -> jax.Array:
+    options = module.options
     scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
     mean: Any
     var: Any
-    if module.fused:
+    if options.fused:
         mean, var, eps = 0.0, 1.0, 0.0
     elif train:
-        mean, var, eps = *_statistics(module, x), module.eps
+        mean, var, eps = *_statistics(module, x), options.norm_eps
     else:
         mean, var = (module.get_variable("batch_stats", name) for name in ("mean", "var"))
-        eps = module.eps
+        eps = options.norm_eps
     y = (x - mean) * (lax.rsqrt(var + eps) * scale) + bias
-    y = y.astype(module.dtype)
+    y = y.astype(options.dtype)
     return _activate(module.act, y if residual is None else y + residual)
 
 
@@ -90,7 +97,8 @@ def _statistics(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     count = x.size // x.shape[-1]
     for name, now in (("mean", mean), ("var", var * (count / max(count - 1, 1)))):
         old = module.get_variable("batch_stats", name)
-        new = module.momentum * old + (1 - module.momentum) * now
+        momentum = module.options.norm_momentum
+        new = momentum * old + (1 - momentum) * now
         module.put_variable("batch_stats", name, new)
     return mean, var
 

@@ -64,7 +64,7 @@ def reduced(name, theirs):
     if name == "VGG11_BN":  # nine tenths of whose parameters are in one layer
         for i, sizes in ((0, (512 * 7 * 7, 64)), (3, (64, 64)), (6, (64, 1000))):
             theirs.classifier[i] = nn.Linear(*sizes)
-        return randomised(theirs), {"hidden": 64}
+        return randomised(theirs), {"hidden_features": 64}
     if name == "Xception":  # with two blocks of the middle flow's eight
         for number in range(6, 12):
             setattr(theirs, f"block{number}", nn.Identity())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zoo_kernels as kernels
-from zoo.models.layers import BatchNorm
+from zoo.models.layers import BatchNorm, LayerOptions
 
 pytestmark = pytest.mark.peer
 rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def test_batch_norm_layer_in_training(mean):
     """Two steps and inference: outputs, gradients, running mean and (unbiased) variance."""
     import torch
 
-    layer = BatchNorm(eps=1e-3, momentum=0.9, act="relu")
+    layer = BatchNorm("relu", LayerOptions(norm_eps=1e-3, norm_momentum=0.9))
     theirs = torch.nn.BatchNorm2d(6, eps=1e-3, momentum=0.1)
     scale, bias = (np.float32(rng.normal(size=6)) for _ in range(2))
     theirs.load_state_dict(

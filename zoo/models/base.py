@@ -1,38 +1,71 @@
 """What every model is, and the table of all of them."""
 
 import dataclasses
-import difflib
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, TypedDict, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.models import initializers as initial
-from zoo.models.layers import BatchNorm, Conv, ConvNorm, Dense, Dtype
+from zoo.models.initializers import initialize, record_initializers
+from zoo.models.layers import Dense, Dtype, LayerOptions, at_least_float32
+from zoo.models.options import INTERNAL, check_names, check_values, make_signature
+from zoo.models.suggest import suggest
 from zoo_pretrained.checkpoint import flatten_variables
 
 
-class Model(nn.Module):
+class ModelOptions(TypedDict, total=False):
+    """Arguments that every constructor takes; see `Model`. Families add their own."""
+
+    num_classes: int
+    dtype: Dtype
+    param_dtype: Dtype
+    norm_eps: float
+    norm_momentum: float
+    padding: str
+    remat: bool
+    recompute: bool
+    name: str | None
+
+
+class Model(nn.Module, kw_only=True):
     """A classifier: a frozen definition that holds no arrays.
+
+    A family is a subclass. It declares in class attributes what other parts of the zoo must know.
+
+    Attributes:
+      architecture: the arguments that tell a family's members apart. Constructors fix them, and
+        `help` does not show them.
+      classifier: the outermost modules behind the features. A backbone's checkpoint may lack them,
+        and `zoo.adapt` replaces the last.
+      backbone_excludes: further outermost modules that `zoo.backbone` leaves out.
+      backbone_options: arguments that `zoo.backbone` changes.
 
     Args:
       num_classes: the number of logits.
-      dtype: what the layers compute in; statistics and logits are float32 or better all the same.
+      dtype: what the layers compute in, or its name; statistics and logits are float32 or better
+        all the same.
       param_dtype: what the parameters are kept in.
       norm_eps, norm_momentum: batch normalisation's epsilon, and decay of running statistics.
       padding: of the convolutions. "symmetric" as in PyTorch's models; "SAME" as in TensorFlow's,
         which with a stride pads an even size on the far side only.
-      remat: keeps less for the backward pass and computes the blocks' inner values again there.
+      remat: keeps only the blocks' inputs for the backward pass and computes their inner values
+        again there, convolutions included.
+      recompute: in training on a CPU, recomputes activations inside blocks for the gradients in
+        place of keeping them, which costs one pass over memory each.
       fused: the norms are folded into the convolutions; set by `zoo.fuse`.
       constructor: the name of the constructor that made it; set by the constructor.
+      name: of the module, where the model is a part of another.
+
+    Raises:
+      TypeError: an argument that the model does not take; the message lists the nearest.
+      ValueError: a value that an argument does not take.
     """
 
-    # The outermost modules behind the features, which a file of a backbone may lack.
+    architecture: ClassVar[tuple[str, ...]] = ()
     classifier: ClassVar[tuple[str, ...]] = ("head",)
-    # Further modules that `zoo.backbone` leaves out, and what it changes in the definition.
     backbone_excludes: ClassVar[tuple[str, ...]] = ()
     backbone_options: ClassVar[Mapping[str, Any]] = {}
 
@@ -43,8 +76,26 @@ class Model(nn.Module):
     norm_momentum: float = 0.9
     padding: str = "symmetric"
     remat: bool = False
+    recompute: bool = True
     fused: bool = False
     constructor: str = ""
+
+    def __init_subclass__(cls, kw_only: bool = True, **kwargs: Any) -> None:
+        """Makes the class a dataclass, as flax does, and its signature."""
+        super().__init_subclass__(kw_only=kw_only, **kwargs)
+        cls.__signature__ = make_signature(cls)  # type: ignore[attr-defined]
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Checks the arguments' names."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        check_names(options.get("constructor") or cls.__name__, names, args, options)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Checks the arguments' values."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        check_values(self.title, values)
+        super().__post_init__()
 
     @nn.nowrap
     def init(self, rngs: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -60,14 +111,14 @@ class Model(nn.Module):
           {"params": …} and, for a model with batch norms, {"batch_stats": …}.
         """
         x, *rest = args if args else (kwargs.pop("x"),)
-        plain = functools.partial(nn.Module.init, self)
-        with initial.noting() as noted:
-            shapes = jax.eval_shape(lambda x: plain(jax.random.key(0), x, *rest, **kwargs), x)
+        flax_init = functools.partial(nn.Module.init, self)
+        with record_initializers() as initializers:
+            shapes = jax.eval_shape(lambda x: flax_init(jax.random.key(0), x, *rest, **kwargs), x)
         key = rngs.get("params") if isinstance(rngs, Mapping) else rngs
-        known = noted.keys() >= {tuple(path.split("/")) for path, _ in flatten_variables(shapes)}
-        if key is None or not known:  # no key for parameters, or a layer that is not the zoo's
-            return dict(plain(rngs, x, *rest, **kwargs))
-        variables: dict[str, Any] = initial.draw(key, shapes, noted)
+        paths = {tuple(path.split("/")) for path, _ in flatten_variables(shapes)}
+        if key is None or not initializers.keys() >= paths:  # or a layer that is not the zoo's
+            return dict(flax_init(rngs, x, *rest, **kwargs))
+        variables: dict[str, Any] = initialize(key, shapes, initializers)
         return variables
 
     @nn.nowrap
@@ -86,26 +137,22 @@ class Model(nn.Module):
         """What messages call this model."""
         return self.constructor or type(self).__name__
 
-    @nn.nowrap
-    def layers(self, layer: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """Conv, Dense, BatchNorm or ConvNorm with what this model says of it filled in."""
-        options = {"dtype": self.dtype, "param_dtype": self.param_dtype, **options}
-        if layer in (Conv, ConvNorm):
-            options = {"padding": self.padding, **options}
-        if layer in (BatchNorm, ConvNorm):
-            norm = {"eps": self.norm_eps, "momentum": self.norm_momentum, "fused": self.fused}
-            options = {**norm, **options}
-        return functools.partial(layer, **options)
+    @property
+    def layer_options(self) -> LayerOptions:
+        """What the layers of this model have in common."""
+        names = [field.name for field in dataclasses.fields(LayerOptions)]
+        return LayerOptions(**{name: getattr(self, name) for name in names})
 
     def logits(self, x: jax.Array, train: bool, dropout_rate: float = 0.0) -> jax.Array:
         """Feature maps [N, H, W, C], or features [N, C], → logits [N, num_classes], by "head"."""
         if x.ndim == 4:
             x = x.mean(axis=(1, 2))
         x = nn.Dropout(dropout_rate, deterministic=not train, name="dropout")(x)
-        return wide(self.layers(Dense)(self.num_classes, name="head")(x))
+        head = Dense(self.num_classes, options=self.layer_options, name="head")
+        return at_least_float32(head(x))
 
     @nn.nowrap
-    def check(self, x: jax.Array, train: bool) -> None:
+    def check_images(self, x: jax.Array, train: bool) -> None:
         """Raises ValueError or TypeError for what is no batch of images for this model."""
         if jnp.ndim(x) != 4:
             raise ValueError(f"{self.title} takes images [N, H, W, C], got shape {jnp.shape(x)}")
@@ -114,81 +161,24 @@ class Model(nn.Module):
                 f"{self.title} takes normalised floating-point images, got {x.dtype}; "
                 f"`preprocess` of a trained model makes them"
             )
-        least = self.min_size
-        if 0 in x.shape or min(x.shape[1:3]) < least:
+        size = self.min_size
+        if 0 in x.shape or min(x.shape[1:3]) < size:
             raise ValueError(
-                f"{self.title} takes one image or more of at least {least}x{least}, "
+                f"{self.title} takes one image or more of at least {size}x{size}, "
                 f"got shape {x.shape}"
-            )
-        if self.num_classes < 1:
-            raise ValueError(
-                f"{self.title}: num_classes must be at least 1, got {self.num_classes!r}"
-            )
-        if self.padding not in ("symmetric", "SAME"):
-            raise ValueError(
-                f'{self.title}: padding must be "symmetric" or "SAME", got {self.padding!r}'
             )
         if train and self.fused:
             raise ValueError(f"{self.title}: a fused model has no batch norms left to train")
 
 
-def wide(x: jax.Array) -> jax.Array:
-    """Logits in float32, or better where they are."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
-class Step(NamedTuple):
-    """How a stage goes on: with a stride, or with dilation in its place.
-
-    Args:
-      stride: of the stage's strided layer.
-      dilation: of that layer, and of what comes before it in its block.
-      after: the dilation of the layers behind it.
-    """
-
-    stride: int
-    dilation: int
-    after: int
-
-    def of(self, blocks: int) -> list["Step"]:
-        """One for each block of the stage: the stride is the first one's."""
-        return [self, *[Step(1, self.after, self.after)] * (blocks - 1)]
-
-
-def steps(strides: Sequence[int], output_stride: int, stem: int = 2) -> list[Step]:
-    """Spends strides until `output_stride` is reached, and turns the further ones into dilation.
-
-    The same kernels then see what they saw, at more places (Chen et al. 2017, arXiv 1706.05587).
-
-    Args:
-      strides: of the stages.
-      output_stride: 8, 16 or 32.
-      stem: the stride before the first stage.
-
-    Raises:
-      ValueError: another output stride.
-    """
-    if output_stride not in (8, 16, 32):
-        raise ValueError(f"output_stride must be 8, 16 or 32, got {output_stride!r}")
-    reached, dilation, made = stem, 1, []
-    for stride in strides:
-        before = dilation
-        if reached * stride > output_stride:
-            dilation *= stride
-            stride = 1
-        reached *= stride
-        made.append(Step(stride, before, dilation))
-    return made
-
-
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One constructor of the zoo.
+    """A row of the table of models.
 
     Args:
       name: the constructor's name, which is the model's.
       family: the name of its file, such as "resnet".
-      constructor: makes the model.
+      constructor: makes the model; a function, or the model's class.
       input_size: the height and width in pixels that the model was designed for.
     """
 
@@ -209,22 +199,42 @@ MODELS: dict[str, Entry] = {}
 
 
 def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
-    """Enters a constructor, a function or the model's class, into the table under its own name."""
+    """Enters a constructor, a function or the model's class, into the table under its own name.
+
+    The constructor then shows all arguments with their defaults, and refuses others.
+
+    Args:
+      input_size: the height and width in pixels that the model was designed for.
+    """
 
     def enter(constructor: Constructor) -> Constructor:
         name = constructor.__name__
-        named: Any = constructor
-        if not isinstance(constructor, type):  # a class is named already
-
-            @functools.wraps(constructor)
-            def named(*args: Any, **options: Any) -> Model:
-                return constructor(*args, constructor=name, **options)
-
+        registered: Any = constructor
+        if isinstance(constructor, type):
+            registered.__signature__ = make_signature(constructor, registered.architecture)
+        else:
+            registered = _named(constructor)
         family = constructor.__module__.rpartition(".")[2]
-        MODELS[name] = Entry(name, family, named, input_size)
-        return named
+        MODELS[name] = Entry(name, family, registered, input_size)
+        return registered
 
     return enter
+
+
+def _named(constructor: Callable[..., Model]) -> Any:
+    """The function, which tells its models their name; with checks and a signature."""
+    name = constructor.__name__
+    model = constructor(constructor=name)
+    signature = make_signature(type(model), model.architecture, defaults=model)
+    known = (*signature.parameters, *INTERNAL)
+
+    @functools.wraps(constructor)
+    def construct(*args: Any, **options: Any) -> Model:
+        check_names(name, known, args, options)
+        return constructor(**{"constructor": name, **options})
+
+    construct.__signature__ = signature  # type: ignore[attr-defined]
+    return construct
 
 
 def find_model(model: str | Callable[..., Any]) -> Entry:
@@ -233,9 +243,5 @@ def find_model(model: str | Callable[..., Any]) -> Entry:
     entry = MODELS.get(name)
     if entry is not None and (isinstance(model, str) or entry.constructor is model):
         return entry
-    by_lower = {known.lower(): known for known in MODELS}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
-    hint = (
-        f"did you mean {' or '.join(by_lower[n] for n in near)}?" if near else "see list_models()"
-    )
+    hint = suggest(name, MODELS) or "see list_models()"
     raise UnknownModelError(f"no model is named {name!r}; {hint}")

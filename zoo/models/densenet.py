@@ -3,68 +3,78 @@
 Huang et al. 2017, arXiv 1608.06993, table 1 (the "BC" form: bottlenecks and compression).
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from typing import ClassVar, NamedTuple, Unpack
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import Model, register
-from zoo.models.layers import BatchNorm, Conv, ConvNorm, Stage, max_pool
+from zoo.models.base import Model, ModelOptions, register
+from zoo.models.blocks import Stage, chain
+from zoo.models.layers import BatchNorm, Conv, ConvNorm, LayerOptions, MaxPool
 
-BOTTLENECK = 4  # a 1x1 convolution makes so many times the growth
+BOTTLENECK = 4  # a 1x1 convolution makes so many times the growth rate
 COMPRESSION = 2  # a transition divides the channels by it
 
 
-class DenseLayer(nn.Module):
-    """Adds `growth` channels made from all before: norm, 1x1 convolution, norm, 3x3 convolution."""
+class BlockConfig(NamedTuple):
+    """A dense layer: the channels that it adds, and its dropout."""
 
-    layers: Callable[..., Callable[..., Any]]
-    growth: int
+    growth_rate: int
     dropout_rate: float
+
+
+class DenseLayer(nn.Module):
+    """Adds channels made from all before: norm, 1x1 convolution, norm, 3x3 convolution."""
+
+    config: BlockConfig
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """[N, H, W, C] → [N, H, W, C + growth]."""
-        y = self.layers(BatchNorm, act="relu", kept=False)(name="preact")(x, train)
-        squeeze = self.layers(ConvNorm, kept=False)(BOTTLENECK * self.growth, name="bottleneck")
-        y = squeeze(y, train)
-        y = self.layers(Conv)(self.growth, 3, name="grow")(y)
-        y = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(y)
+        """[N, H, W, C] → [N, H, W, C + growth_rate]."""
+        growth_rate, dropout_rate = self.config
+        layers = [
+            BatchNorm("relu", self.options, name="preact"),
+            ConvNorm(BOTTLENECK * growth_rate, options=self.options, name="bottleneck"),
+            Conv(growth_rate, 3, options=self.options, name="grow"),
+        ]
+        y = chain(layers, x, train)
+        y = nn.Dropout(dropout_rate, deterministic=not train, name="dropout")(y)
         return jnp.concatenate([x.astype(y.dtype), y], axis=-1)
 
 
 class Transition(nn.Module):
     """Halves the channels and the size between two stages."""
 
-    layers: Callable[..., Callable[..., Any]]
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / 2, W / 2, C / 2]."""
-        y = self.layers(BatchNorm, act="relu", kept=False)(name="preact")(x, train)
-        y = self.layers(Conv)(x.shape[-1] // COMPRESSION, name="reduce")(y)
-        return nn.avg_pool(y, (2, 2), (2, 2))
+        preact = BatchNorm("relu", self.options, name="preact")
+        reduce = Conv(x.shape[-1] // COMPRESSION, options=self.options, name="reduce")
+        return nn.avg_pool(chain([preact, reduce], x, train), (2, 2), (2, 2))
 
 
-class DenseNet(Model):
+class DenseNet(Model, kw_only=True):
     """A densely connected network of any depth.
 
-    Modules: stem, stage1/block1/{preact, bottleneck, grow}, transition1/{preact, reduce} …
+    Modules: stem, pool, stage1/block1/{preact, bottleneck, grow}, transition1/{preact, reduce} …
     stage4, preact, head.
 
     Args:
       depths: how many layers each stage has.
-      growth: the channels that a layer adds.
-      stem: the channels of the first convolution.
+      growth_rate: the channels that a layer adds.
+      stem_channels: the channels of the first convolution.
       dropout_rate: after each layer; the paper uses it only for data without augmentation.
     """
 
+    architecture: ClassVar[tuple[str, ...]] = ("depths", "growth_rate", "stem_channels")
+
     depths: tuple[int, ...] = (6, 12, 24, 16)
-    growth: int = 32
-    stem: int = 64
+    growth_rate: int = 32
+    stem_channels: int = 64
     dropout_rate: float = 0.0
 
     @property
@@ -75,43 +85,51 @@ class DenseNet(Model):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [N, H, W, C] → logits [N, num_classes], float32 or better."""
-        self.check(x, train)
-        x = self.layers(ConvNorm)(self.stem, 7, 2, name="stem")(x, train)
-        x = max_pool(x, 3, 2, padding=self.padding)
-        layer = functools.partial(DenseLayer, self.layers, self.growth, self.dropout_rate)
+        self.check_images(x, train)
+        options = self.layer_options
+        x = ConvNorm(self.stem_channels, 7, 2, options=options, name="stem")(x, train)
+        x = MaxPool(3, 2, self.padding, name="pool")(x)
+        config = BlockConfig(self.growth_rate, self.dropout_rate)
         for number, depth in enumerate(self.depths, start=1):
             if number > 1:
-                x = Transition(self.layers, name=f"transition{number - 1}")(x, train)
-            x = Stage([layer] * depth, self.remat, name=f"stage{number}")(x, train)
-        x = self.layers(BatchNorm, act="relu")(name="preact")(x, train)
+                x = Transition(options, name=f"transition{number - 1}")(x, train)
+            stage = Stage(DenseLayer, [config] * depth, options, self.remat, name=f"stage{number}")
+            x = stage(x, train)
+        x = BatchNorm("relu", options, name="preact")(x, train)
         return self.logits(x, train)
 
 
+class DenseNetOptions(ModelOptions, total=False):
+    """Arguments of the constructors; see `DenseNet`."""
+
+    dropout_rate: float
+
+
 @register()
-def DenseNet121(**options: Any) -> DenseNet:
+def DenseNet121(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-121: 8.0 million parameters at 1,000 classes."""
     return DenseNet(depths=(6, 12, 24, 16), **options)
 
 
 @register()
-def DenseNet161(**options: Any) -> DenseNet:
-    """DenseNet-161, with growth 48: 28.7 million parameters at 1,000 classes."""
-    return DenseNet(depths=(6, 12, 36, 24), growth=48, stem=96, **options)
+def DenseNet161(**options: Unpack[DenseNetOptions]) -> DenseNet:
+    """DenseNet-161, with growth rate 48: 28.7 million parameters at 1,000 classes."""
+    return DenseNet(depths=(6, 12, 36, 24), growth_rate=48, stem_channels=96, **options)
 
 
 @register()
-def DenseNet169(**options: Any) -> DenseNet:
+def DenseNet169(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-169: 14.1 million parameters at 1,000 classes."""
     return DenseNet(depths=(6, 12, 32, 32), **options)
 
 
 @register()
-def DenseNet201(**options: Any) -> DenseNet:
+def DenseNet201(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-201: 20.0 million parameters at 1,000 classes."""
     return DenseNet(depths=(6, 12, 48, 32), **options)
 
 
 @register()
-def DenseNet264(**options: Any) -> DenseNet:
+def DenseNet264(**options: Unpack[DenseNetOptions]) -> DenseNet:
     """DenseNet-264: 33.3 million parameters at 1,000 classes."""
     return DenseNet(depths=(6, 12, 64, 48), **options)

@@ -5,93 +5,128 @@ batch normalisation after each convolution, pools whose last window may overhang
 kernels where the paper has 5x5, and half the paper's dropout before the last layer.
 """
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import Model, register, wide
-from zoo.models.layers import ConvNorm, Dense, Stage, adaptive_mean, max_pool
+from zoo.models.base import Model, register
+from zoo.models.blocks import Stage, chain
+from zoo.models.layers import (
+    ConvNorm,
+    Dense,
+    LayerOptions,
+    MaxPool,
+    adaptive_average_pool,
+    at_least_float32,
+)
 
 
-class Row(NamedTuple):
-    """The channels of an inception module's branches; "reduce" is the 1x1 before a larger kernel.
+class AuxiliaryConfig(NamedTuple):
+    """An auxiliary classifier."""
 
-    An auxiliary classifier may be attached to the module.
+    num_classes: int
+    dropout_rate: float
+
+
+class BlockConfig(NamedTuple):
+    """An inception module: the channels of its branches, as in the paper's table.
+
+    Args:
+      branch1x1, branch3x3, branch5x5: of the branches with these kernels.
+      reduce3x3, reduce5x5: of the 1x1 convolution before a larger kernel.
+      pool_proj: of the 1x1 convolution behind the pool.
+      auxiliary: whether an auxiliary classifier is attached; of which kind, the model sets.
     """
 
-    ones: int
-    reduce3: int
-    threes: int
-    reduce5: int
-    fives: int
-    pooled: int
-    auxiliary: bool = False
+    branch1x1: int
+    reduce3x3: int
+    branch3x3: int
+    reduce5x5: int
+    branch5x5: int
+    pool_proj: int
+    auxiliary: bool | AuxiliaryConfig = False
 
 
-class Inceptions(NamedTuple):
+class StageConfig(NamedTuple):
     """A stage: the size of the pool before it, and its inception modules."""
 
     pool: int
-    rows: tuple[Row, ...]
+    blocks: tuple[BlockConfig, ...]
 
 
-# Stages 3, 4 and 5: inception 3a and 3b, 4a to 4e, 5a and 5b.
 STAGES = (
-    Inceptions(3, (Row(64, 96, 128, 16, 32, 32), Row(128, 128, 192, 32, 96, 64))),
-    Inceptions(
-        3,
-        (
-            Row(192, 96, 208, 16, 48, 64, auxiliary=True),
-            Row(160, 112, 224, 24, 64, 64),
-            Row(128, 128, 256, 24, 64, 64),
-            Row(112, 144, 288, 32, 64, 64, auxiliary=True),
-            Row(256, 160, 320, 32, 128, 128),
+    StageConfig(
+        pool=3,
+        blocks=(
+            BlockConfig(64, 96, 128, 16, 32, 32),  # inception 3a
+            BlockConfig(128, 128, 192, 32, 96, 64),
         ),
     ),
-    Inceptions(2, (Row(256, 160, 320, 32, 128, 128), Row(384, 192, 384, 48, 128, 128))),
+    StageConfig(
+        pool=3,
+        blocks=(
+            BlockConfig(192, 96, 208, 16, 48, 64, auxiliary=True),  # 4a
+            BlockConfig(160, 112, 224, 24, 64, 64),
+            BlockConfig(128, 128, 256, 24, 64, 64),
+            BlockConfig(112, 144, 288, 32, 64, 64, auxiliary=True),
+            BlockConfig(256, 160, 320, 32, 128, 128),
+        ),
+    ),
+    StageConfig(
+        pool=2,
+        blocks=(
+            BlockConfig(256, 160, 320, 32, 128, 128),  # 5a
+            BlockConfig(384, 192, 384, 48, 128, 128),
+        ),
+    ),
 )
 
 
 class Stem(nn.Module):
     """The convolutions before the first inception module."""
 
-    conv: Callable[..., ConvNorm]
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / 4, W / 4, 192]."""
-        x = max_pool(self.conv(64, 7, 2, name="conv1")(x, train), 3, 2, padding=0, ceil=True)
-        x = self.conv(64, kept=False, name="conv2")(x, train)
-        return self.conv(192, 3, name="conv3")(x, train)
+        x = ConvNorm(64, 7, 2, options=self.options, name="conv1")(x, train)
+        x = MaxPool(3, 2, padding=0, ceil=True, name="pool")(x)
+        layers = [
+            ConvNorm(64, 1, options=self.options, name="conv2"),
+            ConvNorm(192, 3, options=self.options, name="conv3"),
+        ]
+        return chain(layers, x, train)
 
 
 class Inception(nn.Module):
     """Four branches side by side (figure 2b)."""
 
-    conv: Callable[..., ConvNorm]
-    row: Row
-    auxiliary: Callable[..., "Auxiliary"] | None
+    config: BlockConfig
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H, W, the branches' channels]."""
-        row, conv = self.row, self.conv
-        reduce = functools.partial(conv, kept=False)
-        threes = reduce(row.reduce3, name="reduce3")(x, train)
-        fives = reduce(row.reduce5, name="reduce5")(x, train)
-        branches = [
-            conv(row.ones, name="ones")(x, train),
-            conv(row.threes, 3, name="threes")(threes, train),
-            conv(row.fives, 3, name="fives")(fives, train),
-            conv(row.pooled, name="pooled")(max_pool(x, 3, 1), train),
+        config, options = self.config, self.options
+        branch3x3 = [
+            ConvNorm(config.reduce3x3, options=options, name="reduce3"),
+            ConvNorm(config.branch3x3, 3, options=options, name="threes"),
         ]
-        y = jnp.concatenate(branches, axis=-1)
-        if self.auxiliary is not None and (train or self.is_initializing()):
-            logits = self.auxiliary(self.conv, name="auxiliary")(y, train)
+        branch5x5 = [
+            ConvNorm(config.reduce5x5, options=options, name="reduce5"),
+            ConvNorm(config.branch5x5, 3, options=options, name="fives"),
+        ]
+        y3x3, y5x5 = chain(branch3x3, x, train), chain(branch5x5, x, train)
+        y1x1 = ConvNorm(config.branch1x1, options=options, name="ones")(x, train)
+        pooled = MaxPool(3, 1, name="pool")(x)
+        pooled = ConvNorm(config.pool_proj, options=options, name="pooled")(pooled, train)
+        y = jnp.concatenate([y1x1, y3x3, y5x5, pooled], axis=-1)
+        if isinstance(config.auxiliary, AuxiliaryConfig) and (train or self.is_initializing()):
+            logits = Auxiliary(config.auxiliary, options, name="auxiliary")(y, train)
             self.sow("intermediates", "logits", logits, init_fn=tuple, reduce_fn=lambda _, new: new)
         return y
 
@@ -99,26 +134,26 @@ class Inception(nn.Module):
 class Auxiliary(nn.Module):
     """A classifier amid the network, which helps to train what is before it (section 5)."""
 
-    dense: Callable[..., Dense]
-    num_classes: int
-    dropout_rate: float
-    conv: Callable[..., ConvNorm]
+    config: AuxiliaryConfig
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → logits [N, num_classes]."""
-        x = self.conv(128, name="conv")(adaptive_mean(x, 4), train)
-        x = self.dense(1024, act="relu", name="fc")(x.reshape(x.shape[0], -1))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
-        return wide(self.dense(self.num_classes, name="head")(x))
+        options = self.options
+        x = ConvNorm(128, options=options, name="conv")(adaptive_average_pool(x, 4), train)
+        x = Dense(1024, act="relu", options=options, name="fc")(x.reshape(x.shape[0], -1))
+        x = nn.Dropout(self.config.dropout_rate, deterministic=not train, name="dropout")(x)
+        return at_least_float32(Dense(self.config.num_classes, options=options, name="head")(x))
 
 
 @register()
-class GoogLeNet(Model):
+class GoogLeNet(Model, kw_only=True):
     """GoogLeNet: 6.6 million parameters at 1,000 classes, and 6.4 million for auxiliary heads.
 
-    Modules: stem/conv1 … conv3, stage3/block1/{ones, reduce3, threes, reduce5, fives, pooled} for
-    inception 3a … stage5/block2, head; stage4/block1/auxiliary and stage4/block4/auxiliary.
+    Modules: stem/conv1 … conv3, pool3, stage3/block1/{ones, reduce3, threes, reduce5, fives,
+    pooled} for inception 3a … stage5/block2, head; stage4/block1/auxiliary and
+    stage4/block4/auxiliary.
 
     In training the auxiliary classifiers' logits are sown into the collection "intermediates"; the
     paper adds 0.3 times their losses:
@@ -132,9 +167,10 @@ class GoogLeNet(Model):
       dropout_rate, auxiliary_dropout_rate: before the last layer of the classifiers.
     """
 
+    architecture: ClassVar[tuple[str, ...]] = ("stages",)
     backbone_options: ClassVar[Mapping[str, Any]] = {"auxiliary": False}
 
-    stages: tuple[Inceptions, ...] = STAGES
+    stages: tuple[StageConfig, ...] = STAGES
     auxiliary: bool = True
     dropout_rate: float = 0.2
     auxiliary_dropout_rate: float = 0.7
@@ -148,19 +184,15 @@ class GoogLeNet(Model):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [N, H, W, C] → logits [N, num_classes], float32 or better."""
-        self.check(x, train)
-        conv = self.layers(ConvNorm)
-        classifier = functools.partial(
-            Auxiliary, self.layers(Dense), self.num_classes, self.auxiliary_dropout_rate
-        )
-        x = Stem(conv, name="stem")(x, train)
-        for number, (pool, rows) in enumerate(self.stages, start=3):
-            x = max_pool(x, pool, 2, padding=0, ceil=True)
-            blocks = [
-                functools.partial(
-                    Inception, conv, row, classifier if self.auxiliary and row.auxiliary else None
-                )
-                for row in rows
+        self.check_images(x, train)
+        options = self.layer_options
+        auxiliary = AuxiliaryConfig(self.num_classes, self.auxiliary_dropout_rate)
+        x = Stem(options, name="stem")(x, train)
+        for number, (pool, blocks) in enumerate(self.stages, start=3):
+            x = MaxPool(pool, 2, padding=0, ceil=True, name=f"pool{number}")(x)
+            configs = [
+                config._replace(auxiliary=config.auxiliary and self.auxiliary and auxiliary)
+                for config in blocks
             ]
-            x = Stage(blocks, self.remat, name=f"stage{number}")(x, train)
+            x = Stage(Inception, configs, options, self.remat, name=f"stage{number}")(x, train)
         return self.logits(x, train, self.dropout_rate)

@@ -1,8 +1,8 @@
 """Initial values: all random ones of a model come from a single draw.
 
 XLA compiles every draw of random numbers anew, in up to 0.4 s on two cores, and a model has a
-hundred. So while a model's shapes are traced, its layers only note what each parameter is to be;
-then one program draws numbers for all of them and deals them out.
+hundred. So while a model's shapes are traced, its layers only record each parameter's initializer;
+then one program draws the numbers for all parameters and splits them.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ Path = tuple[str, ...]
 
 
 class Normal(NamedTuple):
-    """Normally distributed around 0."""
+    """Normal distribution of mean 0."""
 
     std: float
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        """An array of its own draw."""
+        """An array by a draw of its own."""
         return self.std * jax.random.normal(key, shape, dtype)
 
 
 class Constant(NamedTuple):
-    """The same everywhere."""
+    """One value for all entries."""
 
     value: float
 
@@ -38,13 +38,13 @@ class Constant(NamedTuple):
         return jnp.full(shape, self.value, dtype)
 
 
-Initial = Normal | Constant
+Initializer = Normal | Constant
 ZEROS, ONES = Constant(0.0), Constant(1.0)
 
-_noted: ContextVar[dict[Path, Initial] | None] = ContextVar("noted", default=None)
+_recorded: ContextVar[dict[Path, Initializer] | None] = ContextVar("recorded", default=None)
 
 
-def he(shape: tuple[int, ...], groups: int = 1) -> Normal:
+def he_normal(shape: tuple[int, ...], groups: int = 1) -> Normal:
     """He et al. 2015, arXiv 1502.01852, by fan-out, for a kernel [kh, kw, in / groups, out].
 
     An input feeds the outputs of its own group only.
@@ -53,51 +53,59 @@ def he(shape: tuple[int, ...], groups: int = 1) -> Normal:
 
 
 @contextlib.contextmanager
-def noting() -> Iterator[dict[Path, Initial]]:
-    """What is noted inside: (collection, module…, name) → how it is to begin."""
-    noted: dict[Path, Initial] = {}
-    token = _noted.set(noted)
+def record_initializers() -> Iterator[dict[Path, Initializer]]:
+    """Collects the initializers of variables traced inside: (collection, module…, name) → one."""
+    recorded: dict[Path, Initializer] = {}
+    token = _recorded.set(recorded)
     try:
-        yield noted
+        yield recorded
     finally:
-        _noted.reset(token)
+        _recorded.reset(token)
 
 
-def note(path: Path, initial: Initial) -> Callable[..., jax.Array]:
-    """Notes how a variable begins; → what stands in for it while shapes are traced."""
-    noted = _noted.get()
-    if noted is not None:
-        noted[path] = initial
-        initial = ZEROS
-    return initial.__call__
+def record(path: Path, initializer: Initializer) -> Callable[..., jax.Array]:
+    """Records a variable's initializer if somebody collects them.
+
+    Returns:
+      The function to make the variable with: the initializer, or while they are collected a
+      cheaper one to trace.
+    """
+    recorded = _recorded.get()
+    if recorded is not None:
+        recorded[path] = initializer
+        initializer = ZEROS
+    return initializer.__call__
 
 
-def draw(key: jax.Array, shapes: Any, noted: dict[Path, Initial]) -> Any:
-    """Arrays of the shapes, as they were noted.
+def initialize(key: jax.Array, shapes: Any, initializers: dict[Path, Initializer]) -> Any:
+    """Makes arrays of the shapes by their initializers, with a single draw.
 
     Args:
       key: a random key.
       shapes: nested dictionaries of `jax.ShapeDtypeStruct`.
-      noted: an entry for each of them.
+      initializers: one for each path of them.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
-    plan = tuple(
-        (noted[tuple(entry.key for entry in path)], leaf.shape, leaf.dtype) for path, leaf in leaves
+    specs = tuple(
+        (initializers[tuple(entry.key for entry in path)], leaf.shape, leaf.dtype)
+        for path, leaf in leaves
     )
-    return jax.tree.unflatten(structure, _deal(plan, key))
+    return jax.tree.unflatten(structure, _draw(specs, key))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _deal(plan: tuple[tuple[Initial, tuple[int, ...], Any], ...], key: jax.Array) -> list[Any]:
-    total = sum(math.prod(shape) for initial, shape, _ in plan if isinstance(initial, Normal))
+def _draw(
+    specs: tuple[tuple[Initializer, tuple[int, ...], Any], ...], key: jax.Array
+) -> list[jax.Array]:
+    total = sum(math.prod(shape) for init, shape, _ in specs if isinstance(init, Normal))
     numbers = jax.random.normal(key, (total,))
     arrays, start = [], 0
-    for initial, shape, dtype in plan:
-        if isinstance(initial, Normal):
+    for init, shape, dtype in specs:
+        if isinstance(init, Normal):
             stop = start + math.prod(shape)
-            own = jax.lax.slice(numbers, (start,), (stop,)).reshape(shape)
-            arrays.append((initial.std * own).astype(dtype))
+            drawn = jax.lax.slice(numbers, (start,), (stop,)).reshape(shape)
+            arrays.append((init.std * drawn).astype(dtype))
             start = stop
         else:
-            arrays.append(initial(key, shape, dtype))
+            arrays.append(init(key, shape, dtype))
     return arrays

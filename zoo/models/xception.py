@@ -3,32 +3,45 @@
 Chollet 2017, arXiv 1610.02357, figure 5.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from zoo.models.base import Model, Step, register, steps
-from zoo.models.layers import Conv, ConvNorm, Stage, max_pool
+from zoo.models.base import Model, register
+from zoo.models.blocks import Stage, chain
+from zoo.models.layers import Conv, ConvNorm, LayerOptions, MaxPool
+from zoo.models.strides import stage_strides
 from zoo_kernels import RecomputableArray
 
 
-class Row(NamedTuple):
-    """A block: its separable convolutions' channels, and its stride."""
+class BlockConfig(NamedTuple):
+    """A block of separable convolutions.
+
+    Args:
+      channels: of the separable convolutions.
+      pool: whether there is a pool of stride 2 at the end and a convolution in the shortcut.
+      relu: whether it begins with a ReLU; set by the model, as what follows is.
+      stride, dilation: of the pool and the shortcut, and of the convolutions and the pool.
+    """
 
     channels: tuple[int, ...]
-    stride: int
+    pool: bool
+    relu: bool = True
+    stride: int = 1
+    dilation: int = 1
 
 
 STEM = (32, 64)
 # By stages: the entry flow's, of which the last goes on with the middle flow, and the exit flow's.
 STAGES = (
-    (Row((128, 128), 2),),
-    (Row((256, 256), 2),),
-    (Row((728, 728), 2), *[Row((728, 728, 728), 1)] * 8),
-    (Row((728, 1024), 2),),
+    (BlockConfig((128, 128), pool=True),),
+    (BlockConfig((256, 256), pool=True),),
+    (
+        BlockConfig((728, 728), pool=True),
+        *[BlockConfig((728, 728, 728), pool=False)] * 8,
+    ),
+    (BlockConfig((728, 1024), pool=True),),
 )
 TAIL = (1536, 2048)
 
@@ -36,23 +49,28 @@ TAIL = (1536, 2048)
 class Stem(nn.Module):
     """The two convolutions before the first block; they do not pad, as in the reference."""
 
-    conv: Callable[..., ConvNorm]
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, (H − 1) / 2 − 2, (W − 1) / 2 − 2, 64]."""
-        x = self.conv(STEM[0], 3, 2, padding="VALID", kept=False, name="conv1")(x, train)
-        return self.conv(STEM[1], 3, padding="VALID", name="conv2")(x, train)
+        layers = [
+            ConvNorm(STEM[0], 3, 2, padding="VALID", options=self.options, name="conv1"),
+            ConvNorm(STEM[1], 3, 1, padding="VALID", options=self.options, name="conv2"),
+        ]
+        return chain(layers, x, train)
 
 
 class Separable(nn.Module):
     """A depthwise and a pointwise convolution with nothing between them (section 3.2)."""
 
-    layers: Callable[..., Callable[..., Any]]
+    begins_with_conv: ClassVar[bool] = True
+    ends_with_norm: ClassVar[bool] = True
+
     channels: int
-    act: str
     dilation: int
-    kept: bool = True
+    act: str
+    options: LayerOptions
 
     @nn.compact
     def __call__(
@@ -60,60 +78,61 @@ class Separable(nn.Module):
         x: jax.Array | RecomputableArray,
         train: bool = False,
         residual: jax.Array | None = None,
+        recompute: bool = False,
     ) -> Any:
-        """[N, H, W, C] → [N, H, W, channels]; the residual is added before the activation."""
-        c = x.shape[-1]
-        filters = self.layers(Conv)(c, 3, dilation=self.dilation, groups=c, name="depthwise")
-        mix = self.layers(ConvNorm, act=self.act, kept=self.kept)
-        return mix(self.channels, name="pointwise")(filters(x), train, residual)
+        """[N, H, W, C] → [N, H, W, channels]; the arguments are as for `BatchNorm`."""
+        c, options = x.shape[-1], self.options
+        depthwise = Conv(c, 3, dilation=self.dilation, groups=c, options=options, name="depthwise")
+        pointwise = ConvNorm(self.channels, act=self.act, options=options, name="pointwise")
+        return pointwise(depthwise(x), train, residual, recompute)
 
 
 class Block(nn.Module):
     """Separable convolutions, a pool where there is a stride, and a shortcut."""
 
-    layers: Callable[..., Callable[..., Any]]
-    pool: Callable[..., jax.Array]
-    row: Row
-    step: Step
-    relu: bool = True
+    config: BlockConfig
+    options: LayerOptions
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / stride, W / stride, channels]."""
-        channels, (stride, dilation, _) = self.row.channels, self.step
-        strided = self.row.stride > 1
+        channels, has_pool, relu, stride, dilation = self.config
         shortcut = x
-        if strided:
-            conv = self.layers(ConvNorm)(channels[-1], 1, stride, act="identity", name="shortcut")
-            shortcut = conv(x, train)
-        y = jax.nn.relu(x) if self.relu else x
-        for number, c in enumerate(channels, start=1):
-            last = number == len(channels)
-            act = "identity" if last else "relu"
-            separable = Separable(
-                self.layers, c, act, dilation, kept=last, name=f"separable{number}"
+        if has_pool:
+            project = ConvNorm(
+                channels[-1], 1, stride, act="identity", options=self.options, name="shortcut"
             )
-            y = separable(y, train, shortcut if last and not strided else None)
-        if not strided:
-            return y
-        return self.pool(y, 3, stride, dilation=dilation) + shortcut
+            shortcut = project(x, train)
+        acts = ["relu"] * (len(channels) - 1) + ["identity"]
+        layers = [
+            Separable(c, dilation, act, self.options, name=f"separable{number}")
+            for number, (c, act) in enumerate(zip(channels, acts, strict=True), start=1)
+        ]
+        y = jax.nn.relu(x) if relu else x
+        if not has_pool:
+            return chain(layers, y, train, shortcut)
+        y = chain(layers, y, train)
+        pool = MaxPool(3, stride, self.options.padding, dilation, name="pool")
+        return pool(y) + shortcut
 
 
 @register(input_size=299)
-class Xception(Model):
+class Xception(Model, kw_only=True):
     """Xception: 22.9 million parameters at 1,000 classes.
 
-    Modules: stem/conv1, stem/conv2, stage1/block1/{separable1/{depthwise, pointwise}, shortcut} …
-    stage4, separable1, separable2, head. Stages 1 to 3 are the entry flow, whose last goes on with
-    the middle flow, stage 4 and what follows are the exit flow.
+    Modules: stem/conv1, stem/conv2, stage1/block1/{separable1/{depthwise, pointwise}, shortcut,
+    pool} … stage4, separable1, separable2, head. Stages 1 to 3 are the entry flow, whose last goes
+    on with the middle flow, stage 4 and what follows are the exit flow.
 
     Args:
-      stages: the table; each stage begins with a stride.
+      stages: the table; each stage begins with a pool.
       dropout_rate: before the classifier.
       output_stride: 32, or 16 or 8 with dilation in place of the last strides.
     """
 
-    stages: tuple[tuple[Row, ...], ...] = STAGES
+    architecture: ClassVar[tuple[str, ...]] = ("stages",)
+
+    stages: tuple[tuple[BlockConfig, ...], ...] = STAGES
     dropout_rate: float = 0.5
     output_stride: int = 32
 
@@ -125,17 +144,21 @@ class Xception(Model):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [N, H, W, C] → logits [N, num_classes], float32 or better."""
-        self.check(x, train)
-        x = Stem(self.layers(ConvNorm), name="stem")(x, train)
-        pool = functools.partial(max_pool, padding=self.padding)
-        spent = steps([rows[0].stride for rows in self.stages], self.output_stride)
-        for number, (rows, step) in enumerate(zip(self.stages, spent, strict=True), start=1):
-            blocks = [
-                functools.partial(Block, self.layers, pool, row, s, relu=number > 1)
-                for row, s in zip(rows, step.of(len(rows)), strict=True)
+        self.check_images(x, train)
+        options = self.layer_options
+        x = Stem(options, name="stem")(x, train)
+        strides = stage_strides(
+            [(2 if stage[0].pool else 1, len(stage)) for stage in self.stages], self.output_stride
+        )
+        for number, (stage, blocks) in enumerate(zip(self.stages, strides, strict=True), start=1):
+            configs = [
+                config._replace(relu=number > 1, stride=block.stride, dilation=block.dilation)
+                for config, block in zip(stage, blocks, strict=True)
             ]
-            x = Stage(blocks, self.remat, name=f"stage{number}")(x, train)
-        for number, channels in enumerate(TAIL, start=1):
-            tail = functools.partial(Separable, self.layers, channels, "relu", spent[-1].after)
-            x = tail(kept=number == len(TAIL), name=f"separable{number}")(x, train)
-        return self.logits(x, train, self.dropout_rate)
+            x = Stage(Block, configs, options, self.remat, name=f"stage{number}")(x, train)
+        dilation = strides[-1][-1].dilation_after
+        tail = [
+            Separable(channels, dilation, "relu", options, name=f"separable{number}")
+            for number, channels in enumerate(TAIL, start=1)
+        ]
+        return self.logits(chain(tail, x, train), train, self.dropout_rate)

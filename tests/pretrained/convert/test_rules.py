@@ -118,8 +118,8 @@ def metalhead(model, variables):
     [
         ("resnet", ResNet(num_classes=5, depths=(1, 2, 1, 1), base_width=8)),
         ("resnet", ResNet(num_classes=5, depths=(1, 1, 2, 1), bottleneck=False)),
-        ("vgg", VGG(num_classes=5, depths=(1, 2, 1, 1, 1), norm=True, hidden=8)),
-        ("vgg", VGG(num_classes=5, depths=(1, 1, 1, 1, 2), hidden=8)),
+        ("vgg", VGG(num_classes=5, depths=(1, 2, 1, 1, 1), norm=True, hidden_features=8)),
+        ("vgg", VGG(num_classes=5, depths=(1, 1, 1, 1, 2), hidden_features=8)),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model_state."])

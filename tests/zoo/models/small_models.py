@@ -6,80 +6,88 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.models.densenet import DenseNet
-from zoo.models.efficientnet_lite import EfficientNetLite
-from zoo.models.efficientnet_lite import Row as Lite
-from zoo.models.googlenet import GoogLeNet, Inceptions
-from zoo.models.googlenet import Row as Inception
-from zoo.models.mobilenet_v1 import MobileNetV1
-from zoo.models.mobilenet_v1 import Row as OneRow
-from zoo.models.mobilenet_v2 import MobileNetV2
-from zoo.models.mobilenet_v2 import Row as TwoRow
-from zoo.models.mobilenet_v3 import MobileNetV3
-from zoo.models.mobilenet_v3 import Row as ThreeRow
-from zoo.models.resnet import ResNet
-from zoo.models.squeezenet import SqueezeNet, Table
-from zoo.models.vgg import VGG
-from zoo.models.xception import Row as Separables
-from zoo.models.xception import Xception
-
-TABLE = (
-    Inceptions(3, (Inception(8, 8, 8, 4, 4, 4),)),
-    Inceptions(3, (Inception(8, 8, 8, 4, 4, 4, auxiliary=True),)),
-    Inceptions(2, (Inception(8, 8, 8, 4, 4, 4),)),
+from zoo.models import (
+    densenet,
+    efficientnet_lite,
+    googlenet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    squeezenet,
+    vgg,
+    xception,
 )
+
 SMALL = {
-    "densenet": DenseNet(num_classes=5, depths=(1, 1, 1, 2), growth=8, stem=16),
-    "efficientnet_lite": EfficientNetLite(
+    "densenet": densenet.DenseNet(
+        num_classes=5, depths=(1, 1, 1, 2), growth_rate=8, stem_channels=16
+    ),
+    "efficientnet_lite": efficientnet_lite.EfficientNetLite(
         num_classes=5,
         stages=(
-            Lite(3, 1, 1, 8, 1),
-            Lite(3, 2, 2, 8, 1),
-            Lite(5, 2, 1, 16, 1),
-            Lite(3, 1, 2, 16, 2),
-            Lite(3, 2, 2, 24, 1),
+            efficientnet_lite.StageConfig(3, 1, 1, 8, 1),
+            efficientnet_lite.StageConfig(3, 2, 2, 8, 1),
+            efficientnet_lite.StageConfig(5, 2, 1, 16, 1),
+            efficientnet_lite.StageConfig(3, 1, 2, 16, 2),
+            efficientnet_lite.StageConfig(3, 2, 2, 24, 1),
         ),
     ),
-    "googlenet": GoogLeNet(num_classes=5, stages=TABLE),
-    "mobilenet_v1": MobileNetV1(
+    "googlenet": googlenet.GoogLeNet(
         num_classes=5,
         stages=(
-            OneRow(1, 8, 1),
-            OneRow(2, 16, 1),
-            OneRow(2, 16, 1),
-            OneRow(2, 24, 1),
-            OneRow(2, 32, 2),
+            googlenet.StageConfig(3, (googlenet.BlockConfig(8, 8, 8, 4, 4, 4),)),
+            googlenet.StageConfig(3, (googlenet.BlockConfig(8, 8, 8, 4, 4, 4, auxiliary=True),)),
+            googlenet.StageConfig(2, (googlenet.BlockConfig(8, 8, 8, 4, 4, 4),)),
         ),
     ),
-    "mobilenet_v2": MobileNetV2(
+    "mobilenet_v1": mobilenet_v1.MobileNetV1(
         num_classes=5,
         stages=(
-            TwoRow(1, 8, 1, 1),
-            TwoRow(2, 8, 1, 2),
-            TwoRow(2, 16, 1, 2),
-            TwoRow(2, 24, 1, 2),
-            TwoRow(2, 24, 2, 2),
+            mobilenet_v1.StageConfig(1, 8, 1),
+            mobilenet_v1.StageConfig(2, 16, 1),
+            mobilenet_v1.StageConfig(2, 16, 1),
+            mobilenet_v1.StageConfig(2, 24, 1),
+            mobilenet_v1.StageConfig(2, 32, 2),
         ),
     ),
-    "mobilenet_v3": MobileNetV3(
+    "mobilenet_v2": mobilenet_v2.MobileNetV2(
         num_classes=5,
         stages=(
-            (ThreeRow(3, 16, 16, True, "relu", 2),),
-            (ThreeRow(5, 24, 16, False, "hard_swish", 2),),
-            (ThreeRow(3, 24, 24, False, "hard_swish", 2),),
-            (ThreeRow(3, 24, 24, False, "relu", 2), ThreeRow(3, 32, 24, True, "relu", 1)),
+            mobilenet_v2.StageConfig(1, 8, 1, 1),
+            mobilenet_v2.StageConfig(2, 8, 1, 2),
+            mobilenet_v2.StageConfig(2, 16, 1, 2),
+            mobilenet_v2.StageConfig(2, 24, 1, 2),
+            mobilenet_v2.StageConfig(2, 24, 2, 2),
         ),
     ),
-    "resnet": ResNet(num_classes=5, depths=(1, 1, 1, 1), groups=2, base_width=16),
-    "squeezenet": SqueezeNet(num_classes=5, table=Table(8, 3, ((2,), (2,), (4, 4)))),
-    "vgg": VGG(num_classes=5, depths=(1, 1, 1, 1, 1), norm=True, hidden=8),
-    "xception": Xception(
+    "mobilenet_v3": mobilenet_v3.MobileNetV3(
         num_classes=5,
         stages=(
-            (Separables((16,), 2),),
-            (Separables((16,), 2),),
-            (Separables((24,), 2), Separables((24, 24), 1)),
-            (Separables((32,), 2),),
+            (mobilenet_v3.BlockConfig(3, 16, 16, True, "relu", 2),),
+            (mobilenet_v3.BlockConfig(5, 24, 16, False, "hard_swish", 2),),
+            (mobilenet_v3.BlockConfig(3, 24, 24, False, "hard_swish", 2),),
+            (
+                mobilenet_v3.BlockConfig(3, 24, 24, False, "relu", 2),
+                mobilenet_v3.BlockConfig(3, 32, 24, True, "relu", 1),
+            ),
+        ),
+    ),
+    "resnet": resnet.ResNet(num_classes=5, depths=(1, 1, 1, 1), groups=2, base_width=16),
+    "squeezenet": squeezenet.SqueezeNet(
+        num_classes=5, version=squeezenet.Version(8, 3, ((2,), (2,), (4, 4)))
+    ),
+    "vgg": vgg.VGG(num_classes=5, depths=(1, 1, 1, 1, 1), norm=True, hidden_features=8),
+    "xception": xception.Xception(
+        num_classes=5,
+        stages=(
+            (xception.BlockConfig((16,), pool=True),),
+            (xception.BlockConfig((16,), pool=True),),
+            (
+                xception.BlockConfig((24,), pool=True),
+                xception.BlockConfig((24, 24), pool=False),
+            ),
+            (xception.BlockConfig((32,), pool=True),),
         ),
     ),
 }

@@ -62,6 +62,6 @@ def test_init_by_keyword_and_with_layers_that_are_not_the_zoos():
 
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     shapes = jax.eval_shape(lambda key: SMALL["squeezenet"].init(key, x=x), jax.random.key(0))
-    model = WithDense(num_classes=5, table=SMALL["squeezenet"].table)
+    model = WithDense(num_classes=5, version=SMALL["squeezenet"].version)
     more = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(x.shape))
     assert more["params"].keys() == shapes["params"].keys() | {"Dense_0"}

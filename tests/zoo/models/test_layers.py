@@ -8,7 +8,16 @@ import pytest
 
 import zoo
 import zoo_kernels as kernels
-from zoo.models.layers import BatchNorm, Conv, ConvNorm, Dense, adaptive_mean, drop_path, max_pool
+from zoo.models.blocks import drop_path
+from zoo.models.layers import (
+    BatchNorm,
+    Conv,
+    ConvNorm,
+    Dense,
+    LayerOptions,
+    MaxPool,
+    adaptive_average_pool,
+)
 
 
 class Dropped(nn.Module):
@@ -58,13 +67,16 @@ def test_inference_norm_by_hand():
         "params": {"scale": jnp.array([5.0]), "bias": jnp.array([-4.0])},
         "batch_stats": {"mean": jnp.array([3.0]), "var": jnp.array([3.0])},
     }
-    y = BatchNorm(eps=1.0, act="relu").apply(variables, jnp.array([[7.0], [0.0]]))
+    y = BatchNorm("relu", LayerOptions(norm_eps=1.0)).apply(variables, jnp.array([[7.0], [0.0]]))
     assert y.ravel().tolist() == [6.0, 0.0]
 
 
 def test_running_variance_is_the_unbiased_one():
     """1 and 3: mean 2, biased variance 1, which normalises, unbiased 2, half of it remembered."""
-    norm, x = BatchNorm(eps=0.0, momentum=0.5), jnp.array([[1.0], [3.0]])
+    norm, x = (
+        BatchNorm(options=LayerOptions(norm_eps=0.0, norm_momentum=0.5)),
+        jnp.array([[1.0], [3.0]]),
+    )
     variables = norm.init(jax.random.key(0), x)
     y, new = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     assert y.ravel().tolist() == [-1.0, 1.0]
@@ -114,20 +126,20 @@ def test_pools_of_every_kind(size, strides, padding, dilation, ceil):
     pad = (size - 1) * dilation // 2 if padding == "symmetric" else padding
     for shape in ((2, 7, 8, 3), (1, 9, 6, 2)):
         x = np.float32(np.random.default_rng(0).normal(size=shape))
-        got = max_pool(jnp.asarray(x), size, strides, padding=padding, dilation=dilation, ceil=ceil)
+        got = MaxPool(size, strides, padding, dilation, ceil).apply({}, jnp.asarray(x))
         np.testing.assert_array_equal(got, largest_by_hand(x, size, strides, pad, dilation, ceil))
 
 
 def test_same_padding_of_a_pool_is_xlas():
     x = jnp.float32(np.random.default_rng(0).normal(size=(1, 6, 7, 2)))
     want = nn.max_pool(x, (3, 3), (2, 2), "SAME")
-    np.testing.assert_array_equal(max_pool(x, 3, 2, padding="SAME"), want)
+    np.testing.assert_array_equal(MaxPool(3, 2, "SAME").apply({}, x), want)
 
 
 @pytest.mark.parametrize("size", [1, 4, 7])
 def test_adaptive_means_are_those_of_their_cells(size):
     x = np.float32(np.random.default_rng(0).normal(size=(2, 7, 10, 3)))
-    got = adaptive_mean(jnp.asarray(x), size)
+    got = adaptive_average_pool(jnp.asarray(x), size)
     for i, j in np.ndindex(size, size):
         rows = slice(i * 7 // size, -(-(i + 1) * 7 // size))
         columns = slice(j * 10 // size, -(-(j + 1) * 10 // size))

@@ -43,7 +43,7 @@ def test_patterns():
     assert names("stage*/*/conv2") == [f"{stage}/block1/conv2" for stage in stages]
     assert names(["stage2/block1/**", "stem"])[-2:] == ["stage2/block1/conv3", "stem"]
     assert names(["stage1", "stage*"]) == stages
-    assert names("*") == ["stem", *stages, "dropout", "head"]
+    assert names("*") == ["stem", "pool", *stages, "dropout", "head"]
     assert set(names("**")) > set(names("*")) | set(names("stage*/*/conv2"))
 
 
