@@ -10,8 +10,8 @@ from pathlib import Path
 
 import zoo
 from zoo_pretrained import catalogue, read
-from zoo_pretrained import checkpoint as store
-from zoo_pretrained.convert import convert, efficientnet_lite
+from zoo_pretrained.checkpoint import save
+from zoo_pretrained.convert import convert, find_source
 from zoo_pretrained.fetch import Digest, verify
 
 MODEL, WEIGHTS = "EfficientNetLite0", "IMAGENET1K"
@@ -20,15 +20,14 @@ MODEL, WEIGHTS = "EfficientNetLite0", "IMAGENET1K"
 def main() -> None:
     """Verifies, reads, converts and saves the weights."""
     entry = catalogue.entries()[MODEL][WEIGHTS]
-    source = entry["source"]
-    file = Path(str(metadata.distribution(source["package"]).locate_file(source["file"])))
-    verify(file, Digest("sha256", source["sha256"]))
-    variables = convert(
-        read.arrays(file), efficientnet_lite.LITE_PYTORCH, zoo.EfficientNetLite0().variable_shapes()
-    )
+    published = entry["source"]
+    file = Path(str(metadata.distribution(published["package"]).locate_file(published["file"])))
+    verify(file, Digest("sha256", published["sha256"]))
+    source = find_source("efficientnet_lite", "efficientnet_lite_pytorch")
+    variables = convert(read.arrays(file), source, zoo.EfficientNetLite0().variable_shapes())
     target = catalogue.checkpoint(entry)
-    metadata_ = {"model": MODEL, "weights": WEIGHTS, "arguments": {}, **entry}
-    store.save(target, variables, metadata_, overwrite=True)
+    record = {"model": MODEL, "weights": WEIGHTS, "arguments": {}, **entry}
+    save(target, variables, record, overwrite=True)
     print(f"saved {target}")
 
 

@@ -1,4 +1,4 @@
-"""Writes pretrained/labels/imagenet1k.tsv: the synset and a name of each ILSVRC 2012 class.
+"""Writes the labels "imagenet1k": the synset and a name of each ILSVRC 2012 class.
 
 Needs `timm`, whose data files list the synsets in the order of the logits, and WordNet's lemmas.
 
@@ -12,7 +12,7 @@ from timm.data.imagenet_info import ImageNetInfo
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "pretrained" / "zoo_pretrained" / "labels" / "imagenet1k.tsv"
 
-# Classes whose first lemma another class has too.
+# Names of classes whose first lemma another class shares.
 DISTINCT = {
     "n02012849": "crane (bird)",
     "n03126707": "crane (machine)",

@@ -10,7 +10,8 @@ lite.classify("cat.jpg")                       # [(label, probability), …]
 
 import zoo_kernels as kernels
 import zoo_pretrained as pretrained
-from zoo.checkpoints.convert import convert, export
+from zoo.checkpoints.convert import convert
+from zoo.checkpoints.export import export
 from zoo.checkpoints.weights import NoWeightsError
 from zoo.inference.images import ImageError
 from zoo.inference.trained import Info, Trained, list_models, trained

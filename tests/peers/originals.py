@@ -8,14 +8,14 @@ import jax
 import numpy as np
 
 from zoo.models.base import MODELS
-from zoo_pretrained.convert import convert, rules
+from zoo_pretrained.convert import convert, find_source
 
 TIMM = {
     "MobileNetV1": "mobilenetv1_100",
     "Xception": "legacy_xception",
     **{f"EfficientNetLite{size}": f"tf_efficientnet_lite{size}" for size in range(5)},
 }
-# torchvision writes capitals and underscores otherwise.
+# Constructors whose name in torchvision is not theirs in lower case.
 TORCHVISION = {"MobileNetV2": "mobilenet_v2", "WideResNet50_2": "wide_resnet50_2"} | {
     "WideResNet101_2": "wide_resnet101_2",
     "MobileNetV3_Large": "mobilenet_v3_large",
@@ -25,16 +25,17 @@ TORCHVISION = {"MobileNetV2": "mobilenet_v2", "WideResNet50_2": "wide_resnet50_2
 
 @functools.cache
 def torchvision_models():
-    """`torchvision.models`, whose compiled operators do not load beside a CPU build of PyTorch.
+    """`torchvision.models`, imported without torchvision's compiled operators.
 
-    No model needs them; declaring two is enough for the import.
+    They do not load beside a CPU build of PyTorch. No model needs them; declaring two is enough for
+    the import.
     """
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torchvision_models.library = library  # what it declares goes when it does
+    torchvision_models.library = library  # what it declares lives as long as it
     from torchvision import models
 
     return models
@@ -61,13 +62,19 @@ def original(name, **options):
 
 
 def built(source, architecture, **options):
-    """A library's model, with the weights that it begins with."""
+    """A library's model with its initial weights.
+
+    Args:
+      source: "torchvision", "timm", "timm_tf" or "keras".
+      architecture: the library's name of it, such as "resnet50" or "MobileNetV3Large".
+      **options: of its constructor.
+    """
     if source == "keras":
         if options.get("include_top", True):
             options = {"classifier_activation": None, **options}
         return getattr(keras().applications, architecture)(weights=None, **options)
     models = torchvision_models()  # which timm imports too
-    if source == "timm":
+    if source in ("timm", "timm_tf"):
         import timm
 
         return timm.create_model(architecture, **options)
@@ -114,23 +121,23 @@ def randomised_keras(model, seed=0):
 
 def keras_arrays(model):
     """The arrays of a Keras model by "layer/variable", as its files name them."""
-    return {name: variable.value.detach().numpy() for name, variable in _variables(model).items()}
+    return {
+        name: variable.value.detach().numpy() for name, variable in _keras_variables(model).items()
+    }
 
 
-def _variables(model):
+def _keras_variables(model):
     return {f"{layer.name}/{v.name}": v for layer in model.layers for v in layer.weights}
 
 
 def state_shapes(source, architecture, **options):
-    """The shapes by name of the arrays of a library's model, which holds none if it is PyTorch's.
+    """The shapes by name of the arrays of a library's model; PyTorch's are not allocated.
 
     Args:
-      source: "torchvision", "timm" or "keras".
-      architecture: the library's name of it, such as "resnet50" or "MobileNetV3Large".
-      **options: of its constructor.
+      source, architecture, **options: as for `built`.
     """
     if source == "keras":
-        variables = _variables(built(source, architecture, **options))
+        variables = _keras_variables(built(source, architecture, **options))
         return {name: tuple(variable.shape) for name, variable in variables.items()}
     import torch
 
@@ -139,26 +146,26 @@ def state_shapes(source, architecture, **options):
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def hollow(shapes):
-    """Arrays of those shapes that take no memory."""
+def zeros(shapes):
+    """Arrays of those shapes by name that take no memory."""
     return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
 
 
-def family_rules(constructor, source):
-    """The table of the family of a constructor, by name, for a source."""
-    return rules(MODELS[constructor].family, source)
+def model_source(name, source):
+    """The source of that name of a model's weights."""
+    return find_source(MODELS[name].family, source)
 
 
 def converted(name, state, model=None, dtype=np.float32, source=None):
     """A state dict's tensors as the variables of our model of that name."""
     model = model or MODELS[name].constructor()
-    table = family_rules(name, source or ("timm" if name in TIMM else "torchvision"))
+    source = model_source(name, source or ("timm" if name in TIMM else "torchvision"))
     arrays = {key: value.numpy() for key, value in state.items()}
-    return whole(convert(arrays, table, model.variable_shapes(), dtype=dtype))
+    return to_numpy(convert(arrays, source, model.variable_shapes(), dtype=dtype))
 
 
-def whole(variables):
-    """Lazy arrays as NumPy's."""
+def to_numpy(variables):
+    """Variables with NumPy arrays in place of lazy ones."""
     return jax.tree.map(np.asarray, variables)
 
 

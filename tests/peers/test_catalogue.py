@@ -10,10 +10,10 @@ import pytest
 from tests.peers.originals import (
     TORCHVISION,
     built,
-    family_rules,
-    hollow,
+    model_source,
     state_shapes,
     torchvision_models,
+    zeros,
 )
 from zoo.models.base import MODELS
 from zoo_pretrained import catalogue
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.peer
 
 
 def architecture(model, source):
-    """The name in its library of what an entry's weights are of."""
+    """The name in its library of the architecture of an entry's weights."""
     if "hub" in source:
         return source["hub"].removeprefix("timm/").partition(".")[0]
     if source["from"] == "timm":  # a file of its own
@@ -38,7 +38,7 @@ ORIGINALS = sorted(
     {
         (
             model,
-            entry["source"]["from"].removesuffix("_tf"),
+            entry["source"]["from"],
             architecture(model, entry["source"]),
             json.dumps(entry["arguments"]),
             entry["parameters"],
@@ -51,17 +51,17 @@ ORIGINALS = sorted(
 
 
 @functools.cache
-def ours(model, arguments):
+def construct(name, arguments):
     """Our model, and the shapes of its variables."""
-    made = MODELS[model].constructor(**json.loads(arguments))
-    return made, made.variable_shapes()
+    model = MODELS[name].constructor(**json.loads(arguments))
+    return model, model.variable_shapes()
 
 
-@pytest.mark.parametrize(("model", "source", "theirs", "arguments", "parameters"), ORIGINALS)
-def test_names_shapes_and_habits(model, source, theirs, arguments, parameters):
-    made, shapes = ours(model, arguments)
-    arrays = hollow(state_shapes(source, theirs))
-    converted = convert(arrays, family_rules(model, source), shapes, source)
+@pytest.mark.parametrize(("name", "source", "original", "arguments", "parameters"), ORIGINALS)
+def test_names_shapes_epsilons_and_padding(name, source, original, arguments, parameters):
+    model, shapes = construct(name, arguments)
+    arrays = zeros(state_shapes(source, original))
+    converted = convert(arrays, model_source(name, source), shapes)
     assert jax.tree.structure(converted) == jax.tree.structure(shapes)
     counted = [
         leaf.size
@@ -69,15 +69,15 @@ def test_names_shapes_and_habits(model, source, theirs, arguments, parameters):
         if not re.search("auxiliary", path)
     ]
     assert sum(counted) == parameters
-    assert set(shapes["params"]) & set(made.classifier)
-    epsilons, same = habits(source, theirs)
-    assert epsilons <= {made.norm_eps}
-    assert same == (made.padding == "SAME") or "keras" in source
+    assert set(shapes["params"]) & set(model.classifier)
+    epsilons, pads_same = epsilons_and_padding(source, original)
+    assert epsilons <= {model.norm_eps}
+    assert source == "keras" or pads_same == (model.padding == "SAME")
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_torchvisions_entries_are_all_there_and_as_it_says(name):
-    """Addresses, figures and preprocessing, by torchvision's own tables."""
+def test_entries_are_as_torchvisions_own_tables_say(name):
+    """All weights are there, with their addresses, figures and preprocessing."""
     models = torchvision_models()
     theirs = TORCHVISION.get(name, name.lower())
     entries = {
@@ -103,21 +103,21 @@ def test_torchvisions_entries_are_all_there_and_as_it_says(name):
         assert [given["size"]] == wanted.crop_size
         assert [given["resize"]] == wanted.resize_size
         assert given["interpolation"] == wanted.interpolation.value
-        if name != "GoogLeNet":  # which scales its images again itself
+        if name != "GoogLeNet":  # which normalises its images once more
             assert (given["mean"], given["std"]) == (wanted.mean, wanted.std)
 
 
 @functools.cache
-def habits(source, theirs):
-    """The epsilons of a library's norms, and whether its convolutions pad as TensorFlow's do."""
+def epsilons_and_padding(source, original):
+    """The epsilons of a model's norms, and whether its convolutions pad as TensorFlow's do."""
     if source == "keras":
-        layers = built(source, theirs).layers
+        layers = built(source, original).layers
         norms = [layer for layer in layers if type(layer).__name__ == "BatchNormalization"]
         return {round(layer.epsilon, 9) for layer in norms}, False
     import torch
 
     with torch.device("meta"):
-        modules = list(built(source, theirs).modules())
+        modules = list(built(source, original).modules())
     norms = [module for module in modules if isinstance(module, torch.nn.BatchNorm2d)]
-    same = any(type(module).__name__ == "Conv2dSame" for module in modules)
-    return {norm.eps for norm in norms}, same
+    pads_same = any(type(module).__name__ == "Conv2dSame" for module in modules)
+    return {norm.eps for norm in norms}, pads_same

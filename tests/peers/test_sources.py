@@ -1,4 +1,4 @@
-"""Weights of timm and Keras, and kernels in Flux's convention, give what they give at home."""
+"""Converted weights of timm, Keras and Flux give the logits of the originals."""
 
 import warnings
 
@@ -9,19 +9,21 @@ import pytest
 import zoo
 from tests.peers.originals import (
     built,
-    family_rules,
-    hollow,
     keras_arrays,
     keras_outputs,
+    model_source,
     randomised,
     randomised_keras,
     state_shapes,
+    to_numpy,
     torch_logits,
-    whole,
+    zeros,
 )
 from zoo_pretrained import read
 from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import ConversionError, convert, count_classes
+from zoo_pretrained.convert.frameworks import FLUX
+from zoo_pretrained.convert.source import Source
 
 pytestmark = pytest.mark.peer
 
@@ -67,9 +69,9 @@ def agree(got, want):
 @pytest.mark.parametrize(("source", "architecture", "name", "arguments", "size"), MEMBERS)
 def test_logits(source, architecture, name, arguments, size):
     theirs, arrays = theirs_and_arrays(source, architecture, size)
-    model, table = getattr(zoo, name)(**arguments), family_rules(name, source)
-    assert count_classes(arrays, table, source) == 1000
-    variables = whole(convert(arrays, table, model.variable_shapes(), source))
+    model, declared = getattr(zoo, name)(**arguments), model_source(name, source)
+    assert count_classes(arrays, declared) == 1000
+    variables = to_numpy(convert(arrays, declared, model.variable_shapes()))
     x = np.float32(np.random.default_rng(0).uniform(-1, 1, size=(1, *size, 3)))
     # Keras's MobileNetV3 makes -1 to 1 of pixels itself.
     pixels = architecture.startswith("MobileNetV3")
@@ -83,13 +85,13 @@ def test_logits(source, architecture, name, arguments, size):
         ("ResNet50", "ResNet50", {"stride_in_1x1": True, "norm_eps": 1.001e-5}),
     ],
 )
-def test_without_a_classifier(architecture, name, arguments):
-    """Keras's files of include_top=False, as the feature maps of a backbone."""
+def test_files_without_a_classifier(architecture, name, arguments):
+    """Feature maps of backbones that Keras saves with include_top=False."""
     size, headless = (96, 64), {"fc6", "fc7", "head"}
     theirs, arrays = theirs_and_arrays("keras", architecture, size, include_top=False)
-    model, table = getattr(zoo, name)(**arguments), family_rules(name, "keras")
-    assert count_classes(arrays, table, "keras") is None
-    variables = whole(convert(arrays, table, model.variable_shapes(), "keras", optional=headless))
+    model, source = getattr(zoo, name)(**arguments), model_source(name, "keras")
+    assert count_classes(arrays, source) is None
+    variables = to_numpy(convert(arrays, source, model.variable_shapes(), optional=headless))
     assert not headless & variables["params"].keys()
     x = np.float32(np.random.default_rng(0).normal(size=(1, *size, 3)))
     agree(jax.jit(zoo.backbone(model).apply)(variables, x)[32], theirs(x))
@@ -106,13 +108,13 @@ def test_without_a_classifier(architecture, name, arguments):
     ],
 )
 def test_from_file_to_logits(source, architecture, name, tmp_path):
-    """By nothing but the source's name; and where names do not tell it, it must be told."""
+    """The source's name is enough, and is needed only where the layers' names do not tell it."""
     import torch
 
-    model = randomised(built(source.removesuffix("_tf"), architecture))
+    model = randomised(built(source, architecture))
     torch.save(model.state_dict(), tmp_path / "file.pth")
     if "timm" in source:
-        with pytest.raises(ConversionError, match='the source is "timm_tf", for others "timm"'):
+        with pytest.raises(ConversionError, match=r'"timm" or "timm_tf" \(for models .* "tf_"\)$'):
             zoo.convert(tmp_path / "file.pth", name, tmp_path / "mine")
     zoo.convert(
         tmp_path / "file.pth", name, tmp_path / "mine", source=source if "timm" in source else None
@@ -143,32 +145,32 @@ SHAPES = [
 
 @pytest.mark.parametrize(("source", "architecture", "options", "name", "arguments"), SHAPES)
 def test_names_and_shapes(source, architecture, options, name, arguments):
-    """Without weights, for what the logits of a smaller relative vouch for."""
-    arrays = hollow(state_shapes(source, architecture, **options))
-    model, table = getattr(zoo, name)(**arguments), family_rules(name, source)
+    """Larger architectures without weights; smaller relatives are compared by their logits."""
+    arrays = zeros(state_shapes(source, architecture, **options))
+    model = getattr(zoo, name)(**arguments)
     optional = {"fc6", "fc7", "head"} if options.get("include_top") is False else ()
-    convert(arrays, table, model.variable_shapes(), source, optional=optional)
+    convert(arrays, model_source(name, source), model.variable_shapes(), optional=optional)
 
 
 @pytest.mark.parametrize("ending", ["weights.h5", "h5", "keras"])
 @pytest.mark.parametrize(
     ("architecture", "name"), [("MobileNetV3Small", "MobileNetV3_Small"), ("Xception", "Xception")]
 )
-def test_a_file_that_keras_has_written(tmp_path, architecture, name, ending):
-    """Also when other models were built before, and layers without a name got other numbers."""
+def test_converts_files_that_keras_has_written(tmp_path, architecture, name, ending):
+    """Unnamed layers have other numbers where other models were built before."""
     model = randomised_keras(built("keras", architecture, input_shape=(96, 96, 3)))
     path = tmp_path / f"model.{ending}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.save_weights(path) if ending == "weights.h5" else model.save(path)
-    ours, table = getattr(zoo, name)().variable_shapes(), family_rules(name, "keras")
+    shapes, source = getattr(zoo, name)().variable_shapes(), model_source(name, "keras")
     assert read.source(path) == "keras"
-    made = whole(convert(read.arrays(path), table, ours, "keras"))
-    want = whole(convert(keras_arrays(model), table, ours, "keras"))
-    jax.tree.map(np.testing.assert_array_equal, made, want)
+    from_file = to_numpy(convert(read.arrays(path), source, shapes))
+    from_model = to_numpy(convert(keras_arrays(model), source, shapes))
+    jax.tree.map(np.testing.assert_array_equal, from_file, from_model)
 
 
-def test_weights_exported_as_flux_has_them_come_back_exactly(lite):
+def test_weights_in_fluxs_layout_convert_back_exactly(lite):
     names = {"kernel": "weight", "scale": "γ", "mean": "μ", "var": "σ²"}
     exported = {}
     for path, array in flatten_variables(jax.device_get(lite.variables)):
@@ -178,5 +180,6 @@ def test_weights_exported_as_flux_has_them_come_back_exactly(lite):
         if array.ndim == 4:
             array = np.ascontiguousarray(array[::-1, ::-1].transpose(3, 2, 0, 1))
         exported[f"{module}.{theirs}"] = array
-    back = whole(convert(exported, [(r"(.*)", r"\1")], lite.model.variable_shapes(), "flux"))
+    source = Source([(r"(.*)", r"\1")], FLUX)
+    back = to_numpy(convert(exported, source, lite.model.variable_shapes()))
     jax.tree.map(np.testing.assert_array_equal, back, jax.device_get(lite.variables))

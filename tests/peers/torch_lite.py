@@ -1,4 +1,4 @@
-"""PyTorch's side of the comparisons."""
+"""EfficientNet-Lite in PyTorch, and its weights converted."""
 
 import functools
 from importlib import metadata
@@ -6,9 +6,9 @@ from importlib import metadata
 import numpy as np
 
 import zoo
-from tests.peers.originals import randomised, whole
+from tests.peers.originals import randomised, to_numpy
 from zoo_pretrained import catalogue
-from zoo_pretrained.convert import convert, efficientnet_lite
+from zoo_pretrained.convert import convert, find_source
 
 
 @functools.cache
@@ -33,7 +33,5 @@ def converted_lite(size, state, dtype=np.float32):
     """Our EfficientNet-Lite of a size, and its variables from a PyTorch state dict."""
     model = getattr(zoo, f"EfficientNetLite{size}")()
     arrays = {name: value.numpy() for name, value in state.items()}
-    variables = convert(
-        arrays, efficientnet_lite.LITE_PYTORCH, model.variable_shapes(), dtype=dtype
-    )
-    return model, whole(variables)
+    source = find_source("efficientnet_lite", "efficientnet_lite_pytorch")
+    return model, to_numpy(convert(arrays, source, model.variable_shapes(), dtype=dtype))

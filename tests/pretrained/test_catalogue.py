@@ -11,7 +11,7 @@ from zoo.inference.images import Preprocessing
 from zoo.models.base import MODELS
 from zoo_pretrained import catalogue, restore
 from zoo_pretrained.checkpoint import flatten_variables
-from zoo_pretrained.convert import defaults, rules
+from zoo_pretrained.convert import find_source
 
 ENTRIES = [
     pytest.param(model, weights, entry, id=f"{model}-{weights}")
@@ -58,11 +58,8 @@ def test_an_entry_can_be_converted_and_built(model, weights, entry):
     arguments = entry.get("arguments", {})
     MODELS[model].constructor(**arguments)
     if "checkpoint" not in entry:
-        assert rules(MODELS[model].family, entry["source"]["from"])
-        for name, value in defaults.arguments(
-            MODELS[model].family, entry["source"]["from"]
-        ).items():
-            assert arguments[name] == value
+        source = find_source(MODELS[model].family, entry["source"]["from"])
+        assert arguments.items() >= source.arguments.items()
     if "width" not in arguments and model in PUBLISHED:
         assert entry["parameters"] == PUBLISHED[model][0]
     size = entry["source"].get("size")

@@ -1,1 +1,1 @@
-"""Checkpoints of models: converted, exported, and held against the model that they are for."""
+"""Checkpoints of models: conversion from other files, export, validation, and loading by name."""

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 import zoo
-from zoo.checkpoints.weights import stored
+from zoo.checkpoints.weights import load_weights
 from zoo.cli.output import format_bytes, format_columns
 from zoo.models.base import Entry, find_model
 from zoo_pretrained import cache as weights_cache
 from zoo_pretrained import remote_store
 from zoo_pretrained.checkpoint import restore
-from zoo_pretrained.convert.defaults import SOURCES
+from zoo_pretrained.convert import SOURCES
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 
@@ -89,7 +89,7 @@ def export(
     if "/" in weights or Path(weights).is_dir():
         checkpoint = restore(weights)
     else:
-        checkpoint = stored(*_parse_weights(weights))
+        checkpoint = load_weights(*_parse_weights(weights))
     zoo.export(checkpoint, out)
     print(f"{out}: {format_bytes(out.stat().st_size)}")
 
@@ -110,7 +110,7 @@ def fetch(
 ) -> None:
     """Download weights into the cache, for use without a network."""
     for name in names:
-        stored(*_parse_weights(name))
+        load_weights(*_parse_weights(name))
         print(name)
 
 

@@ -14,14 +14,14 @@ from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
 from zoo.checkpoints.validate import constructor_arguments
-from zoo.checkpoints.weights import stored
+from zoo.checkpoints.weights import load_weights
 from zoo.inference.images import ImageSource, Preprocessing, is_single_image
 from zoo.models.base import MODELS, Entry, Model, find_model
 from zoo.surgery.fuse import fuse
 from zoo_pretrained import catalogue
 from zoo_pretrained.catalogue import Label
 from zoo_pretrained.checkpoint import CheckpointError
-from zoo_pretrained.convert import defaults
+from zoo_pretrained.convert import default_preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ def trained(
       CheckpointError: the checkpoint is damaged, or another model's.
     """
     entry = find_model(model)
-    variables, metadata = stored(entry, weights)
+    variables, metadata = load_weights(entry, weights)
     built = entry.constructor(**constructor_arguments(variables, metadata))
     try:
         info = _info(entry, built, metadata, "head" in variables["params"])
@@ -175,7 +175,7 @@ def _info(entry: Entry, model: Model, metadata: dict[str, Any], head: bool) -> I
     """The facts that the metadata holds, with defaults for those that it lacks."""
     preprocessing = metadata.get("preprocessing")
     if preprocessing is None:
-        preprocessing = defaults.preprocessing(entry.family, "torchvision", entry.input_size)
+        preprocessing = default_preprocessing(entry.family, entry.input_size)
     source = metadata.get("source") or {}
     if isinstance(source, str):
         source = {"url": source}

@@ -1,27 +1,10 @@
-r"""From other frameworks' weights to ours: rules that rename, layouts that change.
+"""Conversion of other frameworks' weights to ours, by rules that rename and layouts that change.
 
-A family's rules for a source are data, rows of (pattern, path):
-
-- A pattern is a regular expression for the whole path of the source's module, such as
-  layer4.0.conv1; the first that matches tells our path. Groups fill in \1, \2.
-- "#" in our path is a block. Sources count blocks in their own ways, so what the group named
-  "block" matches is ranked among all that the table's rows match, and the n-th is our n-th: of
-  features.0, features.3, features.6 the second becomes stage2/conv1. Convolutions and norms are
-  ranked apart, as VGG counts both.
-- "*" is a block too, of those alone that have what follows it: of conv2d_4, conv2d_5, conv2d_6 the
-  second goes to the second block that has a shortcut.
-- A path that ends in "/" is a convolution with its norm: "conv" or "norm" is added, by what the
-  source's module is. A bias of the convolution that ours lacks is taken off the norm's mean.
-- A third entry says more. (channels, height, width) is the shape that was flattened before a dense
-  layer: its rows change from the order CHW to HWC. A path, in which groups fill in too, is another
-  module that the source must have for the row to hold.
-
-The separable convolutions of Keras, modules with two kernels, count as two: name/depthwise and
-name/pointwise.
+A family's file, such as `resnet`, declares its `SOURCES`: a `Source` by name, with the rules that
+map its layers, the constructor arguments that make its architecture, and how its images are
+normalised. Nothing else has to know a source; a new family's file is listed in `_FAMILIES` below.
 """
 
-import importlib
-import pkgutil
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -30,115 +13,156 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from zoo_pretrained.checkpoint import Variables, flatten_variables, unflatten_variables
-from zoo_pretrained.convert.frameworks import entries, kinds, laid_out
-from zoo_pretrained.convert.rules import Rules, matches, targets
+from zoo_pretrained.convert import (
+    densenet,
+    efficientnet_lite,
+    googlenet,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    resnet,
+    squeezenet,
+    vgg,
+    xception,
+)
+from zoo_pretrained.convert.frameworks import lay_out, list_entries, module_kinds
+from zoo_pretrained.convert.rules import find_targets, match_rules
+from zoo_pretrained.convert.source import Source
 from zoo_pretrained.lazy_array import LazyArray
+
+# By the name of the family's file, here and in the zoo's models.
+_FAMILIES: dict[str, dict[str, Source]] = {
+    "densenet": densenet.SOURCES,
+    "efficientnet_lite": efficientnet_lite.SOURCES,
+    "googlenet": googlenet.SOURCES,
+    "mobilenet_v1": mobilenet_v1.SOURCES,
+    "mobilenet_v2": mobilenet_v2.SOURCES,
+    "mobilenet_v3": mobilenet_v3.SOURCES,
+    "resnet": resnet.SOURCES,
+    "squeezenet": squeezenet.SOURCES,
+    "vgg": vgg.SOURCES,
+    "xception": xception.SOURCES,
+}
+# The names of all sources.
+SOURCES = tuple(dict.fromkeys(name for sources in _FAMILIES.values() for name in sources))
 
 
 class ConversionError(ValueError):
-    """Weights that do not fit; the message lists every entry that is amiss."""
+    """Weights that do not fit a model; the message lists every entry that does not."""
 
 
-def rules(family: str, source: str) -> Rules:
-    """A family's table for a source.
+def sources(family: str) -> dict[str, Source]:
+    """The sources of a family's weights by name, the likeliest first.
 
     Args:
-      family: the name of its file in `pretrained/convert/` and `zoo/models/`, such as "resnet".
-      source: one of `defaults.SOURCES`.
+      family: the name of its file in `convert/` and `zoo/models/`, such as "resnet".
 
     Raises:
-      ValueError: there is none; the message lists what there is.
+      ValueError: no family has that name; the message lists the families.
     """
-    families = [m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NO_FAMILIES]
-    if family not in families:
-        raise ValueError(f"no family is named {family!r}; there are: {', '.join(families)}")
-    module = importlib.import_module(f"{__name__}.{family}")
-    tables = {name.lower(): table for name, table in vars(module).items() if name.isupper()}
-    table: Rules | None = tables.get(source.removesuffix("_tf"))
-    if table is None:
-        raise ValueError(f"no table maps {family} from {source!r}; from: {', '.join(tables)}")
-    return table
+    if family not in _FAMILIES:
+        raise ValueError(f"no family is named {family!r}; there are: {', '.join(_FAMILIES)}")
+    return dict(_FAMILIES[family])
+
+
+def find_source(family: str, name: str) -> Source:
+    """A family's source by its name, such as "torchvision".
+
+    Raises:
+      ValueError: no family has that name, or the family no such source; the message lists what
+        there is.
+    """
+    found = sources(family)
+    if name not in found:
+        raise ValueError(f"{family} has no source {name!r}; it has: {', '.join(found)}")
+    return found[name]
+
+
+def default_preprocessing(family: str, size: int) -> dict[str, Any]:
+    """The preprocessing of weights that do not say theirs: as torchvision's.
+
+    Args:
+      family: of any name; where torchvision does not have it, the scale is ImageNet's usual one.
+      size: of the input, in pixels.
+    """
+    source = _FAMILIES.get(family, {}).get("torchvision", Source(rules=()))
+    return source.preprocessing(size)
 
 
 def convert(
     arrays: Mapping[str, np.ndarray],
-    rules: Rules,
-    template: Mapping[str, Any],
-    source: str = "torch",
+    source: Source,
+    shapes: Mapping[str, Any],
     *,
     optional: Collection[str] = (),
     dtype: DTypeLike = np.float32,
 ) -> Variables:
-    """Converts another framework's weights, without copying any.
+    """Converts a source's weights, without copying any.
 
     Args:
       arrays: by name, such as "features.0.weight" or "block1_conv1/kernel".
-      rules: a family's table, as the head of this file says.
-      template: our variables, or their shapes (`jax.eval_shape` of `init`).
-      source: how names and arrays are to be read: "torch", "keras" or "flux", or a library whose
-        tables there are: "torchvision" and "timm" are "torch".
+      source: where they come from; see `find_source`.
+      shapes: of our variables (`jax.eval_shape` of `init`), or the variables themselves.
       optional: our outermost modules, such as "head", that are left out of the result, whether the
         source has them or not.
       dtype: of the result.
 
     Returns:
-      Variables of the template's structure, whose arrays are `LazyArray` views of the source's.
+      Variables of the structure of `shapes`, whose arrays are `LazyArray` views of the source's.
+      Convolution kernels are HWIO (a depthwise one (H, W, 1, C·m)), dense ones (in, out), all for
+      cross-correlation.
 
     Raises:
-      ConversionError: entries that no rule maps, of ours that nothing fills, or of other shape.
-      ValueError: another source.
-
-    Convolution kernels become HWIO (a depthwise one (H, W, 1, C·m)), dense ones (in, out). Those of
-    Flux, which are for convolution, are turned by 180 degrees.
+      ConversionError: there are entries that no rule maps, entries of ours that nothing fills, or
+        entries of another shape.
     """
-    known = {path: tuple(leaf.shape) for path, leaf in flatten_variables(template)}
-    shapes = {path: shape for path, shape in known.items() if path.split("/")[1] not in optional}
-    found: dict[str, LazyArray] = {}
-    offsets: dict[str, np.ndarray] = {}
-    amiss: list[str] = []
-    listed = entries(arrays, source)
-    ours = targets(kinds(listed), rules, known)
-    for entry in listed:
-        target = ours.get(entry.module)
+    all_shapes = {path: tuple(leaf.shape) for path, leaf in flatten_variables(shapes)}
+    needed = {
+        path: shape for path, shape in all_shapes.items() if path.split("/")[1] not in optional
+    }
+    converted: dict[str, LazyArray] = {}
+    biases: dict[str, np.ndarray] = {}  # of convolutions that have none in ours, by the norm's mean
+    mismatches: list[str] = []
+    entries = list_entries(arrays, source.framework)
+    targets = find_targets(module_kinds(entries), source.rules, all_shapes)
+    for entry in entries:
+        target = targets.get(entry.module)
         if target is None or not entry.role:
-            amiss.append(f"{entry.name}: no rule maps it")
+            mismatches.append(f"{entry.name}: no rule maps it")
             continue
         if target.path.split("/")[0] in optional:
             continue
-        full = f"{_COLLECTIONS.get(entry.role, 'params')}/{target.path}/{entry.role}"
-        norm = re.sub(r"params(/.+/)conv/bias", r"batch_stats\1norm/mean", full)
-        shape = shapes.get(full, shapes.get(norm))
+        path = f"{_COLLECTIONS.get(entry.role, 'params')}/{target.path}/{entry.role}"
+        mean = re.sub(r"params(/.+/)conv/bias", r"batch_stats\1norm/mean", path)
+        shape = needed.get(path, needed.get(mean))
         if shape is None:
-            amiss.append(f"{entry.name}: the model has no {full}")
-        elif full in found or (full not in shapes and norm in offsets):
-            amiss.append(f"{entry.name}: {full} is filled already")
-        elif (array := laid_out(entry, shape, target.flattened, dtype, source)) is None:
-            amiss.append(f"{entry.name}: {full} has shape {shape}, not {entry.view.shape}")
-        elif full in shapes:
-            found[full] = array
+            mismatches.append(f"{entry.name}: the model has no {path}")
+        elif path in converted or (path not in needed and mean in biases):
+            mismatches.append(f"{entry.name}: {path} is filled already")
+        elif (array := lay_out(entry, shape, target.flattened, dtype, source.framework)) is None:
+            mismatches.append(f"{entry.name}: {path} has shape {shape}, not {entry.view.shape}")
+        elif path in needed:
+            converted[path] = array
         else:
-            offsets[norm] = np.asarray(entry.view, np.float64)
-    for path in offsets.keys() & found.keys():
-        found[path] = LazyArray(found[path].view - offsets[path], dtype=dtype)
-    amiss += [f"{path}: nothing fills it" for path in shapes if path not in found]
-    if amiss:
-        raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(amiss))
-    return unflatten_variables(found)
+            biases[mean] = np.asarray(entry.view, np.float64)
+    for path in biases.keys() & converted.keys():
+        converted[path] = LazyArray(converted[path].view - biases[path], dtype=dtype)
+    mismatches += [f"{path}: nothing fills it" for path in needed if path not in converted]
+    if mismatches:
+        raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(mismatches))
+    return unflatten_variables(converted)
 
 
-def count_classes(
-    arrays: Mapping[str, np.ndarray], rules: Rules, source: str = "torch"
-) -> int | None:
+def count_classes(arrays: Mapping[str, np.ndarray], source: Source) -> int | None:
     """The number of classes of the source's classifier; None if it has none.
 
     Args:
-      arrays, rules, source: as for `convert`.
+      arrays, source: as for `convert`.
     """
-    listed = entries(arrays, source)
-    ours = matches([entry.module for entry in listed], rules)
-    heads = (e for e in listed if e.module in ours and ours[e.module].path == "head")
+    entries = list_entries(arrays, source.framework)
+    targets = match_rules([entry.module for entry in entries], source.rules)
+    heads = (e for e in entries if e.module in targets and targets[e.module].path == "head")
     return next((e.view.shape[-1] for e in heads if e.role == "kernel"), None)
 
 
 _COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}
-_NO_FAMILIES = ("defaults", "frameworks", "rules")

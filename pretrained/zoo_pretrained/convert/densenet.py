@@ -1,7 +1,10 @@
 """DenseNet, as its sources name the layers."""
 
-# torchvision and timm; older files have a dot more, as in "norm.1".
-TORCHVISION = TIMM = (
+from zoo_pretrained.convert.frameworks import KERAS
+from zoo_pretrained.convert.source import Source
+
+# Of torchvision and timm; older files have one more dot, as in "norm.1".
+_TORCH = (
     (r"features\.(?:conv|norm)0", "stem/"),
     (r"features\.denseblock(\d)\.denselayer(\d+)\.norm\.?1", r"stage\1/block\2/preact"),
     (
@@ -15,7 +18,7 @@ TORCHVISION = TIMM = (
     (r"classifier", "head"),
 )
 # The weights that Keras offers still have the older names conv1/conv and fc1000.
-KERAS = (
+_KERAS = (
     (r"conv1[_/](?:conv|bn)", "stem/"),
     (r"conv(?P<block>\d_block\d+)_0_bn", "#/preact"),
     (r"conv(?P<block>\d_block\d+)_1_(?:conv|bn)", "#/bottleneck/"),
@@ -25,3 +28,9 @@ KERAS = (
     (r"bn", "preact"),
     (r"predictions|fc1000", "head"),
 )
+
+SOURCES = {
+    "torchvision": Source(_TORCH),
+    "timm": Source(_TORCH),
+    "keras": Source(_KERAS, KERAS, arguments={"norm_eps": 1.001e-5}),
+}

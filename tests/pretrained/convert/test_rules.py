@@ -1,27 +1,50 @@
-"""The families' tables, where no library that could be compared is at hand."""
+"""The sources of the families, and rules that no installed library can be compared with."""
 
 import jax
 import numpy as np
 import pytest
 
 from tests.zoo.models.small_models import random_variables
+from zoo.models.base import MODELS
 from zoo.models.resnet import ResNet
 from zoo.models.vgg import VGG
 from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
-from zoo_pretrained.convert import convert, count_classes, rules
-from zoo_pretrained.convert.rules import matches
+from zoo_pretrained.convert import (
+    SOURCES,
+    convert,
+    count_classes,
+    default_preprocessing,
+    find_source,
+    sources,
+)
+from zoo_pretrained.convert.rules import match_rules
 
 
-def test_tables_and_sources_by_name():
-    assert rules("resnet", "timm") == rules("resnet", "torchvision")
+def test_finds_sources_by_name():
+    assert find_source("resnet", "timm") == find_source("resnet", "torchvision")
+    assert sources("resnet")["flux"] is find_source("resnet", "flux")
     with pytest.raises(ValueError, match=r"no family is named 'vit'; .*resnet, squeezenet, vgg"):
-        rules("vit", "timm")
-    with pytest.raises(ValueError, match=r"maps squeezenet from 'keras'; from: torchvision$"):
-        rules("squeezenet", "keras")
+        find_source("vit", "timm")
+    with pytest.raises(ValueError, match=r"squeezenet has no source 'keras'; it has: torchvision$"):
+        find_source("squeezenet", "keras")
 
 
-# What the files that Keras offers, older than its code, call some layers.
-OLDER = {
+def test_every_family_of_models_declares_its_sources():
+    families = {entry.family for entry in MODELS.values()}
+    declared = [name for family in families for name in sources(family)]
+    assert set(declared) == set(SOURCES)
+
+
+def test_default_preprocessing_is_torchvisions_or_imagenets():
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    for family in ("resnet", "xception", "a family of somebody else's"):
+        assert default_preprocessing(family, 224).items() >= imagenet.items()
+    assert default_preprocessing("googlenet", 224)["mean"] == [0.5] * 3
+    assert default_preprocessing("vgg", 299)["resize"] == 342
+
+
+# Names of layers in the files that Keras offers, which are older than its code, and our paths.
+OLD_NAMES = {
     "densenet": {"conv1/conv": "stem/", "conv1/bn": "stem/", "fc1000": "head"},
     "resnet": {"probs": "head"},
     "mobilenet_v2": {"Logits": "head"},
@@ -53,21 +76,21 @@ OLDER = {
 }
 
 
-@pytest.mark.parametrize("family", OLDER)
-def test_names_in_the_files_that_keras_offers(family):
-    found = matches(OLDER[family], rules(family, "keras"))
-    assert {module: target.path for module, target in found.items()} == OLDER[family]
+@pytest.mark.parametrize("family", OLD_NAMES)
+def test_maps_old_names_in_the_files_that_keras_offers(family):
+    found = match_rules(OLD_NAMES[family], find_source(family, "keras").rules)
+    assert {module: target.path for module, target in found.items()} == OLD_NAMES[family]
 
 
 def chain(*layers):
-    """What Flux has of layers in a row."""
+    """The state of a Flux Chain of layers."""
     return {"layers": {str(number): layer for number, layer in enumerate(layers, start=1)}}
 
 
 def flux(node, fc=None):
-    """A layer of ours as Flux has it, in HDF5's order of axes: [conv, norm], or [dense].
+    """A layer's variables as Flux's layers, in HDF5's order of axes: [conv, norm], or [dense].
 
-    Rows of the dense layer `fc` are what was flattened, 512 channels of 7x7.
+    The rows of the dense layer `fc` are 512 channels of 7x7, flattened.
     """
     if "kernel" in node and node["kernel"].ndim == 2:
         kernel = node["kernel"]
@@ -84,7 +107,7 @@ def flux(node, fc=None):
 
 
 def metalhead(model, variables):
-    """Variables by the names that Metalhead's models, as its source has them, would give them."""
+    """Variables by the names that the source code of Metalhead's models gives them."""
     merged = {
         path.partition("/")[2]: np.asarray(array) for path, array in flatten_variables(variables)
     }
@@ -123,9 +146,10 @@ def metalhead(model, variables):
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model_state."])
-def test_flux_and_metalhead(family, model, prefix):
+def test_converts_flux_states_of_metalheads_models(family, model, prefix):
     variables = random_variables(model)
-    source = {prefix + name: array for name, array in metalhead(model, variables).items()}
-    made = jax.tree.map(np.asarray, convert(source, rules(family, "flux"), variables, "flux"))
-    jax.tree.map(np.testing.assert_array_equal, made, jax.device_get(variables))
-    assert count_classes(source, rules(family, "flux"), "flux") == 5
+    arrays = {prefix + name: array for name, array in metalhead(model, variables).items()}
+    source = find_source(family, "flux")
+    converted = jax.tree.map(np.asarray, convert(arrays, source, variables))
+    jax.tree.map(np.testing.assert_array_equal, converted, jax.device_get(variables))
+    assert count_classes(arrays, source) == 5

@@ -27,7 +27,7 @@ import json, os, sys
 import orbax.checkpoint
 import zoo
 from zoo_pretrained import catalogue, resolve
-from zoo.checkpoints.convert import from_upstream
+from zoo.checkpoints.convert import convert_published
 entries = json.loads(sys.argv[1])
 catalogue.entries = lambda: entries
 (model, names), = entries.items()
@@ -36,7 +36,7 @@ for _ in sys.stdin:
     child = os.fork()
     if child == 0:
         print(os.getpid(), flush=True)
-        resolve.load_checkpoint(model, *names, from_upstream)
+        resolve.load_checkpoint(model, *names, convert_published)
         os._exit(0)
     os.waitpid(child, 0)
     print("ended", flush=True)

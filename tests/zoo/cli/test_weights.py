@@ -15,6 +15,7 @@ from tests.zoo.checkpoints import upstream
 from tests.zoo.cli.shell import runner
 from zoo_pretrained import checkpoint as store
 from zoo_pretrained import read
+from zoo_pretrained.convert import SOURCES
 
 MODEL = upstream.MODEL
 
@@ -156,8 +157,8 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--source", "theano"), 2, "'theano' is none of torchvision, timm, timm_tf, keras, flux"),
-        (("--source", "timm"), 1, "no table maps squeezenet from 'timm'"),
+        (("--source", "theano"), 2, f"'theano' is none of {', '.join(SOURCES)}"),
+        (("--source", "timm"), 1, "squeezenet has no source 'timm'; it has: torchvision"),
         (("--argument", "dropout_rate"), 2, "is not NAME=JSON"),
         (("--argument", "dropout_rate=much"), 2, "is not NAME=JSON"),
         (("--argument", "depth=3"), 1, "SqueezeNet1_1 does not take these arguments"),

@@ -1,0 +1,67 @@
+"""A source of weights: where a family's weights come from, and what makes them ours."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from zoo_pretrained.convert.frameworks import TORCH, Framework
+from zoo_pretrained.convert.rules import Rules
+
+
+class Normalization(NamedTuple):
+    """How pixels from 0 to 1 become a model's input: (pixel − mean) / std, a channel each.
+
+    Args:
+      mean, std: in the order of `channels`.
+      channels: "RGB" or "BGR".
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: str = "RGB"
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+MINUS_ONE_TO_ONE = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# Caffe's models take pixels from 0 to 255, less these means.
+CAFFE = Normalization(
+    (103.939 / 255, 116.779 / 255, 123.68 / 255), (1 / 255, 1 / 255, 1 / 255), "BGR"
+)
+
+# What models that were trained in TensorFlow need of our constructors.
+TENSORFLOW = {"padding": "SAME", "norm_eps": 1e-3}
+# The hint for those of timm's models that come from TensorFlow: files alike, networks not.
+TIMM_TF = 'models whose names begin with "tf_"'
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One source of a family's weights, such as torchvision.
+
+    Args:
+      rules: which of our modules each of the source's modules becomes; see `rules`.
+      framework: how it names and lays out arrays.
+      arguments: of our constructors, which make the source's architecture: the original
+        definition's padding, epsilon and so on.
+      normalization: of its images.
+      interpolation: by which its images are resized.
+      hint: which of a library's models these are, where layer names do not tell.
+    """
+
+    rules: Rules
+    framework: Framework = TORCH
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    normalization: Normalization = IMAGENET
+    interpolation: str = "bilinear"
+    hint: str = ""
+
+    def preprocessing(self, size: int) -> dict[str, Any]:
+        """Metadata of how images become input of `size` pixels; an eighth is cropped, as usual."""
+        return {
+            "size": size,
+            "resize": round(size / 0.875),
+            "interpolation": self.interpolation,
+            "mean": list(self.normalization.mean),
+            "std": list(self.normalization.std),
+            "channels": self.normalization.channels,
+        }
