@@ -1,12 +1,20 @@
-"""Writes pretrained/catalogue.json from a table of what torchvision, timm and Keras publish.
+"""Writes the catalogue of trained weights from a table of what others publish.
 
-The table lists, for each file of weights: model, source, weights_name, url_or_id, hash_prefix,
-hash_algo, top1, top5, params, input_size, resize_size, interpolation, mean, std. Entries of the
-catalogue that do not come from it (embedded checkpoints) are kept.
+    python scripts/make_catalogue.py [OUT]
 
-    python scripts/make_catalogue.py weights.json
+The table, `published_weights.json`, has a row for each file: source, model and weights (the
+publisher's names), url with a sha256 or md5 (as published, perhaps only how it begins) and bytes,
+or hub; licence; top1, top5; params (as published, to compare with ours); size of the input; and
+resize, interpolation, mean and std where they differ from those of the source in
+`zoo_pretrained.convert`. It leaves out files that nothing verifies, timm's copies of torchvision's
+files, other classes than ImageNet's thousand, and architectures that are not ours. The licences of
+Keras's weights are those of who trained them: Oxford's VGG group, Kaiming He, the authors of
+DenseNet, Google.
+
+Embedded checkpoints, which are not in the table, are kept as the catalogue has them.
 """
 
+import functools
 import json
 import re
 import sys
@@ -15,11 +23,13 @@ from typing import Any
 
 import zoo
 from zoo.models.base import MODELS
-from zoo_pretrained.convert import defaults
+from zoo_pretrained import catalogue
+from zoo_pretrained.convert import find_source
 
+TABLE = Path(__file__).with_name("published_weights.json")
 TARGET = Path(__file__).parent.parent / "pretrained" / "zoo_pretrained" / "catalogue.json"
 
-# Ours by other names than theirs in small letters, without what only writes a width.
+# Constructors by what publishers call them, in lower case and without a width.
 NAMES = {
     "mobilenetv1": "MobileNetV1",
     "mobilenetv2": "MobileNetV2",
@@ -34,14 +44,6 @@ NAMES = {
     **{f"efficientnet_lite{size}": f"EfficientNetLite{size}" for size in range(5)},
     **{name.lower(): name for name in MODELS},
 }
-# Keras's licences are those of who trained its weights: Oxford's VGG group, Kaiming He, the authors
-# of DenseNet, Google.
-KERAS_LICENCES = {"vgg": "CC-BY-4.0", "resnet": "MIT", "densenet": "BSD-3-Clause"}
-LICENCES = {
-    "apache-2.0": "Apache-2.0",
-    "bsd-3-clause": "BSD-3-Clause",
-    "cc-by-nc-4.0": "CC-BY-NC-4.0",
-}
 REFERENCES = {
     "torchvision": "https://docs.pytorch.org/vision/stable/models.html",
     "timm": "https://github.com/huggingface/pytorch-image-models/tree/main/results",
@@ -49,124 +51,114 @@ REFERENCES = {
 }
 
 
-def main() -> None:
+def main(target: Path = TARGET) -> None:
     """Reads the table and writes the catalogue."""
-    table = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["weights"]
-    catalogue: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
-    for name, several in json.loads(TARGET.read_text(encoding="utf-8")).items():
-        catalogue[name] |= {w: e for w, e in several.items() if "checkpoint" in e}
-    for row in table:
-        for model, weights, entry in _entries(row):
-            assert weights not in catalogue[model], (model, weights)
-            catalogue[model][weights] = entry
-    ordered = {name: dict(sorted(e.items(), key=_rank)) for name, e in catalogue.items() if e}
-    TARGET.write_text(_text(ordered), encoding="utf-8")
-    print(f"{sum(map(len, ordered.values()))} entries for {len(ordered)} models")
+    entries: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
+    for name, by_weights in catalogue.entries().items():
+        entries[name] |= {w: entry for w, entry in by_weights.items() if "checkpoint" in entry}
+    for row in json.loads(TABLE.read_text(encoding="utf-8")):
+        model, weights, entry = make_entry(row)
+        if weights in entries[model]:
+            raise ValueError(f"{TABLE.name} has two rows for {model} {weights}")
+        entries[model][weights] = entry
+    ranked = {name: dict(sorted(e.items(), key=_rank)) for name, e in entries.items() if e}
+    target.write_text(_format(ranked), encoding="utf-8")
+    print(f"{target}: {sum(map(len, ranked.values()))} entries for {len(ranked)} models")
 
 
-def _entries(row: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """None or one: (model, weights, entry)."""
-    source = row["source"].removesuffix("_applications")
-    found = _model(row, source)
-    address = _address(row, source)
-    if found is None or address is None:
-        why = "nothing verifies it" if found else "no model of ours, or the same as torchvision's"
-        print(f"left out, {why}: {source}'s {row['model']} {row['weights_name']}")
-        return []
-    model, habits, arguments, prefix = found
-    family = MODELS[model].family
-    arguments = {**defaults.arguments(family, habits), **arguments}
-    entry: dict[str, Any] = {"arguments": arguments, "source": {"from": habits, **address}}
-    if row["mean"] is None or source == "keras" or family == "googlenet":
-        entry["preprocessing"] = defaults.preprocessing(family, source, row["input_size"])
-    else:
-        entry["preprocessing"] = {
-            "size": row["input_size"],
-            "resize": row["resize_size"],
-            "interpolation": row["interpolation"],
-            "mean": row["mean"],
-            "std": row["std"],
-            "channels": "RGB",
-        }
-    weights = {"keras": "keras_imagenet"}.get(source, prefix + row["weights_name"])
-    if weights == "IMAGENET1K_FEATURES":  # its classifier is not a number
-        entry["head"] = False
-    licence = row.get("license") or {"torchvision": "bsd-3-clause"}.get(source)
-    entry["labels"] = "imagenet1k"
-    entry["licence"] = LICENCES[licence] if licence else KERAS_LICENCES.get(family, "Apache-2.0")
-    accuracy = {key: row[key] for key in ("top1", "top5") if row.get(key) is not None}
-    entry["accuracy"] = {**accuracy, "reference": REFERENCES[source]}
-    entry["parameters"] = zoo.describe(MODELS[model].constructor(**arguments)).parameters
-    if not _agrees(entry["parameters"], row, model, source):
-        print(f"left out, as it is another architecture: {source}'s {row['model']}")
-        return []
-    return [(model, weights, entry)]
+def make_entry(row: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """The model, the weights' name and the catalogue's entry of a row of the table.
 
-
-def _model(row: dict[str, Any], source: str) -> tuple[str, str, dict[str, Any], str] | None:
-    """(constructor, whose habits, arguments, how its weights' names begin); None if it is not ours.
-
-    The habits are what `zoo.convert` calls a source.
+    Raises:
+      ValueError: no model of ours has that name, or it has another number of parameters.
     """
-    name, tag = row["model"], row["weights_name"]
-    if source == "timm" and (row["num_classes"] != 1000 or tag.startswith(("tv_", "tv2_"))):
-        return None  # torchvision's own files have a published hash
-    arguments: dict[str, Any] = {}
-    prefix, habits = "", source
-    if source == "timm" and name.startswith("tf_"):
-        name, prefix, habits = name.removeprefix("tf_"), "tf_", "timm_tf"
+    library = row["source"]
+    model, source_name, options, prefix = _find_model(row["model"], library)
+    source = find_source(MODELS[model].family, source_name)
+    arguments = {**source.arguments, **options}
+    entry: dict[str, Any] = {
+        "arguments": arguments,
+        "source": {"from": source_name, **_locate(row)},
+        "preprocessing": {
+            **source.preprocessing(row["size"]),
+            **{k: row[k] for k in ("resize", "interpolation", "mean", "std") if k in row},
+        },
+    }
+    weights = "keras_imagenet" if library == "keras" else prefix + row["weights"]
+    if weights == "IMAGENET1K_FEATURES":  # its classifier holds NaN
+        entry["head"] = False
+    accuracy = {key: row[key] for key in ("top1", "top5") if key in row}
+    entry["labels"] = "imagenet1k"
+    entry["licence"] = row["licence"]
+    entry["accuracy"] = {**accuracy, "reference": REFERENCES[library]}
+    entry["parameters"] = count_parameters(model, arguments)
+    _check_parameters(entry["parameters"], row)
+    return model, weights, entry
+
+
+def _find_model(name: str, library: str) -> tuple[str, str, dict[str, Any], str]:
+    """(constructor, source, further arguments, prefix of its weights' names) by published name."""
+    options: dict[str, Any] = {}
+    found, prefix, source = name, "", library
+    if library == "timm" and found.startswith("tf_"):
+        found, prefix, source = found.removeprefix("tf_"), "tf_", "timm_tf"
     # timm's mobilenetv2_140, Keras's mobilenet_v3_large_10
-    if width := re.fullmatch(r"(mobilenet_?v\d(?:_large|_small)?)_(\d\d\d?)", name):
-        name, percent = width[1], int(width[2].ljust(3, "0"))
+    if width := re.fullmatch(r"(mobilenet_?v\d(?:_large|_small)?)_(\d\d\d?)", found):
+        found, percent = width[1], int(width[2].ljust(3, "0"))
         if percent != 100:
-            if "v3" in name:  # of which theirs keep the layer before the classifier as wide
-                return None
-            arguments["width"] = percent / 100
+            options["width"] = percent / 100
             prefix += f"width{width[2]}_"
-    model = NAMES.get(name.lower())
-    return None if model is None else (model, habits, arguments, prefix)
+    if found.lower() not in NAMES:
+        raise ValueError(f"no model of ours is called {name!r}, as {library} calls it")
+    return NAMES[found.lower()], source, options, prefix
 
 
-def _address(row: dict[str, Any], source: str) -> dict[str, Any] | None:
-    """Where the file is, and what its bytes are verified by; None if nothing verifies them."""
-    address = row["url_or_id"]
-    if not address.startswith("https://"):  # the hub itself tells each file's sha256
-        return {"hub": address, "file": "model.safetensors"}
-    if not row["hash_prefix"]:
-        return None
-    algorithm = row["hash_algo"].split()[0]
-    found = {"url": address, algorithm: row["hash_prefix"]}
-    if row.get("file_size_mb"):
-        found["size"] = round(row["file_size_mb"] * 2**20)
-    return found
+def _locate(row: dict[str, Any]) -> dict[str, Any]:
+    """Where the file is, and what its bytes are verified by."""
+    if "hub" in row:  # which has the sha256 of each file
+        return {"hub": row["hub"], "file": "model.safetensors"}
+    algorithm = "sha256" if "sha256" in row else "md5"
+    size = {"size": row["bytes"]} if "bytes" in row else {}
+    return {"url": row["url"], algorithm: row[algorithm], **size}
 
 
-def _agrees(counted: int, row: dict[str, Any], model: str, source: str) -> bool:
-    """Whether our model has as many parameters as theirs, to the digits that are published."""
-    if source == "torchvision":  # whose figure for GoogLeNet lacks the auxiliary heads
-        return model == "GoogLeNet" or counted == row["params"]
-    if source == "timm":
-        return abs(counted - row["params"]) <= 5001
-    return True  # Keras counts statistics too, and rounds
+def count_parameters(model: str, arguments: dict[str, Any]) -> int:
+    """The number of parameters that inference uses."""
+    return _describe(model, tuple(arguments.items())).parameters
+
+
+@functools.cache
+def _describe(model: str, arguments: tuple[tuple[str, Any], ...]) -> zoo.Description:
+    return zoo.describe(MODELS[model].constructor(**dict(arguments)))
+
+
+def _check_parameters(count: int, row: dict[str, Any]) -> None:
+    """Raises ValueError where our model has another number of parameters than the publisher's.
+
+    timm publishes it in units of 10,000, Keras with the running statistics and rounded.
+    """
+    tolerance = 5001 if row["source"] == "timm" else 0
+    if "params" in row and abs(count - row["params"]) > tolerance:
+        raise ValueError(f"{row['model']} has {row['params']} parameters, ours {count}")
 
 
 def _rank(item: tuple[str, dict[str, Any]]) -> tuple[bool, bool, bool, float]:
-    """The default first: embedded weights, then by accuracy.
+    """Sorts a model's default weights first: embedded ones, then the most accurate.
 
-    Behind them come those that not everybody may use, and those of another width than the
-    constructor's own.
+    Last come those of another width than the constructor's default, and before them those that
+    are not for commercial use.
     """
     entry = item[1]
-    embedded, other = "checkpoint" in entry, "width" in entry.get("arguments", {})
-    return not embedded, other, "NC" in entry["licence"], -entry["accuracy"].get("top1", 0.0)
+    embedded, other_width = "checkpoint" in entry, "width" in entry.get("arguments", {})
+    return not embedded, other_width, "NC" in entry["licence"], -entry["accuracy"].get("top1", 0.0)
 
 
-def _text(catalogue: dict[str, Any]) -> str:
-    """JSON with a short list in one line."""
-    text = json.dumps(catalogue, indent=1, ensure_ascii=False)
+def _format(entries: dict[str, Any]) -> str:
+    """JSON with a short list on one line."""
+    text = json.dumps(entries, indent=1, ensure_ascii=False)
     text = re.sub(r"\[\s+([-\d.e,\s]+?)\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
     return text + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))
