@@ -1,39 +1,31 @@
-"""The zoo's models as people write them: flax.linen and lax, and nothing of `kernels`.
+"""The zoo's models on layers of flax.linen and lax, as people write them, without `zoo_kernels`.
 
-The definitions are the zoo's own; inside `plainly()` each of their layers computes what
-`flax.linen`'s layer of that name does, from the same parameters: `lax.conv_general_dilated`, batch
-statistics by flax's formula, `jax.nn`'s activations, and jax's own gradients of all that.
+The definitions and parameters are the zoo's own. Inside `flax_layers()` each layer computes what
+flax.linen's layer of that name does: `lax.conv_general_dilated`, batch statistics by flax's
+formula, `jax.nn`'s activations, and jax's own gradients of all that.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
-from unittest import mock
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-import zoo_kernels as kernels
-from zoo.models.layers import BatchNorm, Conv, Dense
+from zoo.models.layers import BatchNorm, Conv, Dense, MaxPool
+from zoo.surgery.intercept import Call, intercept
 
 
-@contextlib.contextmanager
-def plainly() -> Iterator[None]:
-    """What is traced inside takes no operator of `kernels`."""
-    # Pools have no parameters, so that the zoo's models call a function: no layer to intercept.
-    with nn.intercept_methods(_intercept), mock.patch.object(kernels, "max_pool", _max_pool):
-        yield
+def flax_layers() -> AbstractContextManager[None]:
+    """Replaces the zoo's layers in everything that is traced inside the `with` block."""
+    return intercept(_compute_by_flax)
 
 
-def _intercept(
-    call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
-) -> Any:
-    layer = _LAYERS.get(type(context.module))
-    if layer is None or context.method_name != "__call__":
-        return call(*args, **kwargs)
-    return layer(context.module, *args, **kwargs)
+def _compute_by_flax(call: Call) -> Any:
+    compute = _LAYERS.get(type(call.module))
+    return compute(call.module, *call.args, **call.kwargs) if compute else call.run()
 
 
 def _conv(
@@ -72,14 +64,14 @@ def _batch_norm(
     residual: jax.Array | None = None,
     recompute: bool = False,
 ) -> jax.Array:
-    options = module.options
     scale, bias = (module.get_variable("params", name) for name in ("scale", "bias"))
+    options = module.options
     mean: Any
     var: Any
     if options.fused:
         mean, var, eps = 0.0, 1.0, 0.0
     elif train:
-        mean, var, eps = *_statistics(module, x), options.norm_eps
+        mean, var, eps = *_batch_statistics(module, x), options.norm_eps
     else:
         mean, var = (module.get_variable("batch_stats", name) for name in ("mean", "var"))
         eps = options.norm_eps
@@ -88,33 +80,30 @@ def _batch_norm(
     return _activate(module.act, y if residual is None else y + residual)
 
 
-def _statistics(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The batch's mean and biased variance in float32 or better; moves the running ones."""
+def _batch_statistics(module: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The batch's mean and biased variance in float32 or better; updates the running ones."""
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
     var = jnp.maximum(0.0, jnp.square(x).mean(axes) - jnp.square(mean))
     count = x.size // x.shape[-1]
-    for name, now in (("mean", mean), ("var", var * (count / max(count - 1, 1)))):
-        old = module.get_variable("batch_stats", name)
-        momentum = module.options.norm_momentum
-        new = momentum * old + (1 - momentum) * now
-        module.put_variable("batch_stats", name, new)
+    momentum = module.options.norm_momentum
+    for name, batch in (("mean", mean), ("var", var * (count / max(count - 1, 1)))):
+        running = module.get_variable("batch_stats", name)
+        module.put_variable("batch_stats", name, momentum * running + (1 - momentum) * batch)
     return mean, var
 
 
-def _max_pool(
-    x: jax.Array, size: int, *, strides: int, padding: Sequence[tuple[int, int]], dilation: int
-) -> jax.Array:
-    """As `flax.linen.max_pool`, which knows no dilation."""
+def _max_pool(module: Any, x: jax.Array) -> jax.Array:
+    """As `flax.linen.max_pool`, which has no dilation."""
     return lax.reduce_window(
         x,
         -jnp.inf,
         lax.max,
-        (1, size, size, 1),
-        (1, strides, strides, 1),
-        ((0, 0), *padding, (0, 0)),
-        window_dilation=(1, dilation, dilation, 1),
+        (1, module.size, module.size, 1),
+        (1, module.strides, module.strides, 1),
+        ((0, 0), *module.pads(x.shape[1:3]), (0, 0)),
+        window_dilation=(1, module.dilation, module.dilation, 1),
     )
 
 
@@ -131,4 +120,5 @@ _LAYERS: dict[type[nn.Module], Callable[..., jax.Array]] = {
     Conv: _conv,
     Dense: _dense,
     BatchNorm: _batch_norm,
+    MaxPool: _max_pool,
 }

@@ -93,7 +93,7 @@ def _run_jax(platform: str, name: str) -> None:
     import optax
 
     import zoo_kernels as kernels
-    from benchmarks.models.plain import plainly
+    from benchmarks.models.flax_layers import flax_layers
     from zoo import fuse
     from zoo.runtime.bench import LEARNING_RATE
     from zoo.training import step as training
@@ -105,11 +105,11 @@ def _run_jax(platform: str, name: str) -> None:
         if name != "flax":
             return (kernels.jit if name == "ours" else jax.jit)(f, **options)
 
-        def run_plainly(*args: Any) -> Any:
-            with plainly():
+        def run_on_flax_layers(*args: Any) -> Any:
+            with flax_layers():
                 return f(*args)
 
-        return jax.jit(run_plainly, **options)
+        return jax.jit(run_on_flax_layers, **options)
 
     optimizer = optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 

@@ -5,6 +5,7 @@ Every layer takes `options`, which all layers of a model have in common.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -317,18 +318,22 @@ class MaxPool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, C] → [N, H', W', C]."""
         _check_array(self, x)
+        pads = self.pads(x.shape[1:3])
+        return kernels.max_pool(
+            x, self.size, strides=self.strides, padding=pads, dilation=self.dilation
+        )
+
+    def pads(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
+        """((top, bottom), (left, right)) for images of that height and width."""
         extent, strides = (self.size - 1) * self.dilation + 1, self.strides
-        pads: Any
         if self.padding == "SAME":
             windows = (extent, extent), (strides, strides)
-            pads = jax.lax.padtype_to_pads(x.shape[1:3], *windows, "SAME")
-        else:
-            pad = self.padding if isinstance(self.padding, int) else (extent - 1) // 2
-            pads = [
-                (pad, pad + (_overhang(n, extent, strides, pad) if self.ceil else 0))
-                for n in x.shape[1:3]
-            ]
-        return kernels.max_pool(x, self.size, strides=strides, padding=pads, dilation=self.dilation)
+            return list(jax.lax.padtype_to_pads(image_size, *windows, "SAME"))
+        pad = self.padding if isinstance(self.padding, int) else (extent - 1) // 2
+        return [
+            (pad, pad + (_overhang(n, extent, strides, pad) if self.ceil else 0))
+            for n in image_size
+        ]
 
 
 def _overhang(n: int, extent: int, strides: int, pad: int) -> int:

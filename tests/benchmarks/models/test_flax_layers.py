@@ -1,4 +1,4 @@
-"""The plain side of the benchmarks computes what the zoo's models do, by other means."""
+"""The zoo's models on flax.linen's layers compute the same, without the zoo's operators."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zoo
-from benchmarks.models.plain import plainly
+from benchmarks.models.flax_layers import flax_layers
 from tests.zoo.models.small_models import SMALL
 from zoo.training import step
 
@@ -25,16 +25,16 @@ def case(request):
     return model, {**variables, "batch_stats": stats}, x
 
 
-def both(f, *args):
-    """What f gives, by the zoo's operators and plainly; and the plain program."""
+def run_both(f, *args):
+    """f(*args) by the zoo's operators and by flax's layers; and the jaxpr of the latter."""
     ours = jax.jit(f)(*args)
-    with plainly():
+    with flax_layers():
         program = jax.make_jaxpr(lambda *args: f(*args))(*args)
-        plain = jax.jit(lambda *args: f(*args))(*args)
-    return ours, plain, str(program)
+        by_flax = jax.jit(lambda *args: f(*args))(*args)
+    return ours, by_flax, str(program)
 
 
-def close(a, b):
+def assert_close(a, b):
     # Both sum in float32, in another order, through some tens of layers: of each array as a whole.
     def compare(a, b):
         assert np.linalg.norm(a - b) <= 2e-3 * np.linalg.norm(b) + 1e-5
@@ -53,33 +53,33 @@ def gradient(model, variables, x):
 
 def test_inference(case):
     model, variables, x = case
-    ours, plain, program = both(model.apply, variables, x)
-    close(ours, plain)
+    ours, by_flax, program = run_both(model.apply, variables, x)
+    assert_close(ours, by_flax)
     assert "custom_vjp_call" not in program
 
 
 def test_fused_inference(case):
     model, variables, x = case
     fused, folded = zoo.fuse(model, variables)
-    ours, plain, _ = both(fused.apply, folded, x)
-    close(ours, plain)
+    ours, by_flax, _ = run_both(fused.apply, folded, x)
+    assert_close(ours, by_flax)
 
 
 def test_gradients_and_statistics(case):
     model, variables, x = case
-    ours, plain, program = both(lambda v, x: gradient(model, v, x), variables, x)
-    close(ours, plain)
+    ours, by_flax, program = run_both(lambda v, x: gradient(model, v, x), variables, x)
+    assert_close(ours, by_flax)
     assert "custom_vjp_call" not in program
 
 
-def test_what_is_looked_for_is_there_otherwise(case):
+def test_the_zoos_layers_do_use_its_operators(case):
     model, variables, x = case
     assert "custom_vjp_call" in str(jax.make_jaxpr(model.apply)(variables, x))
 
 
-def test_half_precision_stays_so(case):
+def test_activations_stay_bfloat16(case):
     model, variables, x = case
-    with plainly():
+    with flax_layers():
         _, sown = jax.eval_shape(
             lambda v, x: model.clone(dtype=jnp.bfloat16).apply(
                 v, x, capture_intermediates=True, mutable=["intermediates"]

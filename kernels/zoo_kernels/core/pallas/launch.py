@@ -95,7 +95,8 @@ def launch_kernel(
     flat = pl.pallas_call(
         kernel,
         out_shape=[
-            jax_compat.shape_varying_like(arrays[0], (math.prod(o.shape),), o.dtype) for o in outputs
+            jax_compat.shape_varying_like(arrays[0], (math.prod(o.shape),), o.dtype)
+            for o in outputs
         ],
         grid=(math.prod(grid),),  # a GPU takes more than 65535 along one axis only
         compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
