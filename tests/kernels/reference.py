@@ -31,7 +31,7 @@ def convolution(x, w, dy, strides, padding, dilation, groups):
 
 
 def explicit_padding(padding, x_shape, w_shape, geometry):
-    """Resolves any form of padding to ((top, bottom), (left, right)); SAME as TensorFlow defines it."""
+    """Resolves padding to ((top, bottom), (left, right)); SAME as TensorFlow defines it."""
     if padding == "VALID":
         return ((0, 0), (0, 0))
     if isinstance(padding, int):

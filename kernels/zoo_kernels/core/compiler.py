@@ -93,8 +93,8 @@ class Program:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls f, compiled."""
-        compiled = self._nested if jax_compat.inside_trace() else self._top_level
-        return compiled(*args, **kwargs)
+        nested = jax_compat.inside_trace((args, kwargs))
+        return (self._nested if nested else self._top_level)(*args, **kwargs)
 
     def trace(self, *args: Any, **kwargs: Any) -> Any:
         """As of `jax.jit`'s result."""

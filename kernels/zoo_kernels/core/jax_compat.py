@@ -42,11 +42,16 @@ def deprecates_pallas_triton() -> bool:
 # --- The state of tracing
 
 
-def inside_trace() -> bool:
-    """Whether a transformation of jax is being traced, such as jit, grad or vmap."""
+def inside_trace(operands: Any) -> bool:
+    """Whether a transformation of jax is being traced, such as jit, grad or vmap.
+
+    Args:
+      operands: those of the caller; where jax does not give its state, tracers show it.
+    """
     state = _trace_state()
-    if state is None:  # then it sees jit alone, which makes tracers of everything
-        return isinstance(jnp.zeros(()), jax.core.Tracer)
+    if state is None:
+        arrays = [*jax.tree.leaves(operands), jnp.zeros(())]
+        return any(isinstance(array, jax.core.Tracer) for array in arrays)
     return bool(state != _top_level_state())
 
 

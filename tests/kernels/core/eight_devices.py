@@ -2,7 +2,7 @@
 
     python -m tests.kernels.core.eight_devices jit|explicit|shard_map [triton]     (with 8 devices)
 
-With "triton", the Triton kernels are run by Pallas's interpreter, against the default on one device.
+With "triton", the Triton kernels run by Pallas's interpreter, against the default on one device.
 
 On a mesh of automatic or explicit axes the compiled program is read too: it may sum gradients over
 the devices, but must not move an activation. The one exception is algo="fft", which says so: XLA

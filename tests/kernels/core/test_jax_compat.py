@@ -1,83 +1,109 @@
 """What the package does without names that jax may rename, and inside traces."""
 
+import os
 import subprocess
 import sys
 
-import jax
-import pytest
-
-from zoo_kernels.core import jax_compat
-
-# Imports zoo and runs operators by default with each of these names removed in turn. "import" is for
-# names without which jax itself cannot compile.
+# Imports zoo and lowers a program with each of these names removed in turn, then runs it with all
+# of them removed. jax itself needs those of NEEDED, so with them there is only the import.
 REMOVE_NAMES = """
-import importlib, sys
+import contextlib, importlib, sys
 import jax, jax.numpy as jnp, jax.extend.backend, jax.extend.core, jax.interpreters.mlir, flax.linen
 import jax._src.dispatch, jax.experimental.custom_partitioning
 
-NAMES = {
-    "jax.make_user_context": "run",
-    "jax.extend.core.get_opaque_trace_state": "run",
-    "jax.extend.core.Primitive": "run",
-    "jax.extend.backend.backends": "run",
-    "jax.interpreters.batching.defvectorized": "run",
-    "jax.interpreters.batching.primitive_batchers": "run",
-    "jax.interpreters.mlir.register_lowering": "run",
-    "jax.interpreters.mlir.lower_fun": "run",
-    "jax.experimental.custom_partitioning.custom_partitioning": "run",
-    "jax.lax.optimization_barrier": "run",
-    "jax.__version_info__": "run",
-    "jax._src.dispatch.prim_requires_devices_during_lowering": "import",
-}
+NAMES = [
+    "jax.make_user_context",
+    "jax.extend.core.get_opaque_trace_state",
+    "jax.extend.core.Primitive",
+    "jax.extend.backend.backends",
+    "jax.interpreters.batching.defvectorized",
+    "jax.interpreters.batching.primitive_batchers",
+    "jax.interpreters.mlir.register_lowering",
+    "jax.interpreters.mlir.lower_fun",
+    "jax.experimental.custom_partitioning.custom_partitioning",
+    "jax.lax.optimization_barrier",
+    "jax.__version_info__",
+]
+NEEDED = ["jax._src.dispatch.prim_requires_devices_during_lowering"]
 
-x, w = jnp.ones((2, 6, 6, 4)), jnp.ones((3, 3, 1, 4))
+x, w = jnp.ones((2, 4, 4, 2)), jnp.ones((3, 3, 1, 2))
 
-def loss(x, w):
-    y = kernels.depthwise_conv(kernels.conv(x, jnp.ones((1, 1, 4, 4))), w)
-    y = kernels.bias_act(kernels.batch_norm(y, jnp.ones(4), jnp.ones(4))[0], jnp.ones(4))
-    return kernels.max_pool(y, 2).sum()
-
-for path, how in NAMES.items():
-    for name in [name for name in sys.modules if name.split(".")[0].startswith("zoo")]:
-        del sys.modules[name]
+@contextlib.contextmanager
+def removed(path):
     module, name = path.rsplit(".", 1)
     module = importlib.import_module(module)
     value = getattr(module, name)
     delattr(module, name)
-    import zoo
-    import zoo_kernels as kernels
-    if how == "run":
-        for jit in (jax.jit, kernels.jit, lambda f: f):
-            jit(jax.grad(loss, (0, 1)))(x, w)
-        jax.jit(kernels.jit(loss))(x, w)
-        assert kernels.explain(loss, x, w)
+    yield
     setattr(module, name, value)
+
+def import_anew():
+    for name in [name for name in sys.modules if name.split(".")[0].startswith("zoo")]:
+        del sys.modules[name]
+    return importlib.import_module("zoo").kernels
+
+def make_loss(kernels):
+    def loss(x, w):
+        y = kernels.depthwise_conv(kernels.conv(x, jnp.ones((1, 1, 2, 2))), w)
+        y = kernels.bias_act(kernels.batch_norm(y, jnp.ones(2), jnp.ones(2))[0], jnp.ones(2))
+        return kernels.max_pool(y, 2).sum()
+    return loss
+
+for path in NEEDED + NAMES:
+    with removed(path):
+        kernels = import_anew()
+        loss = make_loss(kernels)
+        if path in NAMES:
+            kernels.jit(jax.grad(loss)).lower(x, w)
+            jax.jit(kernels.jit(loss)).lower(x, w)
+            assert kernels.explain(loss, x, w)
     print(path, "is not needed")
+with contextlib.ExitStack() as stack:
+    for path in NAMES:
+        stack.enter_context(removed(path))
+    kernels = import_anew()
+    loss = make_loss(kernels)
+    kernels.jit(jax.grad(loss))(x, w)
+    jax.grad(kernels.jit(loss))(x, w)
 """
 
 # The first import happens inside a trace.
 IMPORT_INSIDE_JIT = """
 import jax
 
-def f(x):
-    import zoo_kernels
-    return zoo_kernels.jit(lambda x: 2 * x)(x)
+def compiles_with_options():
+    from zoo_kernels import jit
+    from zoo_kernels.core import compiler
+    found = []
+    jit(lambda x: found.append(compiler.uses_options()) or x)(1.0)
+    return found
 
-assert jax.jit(f)(1.0) == 2.0
-import zoo_kernels as kernels
-text = kernels.jit(lambda x: kernels.depthwise_conv(x, x[:1, :3, :3]))
-x = jax.numpy.ones((1, 4, 4, 1))
-assert kernels.jit(lambda x: compiled_with_options.append(kernels.core.compiler.uses_options_of_jit()) or x)(1.0) == 1.0
+inside = []
+jax.jit(lambda x: inside.append(compiles_with_options()) or x)(1.0)
+assert inside == [[False]], inside
+assert compiles_with_options() == [True]
+assert jax.grad(lambda x: float(compiles_with_options() == [False]) * x)(1.0) == 1.0
 """
 
 
 def run(root, code):
-    """Runs code in a new process."""
+    """Runs code in a new process on a CPU, and gives what it prints."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_names_that_jax_may_rename_are_not_needed(root):
     assert run(root, REMOVE_NAMES).count("is not needed") == 12
+
+
+def test_jit_compiles_with_options_after_an_import_inside_a_trace(root):
+    run(root, IMPORT_INSIDE_JIT)
