@@ -227,9 +227,9 @@ def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
     assert code == 0
     assert f"{tmp_path / 'cache'}: holds" in out
     assert f"{MODEL}-ours  checkpoint" in out
-    assert "removed 0.0 MB" in shell("cache", "--prune")[1]
+    assert "removed 0 bytes" in shell("cache", "--prune")[1]
     assert f"{MODEL}-ours" in shell("cache", "squeeze*", "--prune")[1]
-    assert "holds 0.0 MB" in shell("cache")[1]
+    assert "holds 0 bytes" in shell("cache")[1]
 
 
 def test_a_store_that_is_gone_is_one_line(shell, tmp_path, monkeypatch):
