@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Options and fixtures for all tests."""
 
 import os
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Most programs of the tests run once, on little data: compiling them is what takes time."""
+    """Adds --unoptimised: most tests run a program once, so that compiling takes the time."""
     parser.addoption(
         "--unoptimised",
         action="store_true",
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """XLA reads its flags when it is first used, which is later than this."""
+    """Sets XLA's flags, which it reads when it is first used."""
     if config.getoption("--unoptimised") and jax.__version_info__ < (0, 11):
         flags = [
             "--xla_backend_optimization_level=0",
@@ -39,8 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the user's cache, or asks the user's stores."""
+def _isolate_from_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps tests from the user's cache and stores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_CACHE", str(tmp_path_factory.mktemp("zoo-cache")))
         for name in ("ZOO_STORES", "ZOO_OFFLINE", "ZOO_TIMEOUT"):
@@ -50,7 +50,7 @@ def _apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The checkout."""
+    """The root folder of the checkout."""
     return ROOT
 
 

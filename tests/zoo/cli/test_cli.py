@@ -1,4 +1,4 @@
-"""The command line, as a shell sees it: output, messages, exit codes."""
+"""`zoo classify`, `list`, `describe`: output, messages, exit codes."""
 
 import contextlib
 import json
@@ -29,13 +29,13 @@ def shell(monkeypatch, capfd, tmp_path, lite):
         zoo,
         "trained",
         lambda model, weights=None: (
-            lite if model == lite.info.model and not weights else REAL(model, weights=weights)
+            lite if model == lite.info.model and not weights else ORIGINAL(model, weights=weights)
         ),
     )
     return runner(monkeypatch, capfd)
 
 
-REAL = zoo.trained
+ORIGINAL = zoo.trained
 
 
 def test_a_table_with_the_likeliest_classes(shell, examples):
@@ -48,7 +48,7 @@ def test_a_table_with_the_likeliest_classes(shell, examples):
     assert "espresso" in lines[7]
 
 
-def test_top(shell, examples):
+def test_top_limits_the_classes(shell, examples):
     _, out, _ = shell("classify", examples / "cat.jpg", "--top", "2")
     assert len(out.splitlines()) == 3
 
@@ -69,7 +69,7 @@ def test_json_is_one_object_a_line(shell, examples):
 
 
 def test_batches_do_not_change_the_result(shell, examples):
-    """Sizes that divide the number of photos and sizes that leave a rest to be padded."""
+    """Sizes that divide the number of photos, and sizes whose last batch is padded."""
     several = []
     for size in (1, 2, 32):
         _, out, _ = shell("classify", examples, "--json", "--batch-size", size)
@@ -111,7 +111,7 @@ def test_bad_files_in_json_have_an_error(shell, examples, tmp_path):
     assert len(err.splitlines()) == 1
 
 
-def test_nothing_but_bad_files(shell, tmp_path):
+def test_only_bad_files(shell, tmp_path):
     code, out, err = shell("classify", tmp_path)
     assert (code, out, err) == (1, "", f"zoo: {tmp_path} is a folder without images\n")
 
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint(shell, examples, tmp_path, monkeypatch, capfd):
         file.seek(1000)
         file.write(b"damage")
     monkeypatch.setattr(catalogue, "checkpoint", lambda entry: copy)
-    monkeypatch.setattr(zoo, "trained", REAL)
+    monkeypatch.setattr(zoo, "trained", ORIGINAL)
     code, out, err = shell("classify", examples / "cat.jpg")
     assert (code, out) == (1, "")
     assert err.startswith(f"zoo: the checkpoint {copy} is damaged")
@@ -162,8 +162,8 @@ def test_usage_errors(shell, examples, words):
     assert words[0] in err
 
 
-def test_names_that_are_long_or_no_text(shell, examples, tmp_path):
-    """One line a name, whatever the terminal's width; what cannot be shown is escaped."""
+def test_file_names_that_are_long_or_not_printable(shell, examples, tmp_path):
+    """Each name is one line, whatever the terminal's width; unprintable characters are escaped."""
     names = ["n" * 200 + ".jpg", os.fsdecode(b"caf\xe9.jpg"), "[bold]red.jpg", "two\nlines.jpg"]
     for name in names:
         shutil.copy(examples / "espresso.jpg", tmp_path / name)
@@ -179,7 +179,7 @@ def test_version(shell):
     assert shell("--version") == (0, f"jax-zoo {zoo.__version__}\n", "")
 
 
-def test_no_photos_at_all(shell):
+def test_no_photos(shell):
     assert shell("classify")[0] == 2
 
 
@@ -233,7 +233,7 @@ def test_describe(shell):
     assert "stage3/block4/expand3x3" in deeper
 
 
-def test_describe_what_cannot_be(shell):
+def test_describe_errors(shell):
     code, _, err = shell("describe", "SqueezeNet")
     assert (code, err[:42]) == (1, "zoo: no model is named 'SqueezeNet'; did y")
     code, _, err = shell("describe", "VGG11", "--size", "31")
@@ -242,14 +242,14 @@ def test_describe_what_cannot_be(shell):
 
 
 @pytest.mark.slow
-class TestInAProcessOfItsOwn:
+class TestInASeparateProcess:
     def run(self, *words, **environment):
         command = [sys.executable, "-m", "zoo", *map(str, words)]
         return subprocess.run(
             command, env={**os.environ, **environment}, capture_output=True, text=True, check=False
         )
 
-    def test_the_second_start_finds_the_first_ones_compilation(self, examples, tmp_path):
+    def test_a_second_process_uses_the_compilation_cache(self, examples, tmp_path):
         cache = {"ZOO_CACHE": str(tmp_path / "cache")}
         first = self.run("classify", examples / "cat.jpg", **cache)
         assert (first.returncode, first.stderr) == (0, "")
@@ -261,8 +261,8 @@ class TestInAProcessOfItsOwn:
         assert second.stderr == ""
         assert set((tmp_path / "cache").rglob("*-cache")) == set(kept)
 
-    def on_a_terminal(self, command):
-        """What a shell command shows on a terminal, its escape sequences taken out."""
+    def run_on_a_terminal(self, command):
+        """The output of a shell command on a terminal, without escape sequences."""
         ours, theirs = pty.openpty()
         process = subprocess.Popen(["sh", "-c", command], stdout=theirs, stderr=theirs)
         os.close(theirs)
@@ -274,7 +274,7 @@ class TestInAProcessOfItsOwn:
         process.wait()
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", shown.decode())
 
-    def test_a_bar_on_the_terminal_and_all_output_in_its_file(self, examples, tmp_path):
+    def test_progress_bar_on_a_terminal_and_output_in_a_file(self, examples, tmp_path):
         names = [f"{number}.jpg" for number in range(6)]
         for name in names:
             shutil.copy(examples / "espresso.jpg", tmp_path / name)
@@ -286,22 +286,22 @@ class TestInAProcessOfItsOwn:
             rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
             return [Path(row["file"]).name for row in rows]
 
-        shown = self.on_a_terminal(f"{command} > {tmp_path}/out")
+        shown = self.run_on_a_terminal(f"{command} > {tmp_path}/out")
         assert files((tmp_path / "out").read_text()) == names
         assert files(shown) == []
         assert "reading" in shown
         assert "empty.jpg is empty" in shown
         # With everything on the terminal, a row is still one line, above the bar.
-        shown = self.on_a_terminal(command)
+        shown = self.run_on_a_terminal(command)
         assert files(shown) == names
         assert "reading" in shown
         # Complaints go where they are sent, and then there is no bar.
-        shown = self.on_a_terminal(f"{command} 2> {tmp_path}/err")
+        shown = self.run_on_a_terminal(f"{command} 2> {tmp_path}/err")
         assert files(shown) == names
         assert (tmp_path / "err").read_text() == f"zoo: {tmp_path / 'empty.jpg'} is empty\n"
         assert "reading" not in shown
 
-    def test_names_that_an_encoding_lacks(self, examples, tmp_path):
+    def test_file_names_that_the_encoding_lacks(self, examples, tmp_path):
         shutil.copy(examples / "cat.jpg", tmp_path / "\u732b.jpg")
         done = self.run("classify", tmp_path, PYTHONIOENCODING="latin-1")
         assert (done.returncode, done.stderr) == (0, "")
@@ -315,7 +315,7 @@ class TestInAProcessOfItsOwn:
         assert (done.returncode, done.stderr) == (0, "")
         assert "tiger cat" in done.stdout
 
-    def test_a_reader_that_has_seen_enough(self, examples):
+    def test_a_reader_that_closes_the_pipe(self, examples):
         command = f"{sys.executable} -m zoo list | true"
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
         assert done.stderr == ""

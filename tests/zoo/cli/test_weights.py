@@ -1,4 +1,4 @@
-"""`zoo convert`, `export`, `publish`, `fetch`, `cache`, as a shell sees them."""
+"""`zoo convert`, `export`, `publish`, `fetch`, `cache`: output, messages, exit codes."""
 
 import hashlib
 import json
@@ -13,8 +13,7 @@ from safetensors.numpy import save_file
 import zoo
 from tests.zoo.checkpoints import upstream
 from tests.zoo.cli.shell import runner
-from zoo_pretrained import checkpoint as store
-from zoo_pretrained import read
+from zoo_pretrained import checkpoint, read
 from zoo_pretrained.convert import SOURCES
 
 MODEL = upstream.MODEL
@@ -42,7 +41,7 @@ def test_convert_export_and_back_is_bit_exact(shell, file, tmp_path):
     code, out, err = shell("convert", file, "--model", MODEL, *words)
     assert (code, err) == (0, "")
     assert out == f"{mine}: SqueezeNet1_1(num_classes=7)\n"
-    variables, metadata = store.restore(mine)
+    variables, metadata = checkpoint.restore(mine)
     assert metadata["source"] == {"from": "torchvision", "file": "squeeze.safetensors"}
     assert (metadata["labels"], metadata["model"]) == (list("abcdefg"), MODEL)
     kernel = upstream.state(num_classes=7)["features.0.weight"]
@@ -52,11 +51,11 @@ def test_convert_export_and_back_is_bit_exact(shell, file, tmp_path):
 
     # Every dtype comes through: half the arrays become bfloat16.
     halved = jax.tree.map(lambda a: a.astype("bfloat16") if a.ndim == 1 else a, variables)
-    store.save(mine, halved, metadata, overwrite=True)
+    checkpoint.save(mine, halved, metadata, overwrite=True)
     assert shell("export", mine, "--out", tmp_path / "x.safetensors")[0] == 0
     again = tmp_path / "again"
     assert shell("convert", tmp_path / "x.safetensors", "--model", MODEL, "--out", again)[0] == 0
-    for one, other in ((store.restore(mine), store.restore(again)),):
+    for one, other in ((checkpoint.restore(mine), checkpoint.restore(again)),):
         assert one.metadata == other.metadata
         jax.tree.map(lambda a, b: (a.dtype, a.tobytes()) == (b.dtype, b.tobytes()) or 1 / 0,
                      one.variables, other.variables)  # fmt: skip
@@ -69,20 +68,20 @@ def test_convert_export_and_back_is_bit_exact(shell, file, tmp_path):
     assert (code, err) == (1, words)
 
 
-def test_a_checkpoint_with_little_metadata_and_numbers_comes_back_too(shell, file, tmp_path):
+def test_export_of_a_checkpoint_with_little_metadata_and_of_scalars(shell, file, tmp_path):
     assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "mine")[0] == 0
-    variables = store.restore(tmp_path / "mine").variables
-    store.save(tmp_path / "bare", variables, {"model": MODEL})
+    variables = checkpoint.restore(tmp_path / "mine").variables
+    checkpoint.save(tmp_path / "bare", variables, {"model": MODEL})
     exported, again = tmp_path / "x.safetensors", tmp_path / "again"
     assert shell("export", tmp_path / "bare", "--out", exported)[0] == 0
     code, _, err = shell("convert", exported, "--model", MODEL, "--out", again, "--no-head")
     assert (code, "what it says" in err) == (1, True)
     code, out, _ = shell("convert", exported, "--model", MODEL, "--out", again)
     assert (code, out) == (0, f"{again}: SqueezeNet1_1()\n")
-    jax.tree.map(np.testing.assert_array_equal, store.restore(again).variables, variables)
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.restore(again).variables, variables)
     # A number keeps its shape, but is none of this model's.
-    store.save(tmp_path / "odd", {"params": {"step": np.float64(3.5)}}, {})
-    zoo.export(store.restore(tmp_path / "odd"), tmp_path / "odd.safetensors")
+    checkpoint.save(tmp_path / "odd", {"params": {"step": np.float64(3.5)}}, {})
+    zoo.export(checkpoint.restore(tmp_path / "odd"), tmp_path / "odd.safetensors")
     assert read.arrays(tmp_path / "odd.safetensors")["params/step"].shape == ()
     code, _, err = shell("convert", tmp_path / "odd.safetensors", "--model", MODEL, "--out", "no")
     assert (code, "does not fit SqueezeNet1_1" in err) == (1, True)
@@ -90,24 +89,24 @@ def test_a_checkpoint_with_little_metadata_and_numbers_comes_back_too(shell, fil
     assert (code, err) == (1, f"zoo: there is no folder {tmp_path / 'none'}\n")
 
 
-def test_kernels_for_convolution(shell, tmp_path):
-    """As Theano's: the checkpoint says so, and loading turns them."""
+def test_kernel_convention_option(shell, tmp_path):
+    """The checkpoint records the convention, and loading flips the kernels."""
     state = upstream.state()
-    turned = {
+    flipped = {
         name: np.ascontiguousarray(a[..., ::-1, ::-1]) if a.ndim == 4 else a
         for name, a in state.items()
     }
     save_file(state, tmp_path / "plain")
-    save_file(turned, tmp_path / "turned")
+    save_file(flipped, tmp_path / "flipped")
     to = ("--model", MODEL, "--out")
     assert shell("convert", tmp_path / "plain", *to, tmp_path / "a")[0] == 0
     words = ("--kernel-convention", "convolution")
-    assert shell("convert", tmp_path / "turned", *to, tmp_path / "b", *words)[0] == 0
-    one, other = (store.restore(tmp_path / name).variables for name in "ab")
+    assert shell("convert", tmp_path / "flipped", *to, tmp_path / "b", *words)[0] == 0
+    one, other = (checkpoint.restore(tmp_path / name).variables for name in "ab")
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_what_does_not_fit_is_listed_whole(shell, tmp_path):
+def test_every_mismatch_is_listed(shell, tmp_path):
     state = upstream.state(num_classes=7)
     del state["features.3.squeeze.bias"]
     state["surplus.weight"] = np.zeros((3, 3), np.float32)
@@ -144,7 +143,7 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
     assert "params/stem/bias: nothing fills it" in err
     words = ("--inside", "encoder.body", "--no-head")
     assert shell("convert", tmp_path / "seg", *to, *words)[0] == 0
-    variables, metadata = store.restore(tmp_path / "mine")
+    variables, metadata = checkpoint.restore(tmp_path / "mine")
     assert "head" not in variables["params"]
     assert metadata["head"] is False
     code, _, err = shell("convert", tmp_path / "seg", *to, *words)
@@ -170,7 +169,7 @@ def test_a_backbone_and_a_model_inside_another(shell, tmp_path):
         (("--model", "Squeeze"), 1, "no model is named 'Squeeze'"),
     ],
 )
-def test_bad_words(words, code, message, shell, file, tmp_path):
+def test_bad_options(words, code, message, shell, file, tmp_path):
     found, out, err = shell("convert", file, "--model", MODEL, "--out", tmp_path / "no", *words)
     assert (found, out) == (code, "")
     assert message in " ".join(err.replace("│", " ").split())
@@ -232,8 +231,8 @@ def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
     assert "holds 0 bytes" in shell("cache")[1]
 
 
-def test_a_store_that_is_gone_is_one_line(shell, tmp_path, monkeypatch):
-    """In a process of its own, where no test framework catches warnings."""
+def test_a_missing_store_is_one_line(shell, tmp_path, monkeypatch):
+    """In a separate process, where no test framework catches warnings."""
     monkeypatch.setenv("ZOO_STORES", str(tmp_path / "none"))
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-m", "zoo", "list", MODEL, "--trained"]
@@ -245,7 +244,7 @@ def test_a_store_that_is_gone_is_one_line(shell, tmp_path, monkeypatch):
     )
 
 
-def test_classify_with_ones_own(shell, file, tmp_path, examples, monkeypatch):
+def test_classify_with_converted_weights(shell, file, tmp_path, examples, monkeypatch):
     monkeypatch.setattr("zoo.runtime.compiler.cache_compilations", lambda: None)
     assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "ours")[0] == 0
     words = ("--model", MODEL, "--weights", tmp_path / "ours", "--top", "1")

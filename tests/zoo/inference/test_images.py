@@ -1,4 +1,4 @@
-"""Images of every kind in; RGB pixels, or an error that names the file, out."""
+"""Loading images of every kind, errors that name the file, and preprocessing."""
 
 import io
 import os
@@ -48,7 +48,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_exif_orientation_is_applied(self, corner, orientation):
-        """Each way a camera can be held, undone: the tag says how to turn what is stored."""
+        """The tag says how to turn the stored image, for each way that a camera can be held."""
         stored = {
             1: corner,
             2: corner[:, ::-1],
@@ -90,7 +90,7 @@ class TestKinds:
         assert tuple(pixels(encoded(image, "PNG"))[0, 0]) == WHITE
 
     def test_16_bits_become_8(self):
-        """Values from the whole range, not its low byte or a clipped corner of it."""
+        """The whole range is scaled, not clipped or cut to its low byte."""
         values = np.linspace(0, 65535, 100).reshape(10, 10)
         want = np.round(values / 257)
         array = values.astype(np.uint16)
@@ -123,7 +123,7 @@ class TestKinds:
 
 
 class TestBadInput:
-    def complains(self, source, *words):
+    def assert_error(self, source, *words):
         with pytest.raises(ImageError) as raised:
             images.load_image(source)
         message = str(raised.value)
@@ -131,18 +131,18 @@ class TestBadInput:
         assert all(word in message for word in words), message
 
     def test_missing(self, tmp_path):
-        self.complains(tmp_path / "none.jpg", "none.jpg", "No such file")
+        self.assert_error(tmp_path / "none.jpg", "none.jpg", "No such file")
 
     def test_unreadable(self, tmp_path):
-        """A link to itself, which root cannot read either."""
+        """A link to itself, which not even root can read."""
         (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
-        self.complains(tmp_path / "loop.jpg", "loop.jpg cannot be read", "symbolic links")
+        self.assert_error(tmp_path / "loop.jpg", "loop.jpg cannot be read", "symbolic links")
 
     @pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "nul\0.jpg"])
-    def test_what_can_be_no_file(self, name):
-        self.complains(name, "cannot be read")
+    def test_impossible_file_names(self, name):
+        self.assert_error(name, "cannot be read")
 
-    def test_a_name_that_is_too_long_is_not_lost(self):
+    def test_find_photos_yields_a_name_that_is_too_long(self):
         assert list(images.find_photos(["x" * 300])) == [Path("x" * 300)]
 
     def test_no_permission(self):
@@ -156,15 +156,15 @@ class TestBadInput:
         try:
             assert list(images.find_photos([locked / "cat.jpg"])) == [locked / "cat.jpg"]
             assert list(images.find_photos([top])) == [locked]
-            self.complains(locked, "locked cannot be read: Permission denied")
-            self.complains(locked / "cat.jpg", "cannot be read: Permission denied")
+            self.assert_error(locked, "locked cannot be read: Permission denied")
+            self.assert_error(locked / "cat.jpg", "cannot be read: Permission denied")
         finally:
             if root:
                 os.seteuid(0)
             shutil.rmtree(top)
 
-    def test_integers_of_unknown_range_in_an_image(self):
-        self.complains(Image.fromarray(np.full((9, 9), 255, np.int32)), "int32 from 0 to 255")
+    def test_image_of_32_bit_integers(self):
+        self.assert_error(Image.fromarray(np.full((9, 9), 255, np.int32)), "int32 from 0 to 255")
 
     def test_a_pipe_can_be_read(self, examples, tmp_path):
         data = (examples / "rocket.jpg").read_bytes()
@@ -177,7 +177,7 @@ class TestBadInput:
 
     def test_empty(self, tmp_path):
         (tmp_path / "empty.jpg").touch()
-        self.complains(tmp_path / "empty.jpg", "empty.jpg is empty")
+        self.assert_error(tmp_path / "empty.jpg", "empty.jpg is empty")
 
     @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
     @pytest.mark.parametrize("part", [0.3, 0.9])
@@ -186,26 +186,26 @@ class TestBadInput:
             data = encoded(image, kind)
         path = tmp_path / "half.img"
         path.write_bytes(data[: int(len(data) * part)])
-        self.complains(path, "half.img")
+        self.assert_error(path, "half.img")
 
     def test_text(self, tmp_path):
         (tmp_path / "text.jpg").write_text("I am not a photo\n" * 99)
-        self.complains(tmp_path / "text.jpg", "text.jpg is not an image")
+        self.assert_error(tmp_path / "text.jpg", "text.jpg is not an image")
 
     def test_decompression_bomb(self, tmp_path):
         """A header that promises 40,000 by 40,000 pixels."""
         header = b"P6 40000 40000 255\n"
         (tmp_path / "bomb.ppm").write_bytes(header + b"\0" * 99)
-        self.complains(tmp_path / "bomb.ppm", "bomb.ppm has too many pixels")
+        self.assert_error(tmp_path / "bomb.ppm", "bomb.ppm has too many pixels")
 
     def test_one_pixel(self, tmp_path):
         Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
-        self.complains(tmp_path / "dot.png", "dot.png is 1x1 pixels", "8 a side")
+        self.assert_error(tmp_path / "dot.png", "dot.png is 1x1 pixels", "8 a side")
 
     def test_folder(self, tmp_path):
-        self.complains(tmp_path, f"{tmp_path} is a folder without images")
+        self.assert_error(tmp_path, f"{tmp_path} is a folder without images")
 
-    def test_every_byte_may_be_wrong(self, examples):
+    def test_random_damage_never_raises_another_error(self, examples):
         """Damaged files give an image or an ImageError, never another exception."""
         rng = np.random.default_rng(0)
         with Image.open(examples / "cat.jpg") as image:
@@ -234,13 +234,13 @@ class TestBadInput:
             (np.zeros((9, 9), bool), "bool"),
         ],
     )
-    def test_arrays_that_are_no_images(self, array, words):
-        self.complains(array, words)
+    def test_arrays_that_are_not_images(self, array, words):
+        self.assert_error(array, words)
 
-    def test_things_that_are_no_images(self):
-        self.complains(7, "got int")
+    def test_other_types(self):
+        self.assert_error(7, "got int")
 
-    def test_no_images_at_all(self):
+    def test_no_images(self):
         with pytest.raises(ImageError, match="no images"):
             PLAIN([])
         with pytest.raises(ImageError, match="no images"):
@@ -254,12 +254,12 @@ PLAIN = Preprocessing(
 
 class TestPreprocessing:
     @pytest.mark.parametrize("short", [256, 232])
-    def test_like_resizing_and_then_cropping(self, examples, short):
-        """The usual two steps, by Pillow itself; one step must find the same pixels."""
+    def test_equals_resizing_and_then_cropping(self, examples, short):
+        """Compares with the usual two steps in Pillow; one step must give the same pixels."""
         with Image.open(examples / "cat.jpg") as image:
-            whole = image.convert("RGB")
-        for size in (whole.size, (300, 451), (64, 64), (999, 333), (441, 147)):
-            image = whole.resize(size)
+            photo = image.convert("RGB")
+        for size in (photo.size, (300, 451), (64, 64), (999, 333), (441, 147)):
+            image = photo.resize(size)
             # torchvision's formula for the sides.
             sides = [int(short * side / min(size)) for side in size]
             resized = image.resize(sides, Image.BICUBIC)
@@ -285,14 +285,14 @@ class TestPreprocessing:
         bgr = Preprocessing(8, 8, "nearest", (0, 0, 0), (1, 1, 1), channels="BGR")
         assert bgr(corner)[0, 0, 0].tolist() == [0, 0, 1]
 
-    def test_127_and_128_are_exact(self):
-        """What the source of EfficientNet-Lite's weights used: (x − 127) / 128."""
+    def test_constants_of_127_and_128_are_exact(self):
+        """EfficientNet-Lite's weights were trained on (x − 127) / 128."""
         mean, std = (127 / 255,) * 3, (128 / 255,) * 3
         grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
         got = Preprocessing(16, 16, "nearest", mean, std)(grey)[0, ..., 0]
         np.testing.assert_array_equal(got, (grey.astype(np.float32) - 127) / 128)
 
-    def test_one_or_several(self, corner, examples):
+    def test_one_image_or_several(self, corner, examples):
         assert PLAIN(corner).shape == (1, 8, 8, 3)
         assert PLAIN([corner, examples / "cat.jpg"]).shape == (2, 8, 8, 3)
         assert PLAIN(np.stack([corner] * 3)).shape == (3, 8, 8, 3)
@@ -303,7 +303,7 @@ class TestPreprocessing:
 
 
 class TestFindPhotos:
-    def test_folders_are_searched_and_files_are_taken_at_their_word(self, tmp_path):
+    def test_folders_are_searched_and_files_are_yielded_whatever_their_name(self, tmp_path):
         for name in ("b.JPG", "a.png", "notes.txt", "deep/c.webp"):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
@@ -312,5 +312,5 @@ class TestFindPhotos:
         names = [str(path.relative_to(tmp_path)) for path in found]
         assert names == ["a.png", "b.JPG", str(Path("deep/c.webp")), "notes.txt"]
 
-    def test_a_folder_without_photos_is_not_forgotten(self, tmp_path):
+    def test_a_folder_without_photos_is_yielded(self, tmp_path):
         assert list(images.find_photos([tmp_path])) == [tmp_path]

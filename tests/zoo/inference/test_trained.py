@@ -1,4 +1,4 @@
-"""Trained models: what they see in photos, and that they are pytrees."""
+"""Trained models: the classes of photos, pytrees, weights by name, and errors."""
 
 import jax
 import numpy as np
@@ -7,8 +7,7 @@ from PIL import Image
 
 import zoo
 from tests.zoo.models.small_models import small
-from zoo_pretrained import catalogue
-from zoo_pretrained import checkpoint as store
+from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.checkpoint import CheckpointError
 
 # What the photos show, as people would say: any of these labels is right.
@@ -27,7 +26,7 @@ def test_every_example_is_named_correctly(lite, examples):
         assert 0.2 < probability < 1
 
 
-def test_classify_one_or_several(lite, examples):
+def test_classify_takes_one_image_or_several(lite, examples):
     path = examples / "cat.jpg"
     one = lite.classify(path)
     assert len(one) == 5
@@ -42,7 +41,7 @@ def test_classify_one_or_several(lite, examples):
     assert [label for label, _ in listed] == [label for label, _ in one]
 
 
-def test_all_classes_add_up_to_one(lite, examples):
+def test_probabilities_of_all_classes_add_up_to_one(lite, examples):
     ranked = lite.classify(examples / "cat.jpg", top=1000)
     assert len({label for label, _ in ranked}) == 1000
     assert sum(p for _, p in ranked) == pytest.approx(1, abs=1e-5)
@@ -60,7 +59,7 @@ def test_fused_probabilities_are_those_of_the_plain_model(lite, examples):
     np.testing.assert_allclose(lite.probabilities(x), want, rtol=1e-3, atol=1e-6)
 
 
-def test_it_is_a_pytree_through_jit_grad_and_vmap(lite):
+def test_goes_through_jit_grad_and_vmap_as_a_pytree(lite):
     model, variables, x = small("mobilenet_v1")
     thin = zoo.Trained(model, variables, lite.info)
     want = thin(x)
@@ -74,7 +73,7 @@ def test_it_is_a_pytree_through_jit_grad_and_vmap(lite):
     assert doubled.info is lite.info
 
 
-def test_probabilities_inside_jit_leave_no_trace(lite):
+def test_probabilities_inside_jit_leak_no_tracer(lite):
     fresh = jax.tree.map(lambda leaf: leaf, lite)
     x = np.zeros((1, 32, 32, 3), np.float32)
     inside = jax.jit(fresh.probabilities)(x)
@@ -83,7 +82,7 @@ def test_probabilities_inside_jit_leave_no_trace(lite):
     np.testing.assert_allclose(as_argument, inside, rtol=1e-4)
 
 
-def test_labels_of_another_model_are_refused(lite, examples):
+def test_raises_for_labels_of_another_model(lite, examples):
     model, variables, _ = small("resnet")
     with pytest.raises(ValueError, match="5 classes, but its info has 1000 labels"):
         zoo.Trained(model, variables, lite.info).classify(examples / "cat.jpg")
@@ -94,33 +93,33 @@ def test_comparison_is_by_identity(lite):
     assert lite != jax.tree.map(lambda leaf: leaf, lite)
 
 
-def test_kernels_for_convolution_are_turned_on_loading(lite, examples, tmp_path):
-    """A checkpoint that keeps its kernels turned, and says so, is the same model."""
+def test_kernels_for_convolution_are_flipped_on_loading(lite, examples, tmp_path):
+    """A checkpoint with flipped kernels that says so is the same model."""
 
-    def turned(leaf):
+    def flip(leaf):
         return np.asarray(leaf)[::-1, ::-1] if leaf.ndim == 4 else np.asarray(leaf)
 
     entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
-    metadata = store.restore(catalogue.checkpoint(entry)).metadata
+    metadata = checkpoint.restore(catalogue.checkpoint(entry)).metadata
     metadata["kernel_convention"] = "convolution"
-    variables = jax.tree.map(turned, lite.variables)
-    store.save(tmp_path / "turned", variables, metadata)
-    again = zoo.trained(zoo.EfficientNetLite0, weights=tmp_path / "turned")
-    jax.tree.map(np.testing.assert_array_equal, again.variables, lite.variables)
+    variables = jax.tree.map(flip, lite.variables)
+    checkpoint.save(tmp_path / "flipped", variables, metadata)
+    loaded = zoo.trained(zoo.EfficientNetLite0, weights=tmp_path / "flipped")
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, lite.variables)
 
 
-def test_the_wrong_convention_sees_everything_upside_down(lite, examples):
+def test_flipped_kernels_classify_images_turned_by_180_degrees(lite, examples):
     """Kernels turned by 180 degrees are the network for images turned by 180 degrees.
 
     Exactly so where padding is symmetric and, for strides, sides are odd. Cups and cats are still
     named, with less certainty; nobody has photographed a rocket on its head.
     """
 
-    def turned(leaf):
+    def flip(leaf):
         return leaf[::-1, ::-1] if leaf.ndim == 4 else leaf
 
     model = lite.model.clone(padding="symmetric")
-    wrong = jax.tree.map(turned, lite.variables)
+    wrong = jax.tree.map(flip, lite.variables)
     x = lite.preprocess([examples / name for name in RIGHT])
     x = np.pad(x, ((0, 0), (0, 33), (0, 33), (0, 0)))  # a side of 257: odd after each of 5 strides
     apply = jax.jit(model.apply)
@@ -129,9 +128,9 @@ def test_the_wrong_convention_sees_everything_upside_down(lite, examples):
     )
     damaged = zoo.Trained(lite.model, wrong, lite.info)
     found = {}
-    for known in (lite, damaged):
-        rows = known.classify([examples / name for name in RIGHT], top=1000)
-        found[known] = [
+    for model in (lite, damaged):
+        rows = model.classify([examples / name for name in RIGHT], top=1000)
+        found[model] = [
             sum(p for label, p in row if label in right)
             for row, right in zip(rows, RIGHT.values(), strict=True)
         ]
@@ -140,7 +139,7 @@ def test_the_wrong_convention_sees_everything_upside_down(lite, examples):
     assert rocket[1] < 0.1 * rocket[0]
 
 
-def test_it_shows_itself_in_a_line(lite):
+def test_repr_is_short(lite):
     assert "EfficientNetLite" in repr(lite)
     assert len(repr(lite)) < 1500
 
@@ -159,12 +158,12 @@ class TestWithoutAClassifier:
     def backbone(self, lite, tmp_path):
         """Lite0's features alone."""
         entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
-        variables, metadata = store.restore(catalogue.checkpoint(entry))
+        variables, metadata = checkpoint.restore(catalogue.checkpoint(entry))
         del variables["params"]["head"]
-        store.save(tmp_path / "backbone", variables, {**metadata, "head": False})
+        checkpoint.save(tmp_path / "backbone", variables, {**metadata, "head": False})
         return zoo.trained("EfficientNetLite0", weights=tmp_path / "backbone")
 
-    def test_features_are_there_and_logits_an_error(self, backbone, lite):
+    def test_features_work_and_logits_are_an_error(self, backbone, lite):
         x = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
         want = zoo.features(lite, x, ["stage3"])["stage3"]
         np.testing.assert_array_equal(zoo.features(backbone, x, ["stage3"])["stage3"], want)
@@ -172,7 +171,7 @@ class TestWithoutAClassifier:
             with pytest.raises(ValueError, match=r"have no classifier; zoo\.adapt"):
                 call(x)
 
-    def test_adapting_gives_it_one(self, backbone):
+    def test_adapt_adds_a_classifier(self, backbone):
         model, variables = zoo.adapt(backbone, num_classes=4)
         assert model.apply(variables, np.zeros((1, 64, 64, 3), np.float32)).shape == (1, 4)
         with pytest.raises(ValueError, match="are not those of this EfficientNetLite0"):
@@ -183,21 +182,21 @@ class TestNames:
     def test_by_constructor_or_name(self, lite):
         assert zoo.trained("EfficientNetLite0", weights="IMAGENET1K").info == lite.info
 
-    def test_a_typing_error_suggests_the_nearest(self):
+    def test_a_misspelt_name_suggests_the_nearest(self):
         with pytest.raises(zoo.UnknownModelError, match=r"'eficientnetlite0'.*EfficientNetLite0"):
             zoo.trained("eficientnetlite0")
 
-    def test_what_is_no_constructor(self):
+    def test_raises_for_a_function_that_is_not_a_constructor(self):
         with pytest.raises(zoo.UnknownModelError, match="no model is named 'len'"):
             zoo.trained(len)
 
-    def test_no_weights_lists_what_there_is(self):
+    def test_a_model_without_weights_lists_models_that_have_some(self):
         with pytest.raises(
             zoo.NoWeightsError, match=r"no weights for DenseNet264; .*: DenseNet121"
         ):
             zoo.trained(zoo.DenseNet264)
 
-    def test_no_weights_of_that_name(self):
+    def test_unknown_weights_list_the_known_ones(self):
         with pytest.raises(zoo.NoWeightsError, match="'V9'; it has: IMAGENET1K, ra_in1k"):
             zoo.trained(zoo.EfficientNetLite0, weights="V9")
 
@@ -212,12 +211,12 @@ class TestNames:
         with pytest.raises(ValueError, match=r"family must be one of densenet, .*, got 'vit'"):
             zoo.list_models(family="vit")
 
-    def test_every_name_is_public_and_makes_its_model(self):
+    def test_every_listed_model_is_a_public_constructor(self):
         for name in zoo.list_models():
             assert getattr(zoo, name)(num_classes=3).num_classes == 3
 
 
-def test_a_checkpoint_that_is_gone(monkeypatch, tmp_path):
+def test_a_missing_checkpoint_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(catalogue, "checkpoint", lambda entry: tmp_path / "gone")
     with pytest.raises(CheckpointError, match="gone"):
         zoo.trained(zoo.EfficientNetLite0)

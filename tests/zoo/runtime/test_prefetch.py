@@ -18,13 +18,13 @@ def test_all_items_in_their_order(count, buffer_size):
     assert not threads()
 
 
-def test_they_are_made_by_one_other_thread():
+def test_items_are_made_by_one_other_thread():
     made = list(prefetch(threading.get_ident() for _ in range(4)))
     assert len(set(made)) == 1
     assert made[0] != threading.get_ident()
 
 
-def test_the_next_is_made_while_the_caller_has_one():
+def test_the_next_item_is_made_while_the_caller_has_one():
     begun = threading.Event()
 
     def items():
@@ -38,7 +38,7 @@ def test_the_next_is_made_while_the_caller_has_one():
     assert list(made) == [2]
 
 
-def test_no_more_than_most_are_held_ready():
+def test_no_more_than_buffer_size_items_are_held_ready():
     made, fourth = [], threading.Event()
 
     def items():
@@ -55,7 +55,7 @@ def test_no_more_than_most_are_held_ready():
     given.close()
 
 
-def test_an_error_comes_where_its_item_would_have():
+def test_an_error_is_raised_in_place_of_its_item():
     def items():
         yield 1
         raise KeyError("broken")
@@ -67,7 +67,7 @@ def test_an_error_comes_where_its_item_would_have():
     assert not threads()
 
 
-def test_a_caller_that_stops_leaves_no_thread_and_an_ended_generator():
+def test_a_caller_that_stops_early_ends_the_thread_and_the_generator():
     ended = []
 
     def items():
@@ -84,6 +84,6 @@ def test_a_caller_that_stops_leaves_no_thread_and_an_ended_generator():
     assert not threads()
 
 
-def test_most_is_looked_at_before_anything_is_begun():
+def test_buffer_size_is_checked_before_the_first_item():
     with pytest.raises(ValueError, match="buffer_size must be at least 1, got 0"):
         prefetch([], buffer_size=0)

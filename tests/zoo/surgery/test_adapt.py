@@ -21,7 +21,7 @@ def arrays(variables):
     return dict(flatten_variables(variables))
 
 
-def test_a_fresh_head_and_the_rest_kept():
+def test_draws_a_fresh_head_and_keeps_the_other_arrays():
     model, variables, x = small("mobilenet_v1")
     key = jax.random.key(3)
     new, adapted = zoo.adapt((model, variables), num_classes=7, key=key)
@@ -40,7 +40,7 @@ def test_a_fresh_head_and_the_rest_kept():
     assert not np.array_equal(head["kernel"], other["kernel"])
 
 
-def test_auxiliary_heads_are_heads():
+def test_auxiliary_heads_are_replaced_too():
     model, variables, _ = small("googlenet")
     _, adapted = zoo.adapt((model, variables), num_classes=7)
     heads = [path for path, array in flatten_variables(adapted) if array.shape[-1] == 7]
@@ -50,7 +50,7 @@ def test_auxiliary_heads_are_heads():
 
 
 @pytest.mark.parametrize("family", sorted(SMALL))
-def test_only_the_first_kernel_sees_the_image(family):
+def test_other_channels_change_only_the_first_kernel(family):
     model, variables, _ = small(family)
     _, adapted = zoo.adapt((model, variables), channels=5)
     changed = [
@@ -59,7 +59,7 @@ def test_only_the_first_kernel_sees_the_image(family):
     assert changed == [PATHS.get(family, "params/stem/conv/kernel")]
 
 
-def test_a_grey_image_gives_what_it_gave_with_equal_channels():
+def test_a_grey_image_gives_the_logits_of_three_equal_channels():
     model, variables, x = small("mobilenet_v1")
     grey = x[..., :1]
     want = logits(model, variables, jnp.repeat(grey, 3, axis=-1))
@@ -67,7 +67,7 @@ def test_a_grey_image_gives_what_it_gave_with_equal_channels():
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * float(jnp.abs(want).max()))
 
 
-def test_six_equal_channels_give_what_three_gave():
+def test_an_image_repeated_to_six_channels_gives_the_same_logits():
     """Bands in turn, scaled by 3 / 6: red, green, blue twice over are the image again."""
     model, variables, x = small("mobilenet_v1")
     want = logits(model, variables, x)
@@ -80,7 +80,7 @@ def test_six_equal_channels_give_what_three_gave():
     )
 
 
-def test_trained_weights_in_one_call(lite):
+def test_accepts_a_trained_model(lite):
     model, adapted = zoo.adapt(lite, num_classes=3, channels=4)
     shape = jax.eval_shape(model.apply, adapted, jnp.zeros((1, 32, 32, 4))).shape
     assert (model.title, shape) == ("EfficientNetLite0", (1, 3))
@@ -89,7 +89,7 @@ def test_trained_weights_in_one_call(lite):
     assert all(array is arrays(lite.variables)[path] for path, array in flatten_variables(same))
 
 
-def test_misuse_is_named():
+def test_raises_for_bad_arguments():
     model, variables, _ = small("resnet")
     with pytest.raises(ValueError, match=r"num_classes must be .* at least 1, got 0"):
         zoo.adapt((model, variables), num_classes=0)
@@ -102,7 +102,7 @@ def test_misuse_is_named():
         zoo.adapt((model.clone(base_width=32), variables), num_classes=3)
 
 
-def test_as_many_classes_as_before_are_other_classes_all_the_same():
+def test_draws_a_fresh_head_for_the_same_number_of_classes_too():
     model, variables, _ = small("squeezenet")
     new, adapted = zoo.adapt((model, variables), num_classes=np.int64(5))
     assert new == model

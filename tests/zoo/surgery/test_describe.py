@@ -7,7 +7,7 @@ import pytest
 import zoo
 
 
-def test_layers_of_squeezenet_by_hand():
+def test_layers_of_squeezenet_computed_by_hand():
     described = zoo.describe(zoo.SqueezeNet1_1)
     first = described.layers[0]
     # 224 → (224 − 3) / 2 + 1 = 111 in height and width; 3·3·3·64 weights and 64 biases.
@@ -18,7 +18,7 @@ def test_layers_of_squeezenet_by_hand():
     assert described.layers[-1].output == (13, 13, 1000)
 
 
-def test_sums_stages_and_the_table():
+def test_totals_stages_and_table():
     described = zoo.describe("ResNet18")
     shapes = jax.eval_shape(zoo.ResNet18().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     assert described.parameters == sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
@@ -32,7 +32,7 @@ def test_sums_stages_and_the_table():
     assert "11,689,512" in text.splitlines()[-1]
 
 
-def test_another_size_other_channels_and_a_model():
+def test_size_channels_and_model_can_be_given():
     small = zoo.describe(zoo.ResNet18(num_classes=10), size=(64, 96), channels=4)
     assert small.input == (64, 96, 4)
     assert small.layers[0].output == (32, 48, 64)
@@ -44,7 +44,7 @@ def test_another_size_other_channels_and_a_model():
     )
 
 
-def test_what_is_no_model_or_too_small_is_named():
+def test_raises_for_an_unknown_model_and_a_small_size():
     with pytest.raises(zoo.UnknownModelError, match="did you mean ResNet18"):
         zoo.describe("resnet-18")
     with pytest.raises(ValueError, match="VGG11 takes one image or more of at least 32x32"):

@@ -12,7 +12,7 @@ from tests.zoo.models.small_models import SMALL, logits, small
 PAIR = small("resnet")
 
 
-def test_shapes_along_the_way():
+def test_outputs_have_the_order_of_the_paths_and_their_shapes():
     model, variables, x = PAIR
     outputs = zoo.features((model, variables), x, ["stem", "head", "stage4/block1"])
     assert list(outputs) == ["stem", "head", "stage4/block1"]
@@ -21,7 +21,7 @@ def test_shapes_along_the_way():
     np.testing.assert_allclose(outputs["head"], logits(model, variables, x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_layers_output_is_its_function_of_the_one_before():
+def test_the_head_is_computed_from_the_last_stage():
     model, variables, x = PAIR
     outputs = zoo.features((model, variables), x, ["stage4", "head"])
     head = variables["params"]["head"]
@@ -29,8 +29,8 @@ def test_a_layers_output_is_its_function_of_the_one_before():
     np.testing.assert_allclose(outputs["head"], want, rtol=1e-4, atol=1e-4)
 
 
-def test_patterns():
-    """A star stays within a name; two go on below; what several ask for comes once."""
+def test_patterns_select_paths():
+    """One star stays within a name, two cross slashes; a path selected twice comes once."""
     model, variables, x = PAIR
 
     def names(paths):
@@ -47,7 +47,7 @@ def test_patterns():
     assert set(names("**")) > set(names("*")) | set(names("stage*/*/conv2"))
 
 
-def test_what_comes_later_is_not_computed():
+def test_later_layers_are_not_computed():
     model, variables, x = small("squeezenet")
 
     def products(path):
@@ -60,25 +60,25 @@ def test_what_comes_later_is_not_computed():
     assert [products(path) for path in ("stem", "stage1", "stage2")] == [1, 4, 7]
 
 
-def test_jit_and_grad():
+def test_gradients_reach_the_image():
     model, variables, x = PAIR
     grad = jax.grad(lambda x: zoo.features((model, variables), x, "stem")["stem"].sum())(x)
     assert np.any(grad)
 
 
-def test_of_a_model_that_computes_twice():
+def test_features_of_a_model_with_remat():
     model, variables, x = PAIR
     want = zoo.features((model, variables), x, "stage1")["stage1"]
     got = zoo.features((model.clone(remat=True), variables), x, "stage1")["stage1"]
     np.testing.assert_array_equal(got, want)
 
 
-def test_of_a_trained_model(lite):
+def test_features_of_a_trained_model(lite):
     shapes = jax.eval_shape(lambda x: zoo.features(lite, x, "stage1"), jnp.zeros((1, 32, 32, 3)))
     assert shapes["stage1"].shape == (1, 16, 16, 16)
 
 
-def test_a_wrong_path_lists_the_near_ones():
+def test_an_unknown_path_lists_the_nearest():
     model, variables, x = PAIR
     with pytest.raises(ValueError, match=r"ResNet has no module 'stage4/blok1'.*stage4/block1"):
         zoo.features((model, variables), x, ["stem", "stage4/blok1"])
@@ -98,7 +98,7 @@ CHANNELS = {
 
 
 @pytest.mark.parametrize("constructor", CHANNELS, ids=lambda constructor: constructor.__name__)
-def test_maps_by_stride(constructor):
+def test_backbone_maps_have_the_expected_strides_and_channels(constructor):
     backbone = zoo.backbone(constructor())
     x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
     maps, _ = jax.eval_shape(lambda x: backbone.init_with_output(jax.random.key(0), x), x)
@@ -129,8 +129,8 @@ def test_a_backbone_of_a_dilated_model():
 
 
 @pytest.mark.parametrize("family", [f for f in sorted(SMALL) if f != "efficientnet_lite"])
-def test_no_dropout_is_drawn_for_a_backbone(family):
-    """The classifiers' dropout would ask for a random key; stochastic depth does."""
+def test_a_backbone_needs_no_key_for_the_classifiers_dropout(family):
+    """Only stochastic depth, which is left out here, needs one."""
     model, variables, x = small(family)
     maps = jax.eval_shape(
         lambda v, x: zoo.backbone(model).apply(v, x, train=True, mutable=["batch_stats"])[0],
@@ -141,7 +141,7 @@ def test_no_dropout_is_drawn_for_a_backbone(family):
 
 
 class Segmenter(nn.Module):
-    """As people build on a backbone, and on a whole model."""
+    """A module built on a backbone and on a complete model."""
 
     backbone: nn.Module
 
@@ -152,7 +152,7 @@ class Segmenter(nn.Module):
         return nn.Conv(2, (1, 1))(maps[32]), logits
 
 
-def test_models_are_parts_of_other_modules():
+def test_models_can_be_parts_of_other_modules():
     model, variables, x = PAIR
     parent = Segmenter(zoo.backbone(model))
     shapes = jax.eval_shape(parent.init, jax.random.key(0), x)
@@ -160,18 +160,18 @@ def test_models_are_parts_of_other_modules():
     assert "head" not in shapes["params"]["backbone"]
     assert "head" in shapes["params"]["whole"]
     whole = {name: {"backbone": tree} for name, tree in variables.items()}
-    maps = jax.jit(lambda v, x: Taken(zoo.backbone(model)).apply(v, x))(whole, x)
+    maps = jax.jit(lambda v, x: Outer(zoo.backbone(model)).apply(v, x))(whole, x)
     want = zoo.features((model, variables), x, "stage4")["stage4"]
     np.testing.assert_allclose(maps[32], want, rtol=1e-4, atol=1e-4)
 
 
-class Taken(nn.Module):
+class Outer(nn.Module):
     backbone: nn.Module
 
     def __call__(self, x):
         return self.backbone(x)
 
 
-def test_a_backbone_of_what_is_no_definition():
+def test_a_backbone_of_a_constructor_is_an_error():
     with pytest.raises(TypeError, match="model must be a definition"):
         zoo.backbone(zoo.ResNet18)

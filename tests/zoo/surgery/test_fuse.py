@@ -10,7 +10,7 @@ from tests.zoo.models.small_models import small
 from zoo_pretrained.checkpoint import flatten_variables
 
 
-def test_the_norm_of_a_convolution_with_a_bias_by_hand():
+def test_folding_computed_by_hand():
     """norm(conv(1)) = ((1·3 + 2) − 1) / √(3 + 1) · 5 + 4 = 14 = 1·7.5 + 6.5."""
     conv = {"kernel": jnp.full((1, 1, 1, 1), 3.0), "bias": jnp.array([2.0])}
     norm = {"scale": jnp.array([5.0]), "bias": jnp.array([4.0])}
@@ -26,7 +26,7 @@ def test_the_norm_of_a_convolution_with_a_bias_by_hand():
 
 
 @pytest.mark.parametrize("family", ["vgg", "densenet"])
-def test_under_jit(family):
+def test_folding_under_jit_gives_the_same(family):
     model, variables, _ = small(family)
     eager = zoo.fuse(model, variables)[1]
     traced = jax.jit(lambda v: zoo.fuse(model, v)[1])(variables)
@@ -40,7 +40,7 @@ def test_vgg_with_norms_becomes_a_plain_vgg():
     assert jax.tree.map(np.shape, fused) == jax.tree.map(np.shape, plain)
 
 
-def test_misuse_is_named():
+def test_raises_for_misuse():
     model, variables, x = small("resnet")
     fused_model, fused = zoo.fuse(model, variables)
     with pytest.raises(ValueError, match="ResNet is fused already"):

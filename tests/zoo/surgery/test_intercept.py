@@ -49,7 +49,7 @@ def test_only_calls_in_the_block_are_intercepted():
     assert not calls
 
 
-def test_a_module_in_the_handlers_hands_has_its_variables():
+def test_the_handler_can_read_the_modules_variables():
     kernels = {}
 
     def read(call):
@@ -160,7 +160,7 @@ def test_stops_early():
     assert not any(path.startswith("stage2") for path in seen)
 
 
-def test_a_stop_leaves_the_handlers_own_block_and_none_inside_it():
+def test_a_stop_leaves_the_block_of_its_own_handler():
     reached = []
 
     def stop(call):
