@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Self, TypedDict, TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from zoo.models.initializers import initialize, record_initializers
-from zoo.models.layers import Dense, Dtype, LayerOptions, at_least_float32
+from zoo.models.layers import Dense, LayerOptions, at_least_float32
 from zoo.models.options import INTERNAL, check_names, check_values, make_signature
 from zoo.models.suggest import suggest
 from zoo_pretrained.checkpoint import flatten_variables
@@ -20,8 +21,8 @@ class ModelOptions(TypedDict, total=False):
     """Arguments that every constructor takes; see `Model`. Families add their own."""
 
     num_classes: int
-    dtype: Dtype
-    param_dtype: Dtype
+    dtype: DTypeLike
+    param_dtype: DTypeLike
     norm_eps: float
     norm_momentum: float
     padding: str
@@ -70,8 +71,8 @@ class Model(nn.Module, kw_only=True):
     backbone_options: ClassVar[Mapping[str, Any]] = {}
 
     num_classes: int = 1000
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9
     padding: str = "symmetric"

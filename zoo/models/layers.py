@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 import zoo_kernels as kernels
 from zoo.models.initializers import ONES, ZEROS, Initializer, Normal, he_normal, record
 from zoo_kernels import RecomputableArray
 from zoo_kernels.core.window import Padding
-
-Dtype = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +33,8 @@ class LayerOptions:
       recompute: lets `blocks.chain` recompute activations for the gradients, on a CPU.
     """
 
-    dtype: Dtype = jnp.float32
-    param_dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
+    param_dtype: DTypeLike = jnp.float32
     padding: str = "symmetric"
     norm_eps: float = 1e-5
     norm_momentum: float = 0.9

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from zoo.models.suggest import suggest
 
@@ -97,7 +98,7 @@ def make_signature(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default if defaults is None else getattr(defaults, field.name),
-            annotation=field.type,
+            annotation="DTypeLike" if field.type == DTypeLike else field.type,
         )
         for field in dataclasses.fields(cls)
         if field.name not in INTERNAL and field.name not in omit
