@@ -1,13 +1,13 @@
 """Weight files of other frameworks, read without these frameworks and without running anything.
 
 `arrays` reads PyTorch's .pth in both of its formats, safetensors, Keras's .h5, .weights.h5 and
-.keras, and the state of a Flux model in JLD2. What a file is, its first bytes say; its name does
-not matter. A file can come from anybody: pickles are read by a machine that has no way to call
+.keras, and the state of a Flux model in JLD2. The first bytes of a file tell its kind; its name
+does not matter. A file can come from anybody: pickles are read by a machine that cannot call
 anything (`pickles`), nothing outside the file is opened, and a file that declares more than a
 thousand times its size, or than 16 GiB, is refused.
 
-Arrays are read-only, and views of the memory-mapped file wherever it holds them as they are. Their
-byte order and strides are the file's, which must stay as it is while they are in use.
+Arrays are read-only, and views of the memory-mapped file wherever it stores them uncompressed.
+Their byte order and strides are the file's, which must not change while they are in use.
 """
 
 import os
@@ -18,12 +18,12 @@ from typing import Literal
 import numpy as np
 
 from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
-from zoo_pretrained.read.archive import Archive
 from zoo_pretrained.read.files import Allowance, ReadError, UnreadableError
+from zoo_pretrained.read.zip_archive import ZipArchive
 
 __all__ = ["ReadError", "arrays", "source"]
 
-Source = Literal["torch", "safetensors", "keras", "flux"]
+FileKind = Literal["torch", "safetensors", "keras", "flux"]
 
 
 def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str, np.ndarray]:
@@ -31,8 +31,8 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
 
     Args:
       path: the file.
-      inside: the name of a part, such as a nested model; only what is below it is returned, with
-        that much less of a name. It may stand at any depth.
+      inside: the name of a part at any depth, such as a nested model; only the arrays below it are
+        returned, by their names within the part.
 
     Returns:
       Names as PyTorch and safetensors have them, "layer1.0.conv1.weight"; in Keras
@@ -41,11 +41,11 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
       and a "module." that all names begin with is dropped.
 
     Raises:
-      ReadError: the file is missing, damaged, of another kind, holds no arrays or what could run
-        code, or has no such part; the message is one line that names it.
+      ReadError: the file is missing, damaged, of another kind, without arrays, or without such a
+        part, or it holds what could run code; the message is one line that names the file.
     """
-    with _errors_name(path):
-        data = files.mapped(path)
+    with _name_in_errors(path):
+        data = files.map_file(path)
         kind, wrapper, found = _read(data)
         for array in found.values():
             array.flags.writeable = False
@@ -53,43 +53,43 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
             raise UnreadableError("holds no arrays of weights")
         if inside is None or inside == wrapper:
             return found
-        return _inside(found, inside, "/" if kind == "keras" else ".")
+        return _select_part(found, inside, "/" if kind == "keras" else ".")
 
 
-def source(path: str | os.PathLike[str]) -> Source:
-    """What has written a file: "torch", "safetensors", "keras" or "flux".
+def source(path: str | os.PathLike[str]) -> FileKind:
+    """What kind of weight file it is: "torch", "safetensors", "keras" or "flux".
 
     Raises:
       ReadError: as `arrays`, as far as this needs to read.
     """
-    with _errors_name(path):
-        data = files.mapped(path)
+    with _name_in_errors(path):
+        data = files.map_file(path)
         if _is_zip(data):
-            return "keras" if _is_keras(Archive(data, Allowance(len(data)))) else "torch"
-        if pth.is_stream(data):
+            return "keras" if _is_dot_keras(ZipArchive(data, Allowance(len(data)))) else "torch"
+        if pth.is_legacy(data):
             return "torch"
-        if hdf5.start(data) >= 0:
-            with hdf5.Store(data, Allowance(len(data))) as store:
-                return "flux" if jld2.is_jld2(data, store) else "keras"
+        if hdf5.find_start(data) >= 0:
+            with hdf5.Hdf5File(data, Allowance(len(data))) as file:
+                return "flux" if jld2.is_jld2(data, file) else "keras"
         _check_safetensors(data)
         return "safetensors"
 
 
-def _read(data: np.ndarray) -> tuple[Source, str, dict[str, np.ndarray]]:
-    """What wrote a file, the name of the only thing in it or "", and its arrays."""
+def _read(data: np.ndarray) -> tuple[FileKind, str, dict[str, np.ndarray]]:
+    """A file's kind, the name of the wrapper around its arrays or "", and the arrays."""
     allowance = Allowance(len(data))
     if _is_zip(data):
-        archive = Archive(data, allowance)
-        if _is_keras(archive):
+        archive = ZipArchive(data, allowance)
+        if _is_dot_keras(archive):
             return "keras", "", keras.from_zip(archive, allowance)
         return "torch", *pth.from_zip(archive, allowance)
-    if pth.is_stream(data):
-        return "torch", *pth.from_stream(data, allowance)
-    if hdf5.start(data) >= 0:
-        with hdf5.Store(data, allowance) as store:
-            if jld2.is_jld2(data, store):
-                return "flux", *jld2.from_store(store)
-            return "keras", "", keras.from_store(store)
+    if pth.is_legacy(data):
+        return "torch", *pth.from_legacy(data, allowance)
+    if hdf5.find_start(data) >= 0:
+        with hdf5.Hdf5File(data, allowance) as file:
+            if jld2.is_jld2(data, file):
+                return "flux", *jld2.from_hdf5(file)
+            return "keras", "", keras.from_hdf5(file)
     _check_safetensors(data)
     return "safetensors", "", safetensors.from_bytes(data)
 
@@ -98,7 +98,7 @@ def _is_zip(data: np.ndarray) -> bool:
     return bytes(data[:4]) == b"PK\x03\x04"
 
 
-def _is_keras(archive: Archive) -> bool:
+def _is_dot_keras(archive: ZipArchive) -> bool:
     return keras.WEIGHTS in archive.members or keras.CONFIG in archive.members
 
 
@@ -110,31 +110,31 @@ def _check_safetensors(data: np.ndarray) -> None:
         )
 
 
-def _inside(found: dict[str, np.ndarray], part: str, mark: str) -> dict[str, np.ndarray]:
-    """What lies below a part's name, with that much less of a name."""
+def _select_part(arrays: dict[str, np.ndarray], part: str, separator: str) -> dict[str, np.ndarray]:
+    """The arrays below a part, by their names within it."""
     below: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in found.items():
-        before, middle, after = f"{mark}{name}".partition(f"{mark}{part}{mark}")
+    for name, array in arrays.items():
+        before, middle, after = f"{separator}{name}".partition(f"{separator}{part}{separator}")
         if middle:
             below.setdefault(before, {})[after] = array
     if not below:
-        tops = ", ".join(dict.fromkeys(name.partition(mark)[0] for name in found))
+        tops = ", ".join(dict.fromkeys(name.partition(separator)[0] for name in arrays))
         raise UnreadableError(f"has nothing inside {part!r}; at its top are {tops}")
-    depth = min(before.count(mark) for before in below)
-    outer = [before for before in below if before.count(mark) == depth]
+    depth = min(before.count(separator) for before in below)
+    outer = [before for before in below if before.count(separator) == depth]
     if len(outer) > 1:
-        places = ", ".join(f"{before}{mark}{part}"[1:] for before in outer)
+        places = ", ".join(f"{before}{separator}{part}"[1:] for before in outer)
         raise UnreadableError(f"has several parts {part!r}: {places}")
     return below[outer[0]]
 
 
 @contextmanager
-def _errors_name(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns whatever goes wrong with a file into a ReadError with its name."""
+def _name_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns any error into a ReadError that names the file."""
     try:
         yield
     except UnreadableError as error:
-        raise ReadError(files.one_line(f"{os.fspath(path)} {error}")) from error
-    except Exception as error:  # what damage leads to has no common base
+        raise ReadError(files.to_one_line(f"{os.fspath(path)} {error}")) from error
+    except Exception as error:  # errors of damaged files have no common base class
         cause = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-        raise ReadError(files.one_line(f"{os.fspath(path)} is damaged: {cause}")) from error
+        raise ReadError(files.to_one_line(f"{os.fspath(path)} is damaged: {cause}")) from error

@@ -1,4 +1,4 @@
-"""A file's bytes as one read-only array, and the bounds that whatever is read from it must keep."""
+"""A file's bytes as one read-only array, and limits on what is read from it."""
 
 import io
 import math
@@ -9,24 +9,24 @@ from typing import Any
 
 import numpy as np
 
-# What a file may declare: 16 GiB of arrays, and no more than a thousand times its own size.
+# Limits of what a file may declare: 16 GiB of arrays, and a thousand times its own size.
 LIMIT = 16 << 30
 RATIO = 1000
-SMALL = 1 << 20  # of which nobody need ask whether the file can hold it
-# What is text or a pickle, and so has to be taken apart in memory.
+SMALL = 1 << 20  # bytes that any file may declare
+# Bytes of text or of a pickle, which are parsed in memory.
 TEXT_LIMIT = 64 << 20
 
 
 class ReadError(ValueError):
-    """A file of weights that cannot be read; one line that names it and what is wrong."""
+    """A file of weights that cannot be read; the message is one line: path and reason."""
 
 
 class UnreadableError(Exception):
-    """What is wrong with a file, said so that its path can stand before it: "names os.system"."""
+    """The reason why a file cannot be read, to follow its path, such as "names os.system"."""
 
 
 class Allowance:
-    """How many bytes of arrays a file may still ask for.
+    """The number of bytes of arrays that a file may still declare.
 
     Args:
       size: the file's own, in bytes.
@@ -36,7 +36,7 @@ class Allowance:
         self.left = min(LIMIT, max(SMALL, RATIO * size))
 
     def take(self, nbytes: int, name: str) -> None:
-        """Raises UnreadableError when an array is more than the file can mean."""
+        """Subtracts an array's bytes; raises UnreadableError where too few are left."""
         self.left -= nbytes
         if self.left < 0:
             raise UnreadableError(
@@ -44,8 +44,8 @@ class Allowance:
             )
 
 
-class Window(io.RawIOBase):
-    """An array of bytes as a stream, for readers that want a file.
+class ByteStream(io.RawIOBase):
+    """An array of bytes as a stream, for libraries that read files.
 
     Args:
       data: one-dimensional uint8.
@@ -76,24 +76,24 @@ class Window(io.RawIOBase):
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
-        """Never more than there is, whatever `size` says."""
+        """At most `size` bytes, as far as there are."""
         end = None if size is None or size < 0 else self._at + size
         found = bytes(self._bytes[self._at : end])
         self._at += len(found)
         return found
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer, with zeros beyond the end: HDF5 does not look at how much was read."""
+        """Fills the buffer, with zeros beyond the end: HDF5 ignores how much was read."""
         found = self.read(len(buffer))
         buffer[:] = found.ljust(len(buffer), b"\0")
         return len(found)
 
 
-def mapped(path: str | os.PathLike[str]) -> np.ndarray:
+def map_file(path: str | os.PathLike[str]) -> np.ndarray:
     """The file's bytes, memory-mapped and read-only.
 
     Raises:
-      UnreadableError: it is missing, no file, empty, or not to be opened.
+      UnreadableError: it is missing, empty, not a file, or cannot be opened.
     """
     file = Path(path)
     try:
@@ -125,7 +125,7 @@ def view(
       strides: in bytes; C order by default.
 
     Raises:
-      UnreadableError: something of it lies outside the bytes.
+      UnreadableError: part of it lies outside the bytes.
     """
     shape = tuple(shape)
     if strides is None:
@@ -145,7 +145,7 @@ def view(
     return np.ndarray(shape, dtype, data, start, tuple(strides))
 
 
-def one_line(text: str) -> str:
-    """What can be shown in an error, whatever a file has put into a name."""
+def to_one_line(text: str) -> str:
+    """A text, such as a name in a file, made safe for an error: one printable, short line."""
     shown = "".join(c if c.isprintable() else "?" for c in text)
     return shown if len(shown) <= 600 else shown[:600] + "…"

@@ -1,7 +1,7 @@
-"""HDF5 as far as files of weights need it, with every bound checked before the library reads.
+"""The part of HDF5 that files of weights need, with bounds checked before the library reads.
 
-Only what lies in the file itself is opened: links to other places, datasets in other files and
-virtual ones are refused. Contiguous datasets become views of the file.
+Nothing outside the file is opened: soft and external links, external and virtual datasets are
+refused. Contiguous datasets become views of the file.
 """
 
 import importlib
@@ -16,57 +16,59 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from zoo_pretrained.read.files import SMALL, Allowance, UnreadableError, Window, view
+from zoo_pretrained.read.files import SMALL, Allowance, ByteStream, UnreadableError, view
 from zoo_pretrained.read.headers import Headers
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DEPTH = 64
-OBJECTS = 20_000  # groups and datasets, counted each time that one is opened
+OBJECTS = 20_000  # groups and datasets, counted each time one is opened
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 
 
-def start(data: np.ndarray) -> int:
-    """Where HDF5 begins: at once, or behind a block that its user may fill; -1 if nowhere."""
+def find_start(data: np.ndarray) -> int:
+    """The offset at which HDF5 begins, which a user block may precede; -1 if it is not HDF5."""
     places = itertools.takewhile(lambda at: at < len(data), (0, *(512 << n for n in range(12))))
     return next((at for at in places if bytes(data[at : at + 8]) == SIGNATURE), -1)
 
 
-class Store:
+class Hdf5File:
     """An open HDF5 file; a context manager.
 
     Args:
       data: the file's bytes.
-      allowance: pays for the arrays.
+      allowance: limits the arrays.
     """
 
     def __init__(self, data: np.ndarray, allowance: Allowance) -> None:
         try:
-            self._h5: Any = importlib.import_module("h5py")  # only here: it is an optional extra
+            self._h5: Any = importlib.import_module(
+                "h5py"
+            )  # a dependency that only these files need
         except ModuleNotFoundError as error:
             raise UnreadableError("is HDF5, which needs h5py: pip install h5py") from error
         self._data, self._allowance = data, allowance
-        self._headers = Headers(data, start(data))
+        self._headers = Headers(data, find_start(data))
         self._opened = 0
         self._followed: dict[int, Any] = {}
         self._holder: tuple[bytes, bytes] | None = None
-        self.root = self._h5.File(Window(data), "r")
+        self.root = self._h5.File(ByteStream(data), "r")
 
-    def __enter__(self) -> "Store":
+    def __enter__(self) -> "Hdf5File":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.root.close()
 
     def children(self, group: Any) -> Iterator[tuple[str, Any]]:
-        """What a group holds by name, in natural order: "conv2d_2" before "conv2d_10"."""
-        for name in sorted(group, key=_natural):
+        """The members of a group by name, in natural order: "conv2d_2" before "conv2d_10"."""
+        for name in sorted(group, key=_natural_key):
             yield name, self.child(group, name)
 
     def child(self, group: Any, path: str) -> Any:
         """The group or dataset at a path below a group.
 
         Raises:
-          UnreadableError: there is none, or a link leads to another place.
+          UnreadableError: there is none, or it is a soft or external link.
         """
         for name in path.split("/"):
             if not self.is_group(group) or not self.has(group, name):
@@ -74,7 +76,7 @@ class Store:
             link = group.id.links.get_info(name.encode())
             if link.type != self._h5.h5l.TYPE_HARD:
                 raise UnreadableError(f"has a link to another place at {name!r}, not followed")
-            self.count()
+            self.count_object()
             group = group[name]
         return group
 
@@ -84,13 +86,13 @@ class Store:
 
     def follow(self, address: int) -> Any:
         """The object at the address that a reference holds."""
-        self.count()
+        self.count_object()
         if address not in self._followed:
             self._followed[address] = self.root[self._reference(address)]
         return self._followed[address]
 
     def _reference(self, address: int) -> Any:
-        """h5py makes a reference of an address only where it reads one, so it is given a file."""
+        """A reference to an address; h5py makes one only by reading it, so it is given a file."""
         if not self._holder:
             memory = io.BytesIO()
             with self._h5.File(memory, "w") as file:
@@ -105,8 +107,8 @@ class Store:
         with self._h5.File(memory, "r") as file:
             return file["it"][()]
 
-    def count(self) -> None:
-        """Raises UnreadableError when the file leads round and round."""
+    def count_object(self) -> None:
+        """Counts an opened object; raises UnreadableError after too many, as in a circle."""
         self._opened += 1
         if self._opened > OBJECTS:
             raise UnreadableError(f"leads to more than {OBJECTS} objects, perhaps in a circle")
@@ -119,18 +121,18 @@ class Store:
         """Whether an object is a dataset."""
         return isinstance(found, self._h5.Dataset)
 
-    def texts(self, owner: Any) -> dict[str, list[str]]:
+    def text_attributes(self, owner: Any) -> dict[str, list[str]]:
         """The attributes of a group or dataset that are strings, by name."""
-        return self._headers.texts(self._address(owner))
+        return self._headers.text_attributes(self._address(owner))
 
     def _address(self, held: Any) -> int:
         return self._h5.h5o.get_info(held.id).addr
 
     def references(self, dataset: Any) -> np.ndarray | None:
-        """The references in a dataset of records, or of references, as addresses; 0 is none.
+        """The references in a dataset of records or of references, as addresses; 0 is a null one.
 
-        Its other fields are left out. The library would convert them too, and strings of any
-        length can be bombs (see `headers`), so the bytes are taken from where they lie.
+        Other fields are left out. The library would convert them too, and strings of variable
+        length can be bombs (see `headers`), so the bytes are read from the file directly.
 
         Returns:
           None where there are none.
@@ -145,15 +147,15 @@ class Store:
         if layout == self._h5.h5d.CONTIGUOUS and (place := dataset.id.get_offset()) is not None:
             return view(self._data, dtype, dataset.shape, place)
         if layout == self._h5.h5d.COMPACT:
-            return view(self._headers.compact(self._address(dataset)), dtype, dataset.shape, 0)
+            return view(self._headers.compact_data(self._address(dataset)), dtype, dataset.shape, 0)
         raise UnreadableError(f"has records in pieces, or none, at {dataset.name!r}")
 
     def _references(self, kind: Any) -> tuple[np.dtype | None, int]:
-        """A type with those fields alone that are references, or records that hold some.
+        """A type reduced to the fields that are references, or records that hold some.
 
         Returns:
-          The dtype, or None; and the bytes that the type takes in the file. The library tells what
-          it takes in memory, where a string or list of any length is shorter.
+          The dtype, or None; and the bytes that the type takes in the file. The library tells the
+          size in memory, where strings and lists of variable length are shorter.
         """
         h5t = self._h5.h5t
         if kind.equal(h5t.STD_REF_OBJ):
@@ -181,22 +183,24 @@ class Store:
         ), size
 
     def dtype(self, dataset: Any) -> np.dtype:
-        """A dataset's dtype; an empty one for what NumPy has no type for."""
-        _refuse_elsewhere(self._h5, dataset)
+        """A dataset's dtype; an empty one where NumPy has none."""
+        _refuse_external(self._h5, dataset)
         try:
             return dataset.dtype
         except TypeError:
             return np.dtype("V")
 
     def array(self, dataset: Any) -> np.ndarray | None:
-        """The numbers of a dataset; None where it holds none.
+        """The numbers of a dataset; None where it holds something else.
 
         Raises:
-          UnreadableError: they lie elsewhere, or are fewer than declared.
+          UnreadableError: they lie in another file, or are fewer than declared.
         """
         h5 = self._h5
         dtype = self.dtype(dataset)
-        bfloat16 = dtype == np.dtype("V2") and self.texts(dataset).get("dtype") == ["bfloat16"]
+        bfloat16 = dtype == np.dtype("V2") and self.text_attributes(dataset).get("dtype") == [
+            "bfloat16"
+        ]
         if bfloat16:  # as Keras saves it
             dtype = np.dtype(ml_dtypes.bfloat16)
         elif dtype.kind not in "fiub" or dataset.shape is None:
@@ -224,7 +228,7 @@ class Store:
         return np.asarray(dataset[()]).view(dtype)
 
     def _chunked(self, dataset: Any, dtype: np.dtype) -> np.ndarray:
-        """Puts chunks together; the library's own filters do not know when to stop inflating."""
+        """Assembles chunks; the library's own filters do not limit what they inflate."""
         properties, chunk = dataset.id.get_create_plist(), dataset.chunks
         filters = [properties.get_filter(n)[0] for n in range(properties.get_nfilters())]
         if len(set(filters)) < len(filters) or set(filters) - {_DEFLATE, _SHUFFLE, _FLETCHER32}:
@@ -237,36 +241,36 @@ class Store:
         if len({piece.chunk_offset for piece in pieces}) != math.prod(grid):
             raise UnreadableError(f"lacks some of the chunks of {dataset.name!r}")
         size = math.prod(chunk) * dtype.itemsize
-        whole = np.zeros(dataset.shape, dtype)
+        array = np.zeros(dataset.shape, dtype)
         for piece in pieces:
             stored = view(self._data, np.dtype("u1"), [piece.size], piece.byte_offset)
             for number in reversed(range(len(filters))):
                 if not piece.filter_mask >> number & 1:
-                    stored = _unpacked(stored, filters[number], size, dtype.itemsize)
-            target = whole[
+                    stored = _undo_filter(stored, filters[number], size, dtype.itemsize)
+            target = array[
                 tuple(slice(at, at + n) for at, n in zip(piece.chunk_offset, chunk, strict=True))
             ]
             target[...] = view(stored, dtype, chunk, 0)[tuple(slice(n) for n in target.shape)]
-        return whole
+        return array
 
 
-def _unpacked(stored: np.ndarray, by: int, size: int, itemsize: int) -> np.ndarray:
-    """Undoes one filter of a chunk that is `size` bytes in the end."""
+def _undo_filter(stored: np.ndarray, by: int, size: int, itemsize: int) -> np.ndarray:
+    """Undoes one filter of a chunk that has `size` bytes without its filters."""
     if by == _FLETCHER32:
-        return stored[:-4]  # its sum, which the hash of the whole file makes superfluous
+        return stored[:-4]  # without the checksum, which the hash of the file makes superfluous
     if by == _SHUFFLE:
         return np.ascontiguousarray(stored.reshape(itemsize, -1).T).reshape(-1)
     return np.frombuffer(zlib.decompressobj().decompress(stored.data, size + 4), np.uint8)
 
 
-def _refuse_elsewhere(h5: Any, dataset: Any) -> None:
-    """Raises UnreadableError where another file has the numbers, before the shape is asked."""
+def _refuse_external(h5: Any, dataset: Any) -> None:
+    """Raises UnreadableError where the numbers are in another file, before the shape is read."""
     properties = dataset.id.get_create_plist()
     if properties.get_layout() == h5.h5d.VIRTUAL or properties.get_external_count():
         raise UnreadableError(f"has its numbers of {dataset.name!r} in another file")
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def _natural_key(name: str) -> list[tuple[int, int | str]]:
     return [
         (0, int(part)) if part.isdecimal() else (1, part)
         for part in re.findall(r"[0-9]+|[^0-9]+", name)

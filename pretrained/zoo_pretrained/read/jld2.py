@@ -1,8 +1,8 @@
 """The state of a Flux model in a JLD2 file, which is HDF5 behind a header of 512 bytes.
 
-Names are dotted paths of fields as Julia has them: `Flux.state` of a Chain gives
+Names are dotted paths of Julia's fields: `Flux.state` of a Chain gives
 "layers.1.weight", "layers.2.σ²". What has no shape (numbers, strings, nothing) is left out. Julia's
-arrays are column-major, so their axes show in reverse: a convolution's weight of Julia's shape
+arrays are column-major, so their axes are reversed here: a convolution's weight of Julia's shape
 (width, height, in, out) is read as (out, in, height, width).
 """
 
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from zoo_pretrained.read.files import UnreadableError
-from zoo_pretrained.read.hdf5 import DEPTH, Store
+from zoo_pretrained.read.hdf5 import DEPTH, Hdf5File
 
 HEADER = b"HDF5-based Julia Data Format"
 
 
-def is_jld2(data: np.ndarray, store: Store) -> bool:
+def is_jld2(data: np.ndarray, file: Hdf5File) -> bool:
     """Whether JLD2 wrote an HDF5 file."""
-    return bytes(data[: len(HEADER)]) == HEADER or store.has(store.root, "_types")
+    return bytes(data[: len(HEADER)]) == HEADER or file.has(file.root, "_types")
 
 
-def from_store(store: Store) -> tuple[str, dict[str, np.ndarray]]:
-    """The name of the only thing that was saved, or "", and the arrays."""
-    saved = {name: child for name, child in store.children(store.root) if name != "_types"}
-    state = _State(store)
+def from_hdf5(file: Hdf5File) -> tuple[str, dict[str, np.ndarray]]:
+    """The name of the wrapper, if a single thing was saved, or "", and the arrays."""
+    saved = {name: child for name, child in file.children(file.root) if name != "_types"}
+    state = _State(file)
     for name, child in saved.items():
         state.add(child, name, 0)
     wrapper = next(iter(saved)) if len(saved) == 1 else ""
@@ -34,46 +34,46 @@ def from_store(store: Store) -> tuple[str, dict[str, np.ndarray]]:
 
 
 class _State:
-    """The arrays of a file, as they are found."""
+    """Collects the arrays of a file."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, file: Hdf5File) -> None:
         self.arrays: dict[str, np.ndarray] = {}
-        self._store = store
+        self._file = file
 
-    def add(self, held: Any, path: str, depth: int) -> None:
+    def add(self, node: Any, path: str, depth: int) -> None:
         """Adds the arrays of a group or of a dataset."""
-        store = self._store
+        file = self._file
         if depth > DEPTH:
             raise UnreadableError(f"is nested deeper than {DEPTH}, at {path[:80]!r}")
-        if store.is_group(held):
-            for name, child in store.children(held):
+        if file.is_group(node):
+            for name, child in file.children(node):
                 self.add(child, f"{path}.{name}", depth + 1)
-        elif store.is_dataset(held):
-            if (array := store.array(held)) is not None:
+        elif file.is_dataset(node):
+            if (array := file.array(node)) is not None:
                 if array.ndim:
-                    self._keep(array, path)
-            elif (value := store.references(held)) is not None:
-                self._items(value, path, depth)
+                    self._add_array(array, path)
+            elif (value := file.references(node)) is not None:
+                self._add_items(value, path, depth)
 
-    def _keep(self, array: np.ndarray, path: str) -> None:
+    def _add_array(self, array: np.ndarray, path: str) -> None:
         if path in self.arrays:
             raise UnreadableError(f"has two arrays of the name {path!r}")
         self.arrays[path] = array
 
-    def _items(self, value: np.ndarray, path: str, depth: int) -> None:
+    def _add_items(self, value: np.ndarray, path: str, depth: int) -> None:
         """Adds the arrays of records and of references, one or a list of them."""
         if value.ndim == 0:
-            self._value(value[()], value.dtype, path, depth)
+            self._add_value(value[()], value.dtype, path, depth)
         else:
             for number, item in enumerate(value.ravel(), 1):
-                self._value(item, value.dtype, f"{path}.{number}", depth)
+                self._add_value(item, value.dtype, f"{path}.{number}", depth)
 
-    def _value(self, value: Any, dtype: np.dtype, path: str, depth: int) -> None:
+    def _add_value(self, value: Any, dtype: np.dtype, path: str, depth: int) -> None:
         """Adds the arrays of a record's fields, or of what a reference points to."""
         if dtype.names is None:
             if value:
-                self.add(self._store.follow(int(value)), path, depth + 1)
+                self.add(self._file.follow(int(value)), path, depth + 1)
             return
         for name in dtype.names:
-            self._store.count()
-            self._value(value[name], dtype[name], f"{path}.{name}", depth)
+            self._file.count_object()
+            self._add_value(value[name], dtype[name], f"{path}.{name}", depth)

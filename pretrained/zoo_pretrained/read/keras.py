@@ -1,12 +1,12 @@
 """Weights that Keras has saved: .h5 of Keras 1 to 3, .weights.h5 and .keras of Keras 3.
 
-An array's name is "<layer>/<variable>", as in "conv1_bn/gamma"; below a nested model or a layer
-inside another it is "<outer>/<layer>/<variable>". `keras_names` says what variables are called.
-What lies in an attribute of a subclassed model goes by the attribute's name. The states of
-optimizers, metrics and random generators are left out. Kernels that Keras computed with Theano are
-turned by 180 degrees, as Keras itself does.
+An array's name is "<layer>/<variable>", as in "conv1_bn/gamma"; in a nested model or a layer
+inside another it is "<outer>/<layer>/<variable>". `keras_names` has the names of variables. A layer
+that is an attribute of a subclassed model has the attribute's name. The states of optimizers,
+metrics and random generators are left out. Kernels that Keras trained with Theano are flipped along
+both spatial axes, as Keras itself does.
 
-Configurations are read as JSON and nothing more; no layer is built, and no Lambda run.
+Configurations are only parsed as JSON; no layer is built, and no Lambda run.
 """
 
 import itertools
@@ -18,99 +18,105 @@ from typing import Any
 import numpy as np
 
 from zoo_pretrained.read import keras_names
-from zoo_pretrained.read.archive import Archive
 from zoo_pretrained.read.files import TEXT_LIMIT, Allowance, UnreadableError
-from zoo_pretrained.read.hdf5 import DEPTH, Store
+from zoo_pretrained.read.hdf5 import DEPTH, Hdf5File
+from zoo_pretrained.read.zip_archive import ZipArchive
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"  # in a .keras
-# Groups that hold layers and have no name of their own, in Keras 3 and in TensorFlow's Keras 2.
+# Groups of layers that are no part of a layer's path, in Keras 3 and in TensorFlow's Keras 2.
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
-_TOP = "top_level_model_weights"  # of a model's own variables, in an .h5
-_NO_LAYERS = ("optimizer", "metrics", "_metrics", "_loss_tracker", "seed_generator")
+_TOP = "top_level_model_weights"  # the group of a model's own variables, in an .h5
+_NOT_LAYERS = ("optimizer", "metrics", "_metrics", "_loss_tracker", "seed_generator")
 
 
-def from_zip(archive: Archive, allowance: Allowance) -> dict[str, np.ndarray]:
+def from_zip(archive: ZipArchive, allowance: Allowance) -> dict[str, np.ndarray]:
     """The arrays of a .keras, in the order of its layers."""
     config = {}
     if CONFIG in archive.members:
         config = json.loads(archive.read(CONFIG, limit=TEXT_LIMIT).tobytes()).get("config", {})
-    with Store(archive.read(WEIGHTS), allowance) as store:
-        return _Walk(store).arrays(config)
+    with Hdf5File(archive.read(WEIGHTS), allowance) as file:
+        return _Walker(file).arrays(config)
 
 
-def from_store(store: Store) -> dict[str, np.ndarray]:
+def from_hdf5(file: Hdf5File) -> dict[str, np.ndarray]:
     """The arrays of an .h5 in the order of its layers, of a .weights.h5 in that of its groups."""
-    root = store.root
-    for group in (root, _below(store, root, "model_weights")):
-        if (names := _listed(store.texts(group), "layer_names")) is not None:
-            return _legacy(store, group, names)
-    return _Walk(store).arrays(None)
+    root = file.root
+    for group in (root, _member_or_self(file, root, "model_weights")):
+        if (names := _read_list(file.text_attributes(group), "layer_names")) is not None:
+            return _legacy(file, group, names)
+    return _Walker(file).arrays(None)
 
 
-def _legacy(store: Store, group: Any, layers: list[str]) -> dict[str, np.ndarray]:
-    """The arrays of an .h5, whose attributes list layers and weights."""
-    text = "".join(store.texts(store.root).get("model_config", []))
+def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarray]:
+    """The arrays of an .h5 whose attributes list layers and weights."""
+    text = "".join(file.text_attributes(file.root).get("model_config", []))
     kinds = keras_names.kinds(json.loads(text).get("config", {})) if text else {}
-    # Theano's kernels are for convolution: Keras too turned them when another backend loaded them.
-    told = store.texts(group).get("backend") or store.texts(store.root).get("backend", [])
-    theano = "".join(told) == "theano"
-    tells_depthwise = not "".join(store.texts(group).get("keras_version", [])).startswith("3")
+    # Theano's kernels are for convolution: Keras too flipped them when another backend loaded them.
+    backend = file.text_attributes(group).get("backend") or file.text_attributes(file.root).get(
+        "backend", []
+    )
+    theano = "".join(backend) == "theano"
+    names_depthwise = not "".join(file.text_attributes(group).get("keras_version", [])).startswith(
+        "3"
+    )
     found: dict[str, np.ndarray] = {}
-    if store.has(group, _TOP) and _TOP not in layers:
+    if file.has(group, _TOP) and _TOP not in layers:
         layers = [*layers, _TOP]
     for layer in layers:
-        held = store.child(group, layer)
-        weights = _listed(store.texts(held), "weight_names") or []
+        held = file.child(group, layer)
+        weights = _read_list(file.text_attributes(held), "weight_names") or []
         modules = {weight: weight.rpartition("/")[0] for weight in weights}
         nested = len(set(modules.values())) > 1
         arrays: dict[str, dict[str, np.ndarray]] = {}
         for weight, module in modules.items():
             path = _legacy_path(layer, module, nested)
-            variable = keras_names.spelled(weight.rpartition("/")[2], path.rpartition("/")[2])
-            array = store.array(store.child(held, weight))
+            variable = keras_names.normalize_name(
+                weight.rpartition("/")[2], path.rpartition("/")[2]
+            )
+            array = file.array(file.child(held, weight))
             if array is None or variable in arrays.setdefault(path, {}):
                 raise UnreadableError(f"has no numbers, or two arrays, for {path}/{variable}")
             arrays[path][variable] = array[::-1, ::-1] if theano and array.ndim == 4 else array
         for path, variables in arrays.items():
-            kind = _kind(path, kinds) or ("conv2d" if tells_depthwise else "")
+            kind = _kind(path, kinds) or ("conv2d" if names_depthwise else "")
             for variable, array in variables.items():
                 if variable == "kernel" and keras_names.is_depthwise(
                     kind, array, variables.get("bias")
                 ):
                     variable = "depthwise_kernel"
-                _keep(found, f"{path}/{variable}", array)
+                _add(found, f"{path}/{variable}", array)
     return found
 
 
 def _legacy_path(layer: str, module: str, nested: bool) -> str:
-    """A layer's path from where its weight lies in the group of `layer`.
+    """A layer's path by the path of its weight's module in the group of `layer`.
 
-    Keras 3 has the layer's name in it, perhaps behind the whole model's, and Keras 2 does not; a
-    name that was taken already has been numbered there.
+    In Keras 3 the module contains the layer's name, perhaps after the model's; in Keras 2 it does
+    not, and a name that was taken already has a number.
     """
-    _, known, below = f"/{module}/".partition(f"/{layer}/")
-    if known or not module:
+    _, found, below = f"/{module}/".partition(f"/{layer}/")
+    if found or not module:
         return f"{layer}/{below}".rstrip("/")
     renamed = not nested and re.fullmatch(re.escape(layer) + r"_\d+", module)
     return layer if renamed else f"{layer}/{module}"
 
 
 def _kind(path: str, kinds: Mapping[str, str]) -> str:
-    """A layer's kind by its path, of which a file may lack the models between."""
+    """A layer's kind by its path, in which outer models may be missing; "" if not known."""
     parts = path.split("/")
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
     found = next((kinds[end] for end in ends if end in kinds), "")
     if found:
         return found
-    named = {kind for known, kind in kinds.items() if known.endswith(f"/{parts[-1]}")}
-    return named.pop() if len(named) == 1 else ""
+    candidates = {kind for other, kind in kinds.items() if other.endswith(f"/{parts[-1]}")}
+    return candidates.pop() if len(candidates) == 1 else ""
 
 
-class _Walk:
-    """Goes through the groups that Keras 3 makes of a model's objects."""
+class _Walker:
+    """Walks through the groups in which Keras 3 saves a model's objects."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, file: Hdf5File) -> None:
+        self._file = file
         self._found: dict[str, np.ndarray] = {}
 
     def arrays(self, config: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
@@ -119,97 +125,97 @@ class _Walk:
         Args:
           config: the model's settings; None where the file has none.
         """
-        self._object(self._store.root, "", "", config, 0)
+        self._object(self._file.root, "", "", config, 0)
         return self._found
 
     def _object(
         self, group: Any, path: str, kind: str, config: Mapping[str, Any] | None, depth: int
     ) -> None:
-        """A layer or a model: its variables, and the objects that it holds."""
+        """Adds the variables of a layer or a model, and of the objects inside it."""
         if depth > DEPTH:
             raise UnreadableError(f"is nested deeper than {DEPTH}, at {path[:80]!r}")
-        store, variables, plain = self._store, [], {}
-        for name, child in store.children(group):
-            if store.is_dataset(child):
+        file, variables, plain = self._file, [], {}
+        for name, child in file.children(group):
+            if file.is_dataset(child):
                 plain[name] = child
-            elif name == "vars" and store.is_group(child):
-                variables = [held for _, held in store.children(child) if store.is_dataset(held)]
-            elif store.is_group(child) and name not in _NO_LAYERS:
+            elif name == "vars" and file.is_group(child):
+                variables = [held for _, held in file.children(child) if file.is_dataset(held)]
+            elif file.is_group(child) and name not in _NOT_LAYERS:
                 self._child(child, path, name, config, depth)
-        arrays = [array for held in variables if (array := store.array(held)) is not None]
+        arrays = [array for held in variables if (array := file.array(held)) is not None]
         if arrays:
-            names = keras_names.numbered(kind, arrays, config)
+            names = keras_names.name_variables(kind, arrays, config)
             for name, array in zip(names, arrays, strict=True):
-                _keep(self._found, _join(path, name), array)
-        for name, held in plain.items():  # another program's HDF5, of which the groups are layers
-            array = store.array(held)
+                _add(self._found, _join(path, name), array)
+        for name, held in plain.items():  # HDF5 of another program, whose groups are layers
+            array = file.array(held)
             if array is not None:
-                _keep(self._found, _join(path, keras_names.spelled(name, "")), array)
+                _add(self._found, _join(path, keras_names.normalize_name(name, "")), array)
 
     def _child(
         self, group: Any, path: str, name: str, config: Mapping[str, Any] | None, depth: int
     ) -> None:
-        """An attribute: one object, or a container of objects that are named by their classes."""
-        store, contains = self._store, name in _CONTAINERS
+        """Adds an attribute: one object, or a container of objects named by their classes."""
+        file, contains = self._file, name in _CONTAINERS
         inner = path if contains else _join(path, name)
-        if not contains and any(
-            n == "vars" or store.is_dataset(c) for n, c in store.children(group)
-        ):
+        if not contains and any(n == "vars" or file.is_dataset(c) for n, c in file.children(group)):
             kind = re.sub(r"_\d+$", "", self._name(group))
             self._object(group, inner, kind, None, depth + 1)
             return
-        held = self._named(group, config if contains else None)
+        held = self._named_layers(group, config if contains else None)
         for layer, child in held:
             self._object(child, _join(inner, layer.name), layer.kind, layer.config, depth + 1)
 
-    def _named(
+    def _named_layers(
         self, container: Any, config: Mapping[str, Any] | None
     ) -> list[tuple[keras_names.Layer, Any]]:
-        """The layers in a container, by their own names where the file tells these."""
-        groups = {n: g for n, g in self._store.children(container) if self._store.is_group(g)}
-        told: dict[str, keras_names.Layer] = {}
+        """The layers in a container with their groups, by their own names if the file has them."""
+        groups = {n: g for n, g in self._file.children(container) if self._file.is_group(g)}
+        layers: dict[str, keras_names.Layer] = {}
         counts: dict[str, int] = {}
         for layer in keras_names.layers(config):
             number = counts[layer.kind] = counts.get(layer.kind, -1) + 1
-            told[f"{layer.kind}_{number}" if number else layer.kind] = layer
-            told.setdefault(layer.name, layer)
-        order = [name for name in told if name in groups]
-        order += [name for name in groups if name not in told]
-        held = []
+            layers[f"{layer.kind}_{number}" if number else layer.kind] = layer
+            layers.setdefault(layer.name, layer)
+        order = [name for name in layers if name in groups]
+        order += [name for name in groups if name not in layers]
+        found = []
         for name in order:
-            own = told[name].name if name in told else self._name(groups[name]) or name
-            kind = told[name].kind if name in told else re.sub(r"_\d+$", "", name)
-            settings = told[name].config if name in told else None
-            held.append((keras_names.Layer(own, kind, settings), groups[name]))
-        if len({layer.name for layer, _ in held}) < len(held):  # then only the groups' are unique
-            held = [
-                (one._replace(name=name), g) for name, (one, g) in zip(order, held, strict=True)
+            layer = layers.get(name) or keras_names.Layer(
+                self._name(groups[name]) or name, re.sub(r"_\d+$", "", name), None
+            )
+            found.append((layer, groups[name]))
+        if len({layer.name for layer, _ in found}) < len(found):  # only the groups' are unique
+            found = [
+                (layer._replace(name=n), g) for n, (layer, g) in zip(order, found, strict=True)
             ]
-        return held
+        return found
 
     def _name(self, group: Any) -> str:
-        """What a layer calls itself."""
-        variables = _below(self._store, group, "vars")
+        """The name that a layer has saved; "" without one."""
+        variables = _member_or_self(self._file, group, "vars")
         return (
-            "".join(self._store.texts(variables).get("name", [])) if variables is not group else ""
+            "".join(self._file.text_attributes(variables).get("name", []))
+            if variables is not group
+            else ""
         )
 
 
-def _listed(texts: Mapping[str, list[str]], name: str) -> list[str] | None:
-    """A list among a group's attributes, in one piece or in several; None without it."""
+def _read_list(texts: Mapping[str, list[str]], name: str) -> list[str] | None:
+    """A list among a group's attributes, whole or in numbered parts; None without it."""
     if name in texts:
         return texts[name]
-    pieces = itertools.takewhile(texts.__contains__, (f"{name}{n}" for n in itertools.count()))
-    found = [text for piece in pieces for text in texts[piece]]
+    parts = itertools.takewhile(texts.__contains__, (f"{name}{n}" for n in itertools.count()))
+    found = [text for part in parts for text in texts[part]]
     return found or None
 
 
-def _below(store: Store, group: Any, name: str) -> Any:
-    """A member of a group, or the group itself where it has none of that name."""
-    return store.child(group, name) if store.has(group, name) else group
+def _member_or_self(file: Hdf5File, group: Any, name: str) -> Any:
+    """A member of a group, or the group itself where it has no such member."""
+    return file.child(group, name) if file.has(group, name) else group
 
 
-def _keep(found: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
+def _add(found: dict[str, np.ndarray], name: str, array: np.ndarray) -> None:
     if name in found:
         raise UnreadableError(f"has two arrays of the name {name!r}")
     found[name] = array

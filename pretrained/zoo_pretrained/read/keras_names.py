@@ -1,4 +1,4 @@
-"""What Keras calls the variables of its layers, by one name in all of its formats.
+"""Names of the variables of Keras's layers, the same for all of its formats.
 
 The names are those of Keras 2: kernel, bias, gamma, beta, moving_mean, moving_variance,
 depthwise_kernel, pointwise_kernel. Keras 3 saves variables by number, and calls a depthwise
@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo_pretrained.read.files import UnreadableError
 
-# In the order in which Keras 3 numbers them; a kind's name is its class's, in snake case.
+# In the order in which Keras 3 numbers them, by the layer's class in snake case.
 _VARIABLES = {
     "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
     "sync_batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
@@ -34,22 +34,24 @@ _VARIABLES = {
     "embedding": ("embeddings",),
     "p_re_lu": ("alpha",),
 }
-_SWITCHES = {
-    "gamma": "scale",
-    "beta": "center",
-    "bias": "use_bias",
-}  # settings without which a variable is not there
-_OLD = {"W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance"}
-_KNOWN = {name for names in _VARIABLES.values() for name in names} | _OLD.keys()
+# The settings that switch a variable on.
+_SWITCHES = {"gamma": "scale", "beta": "center", "bias": "use_bias"}
+_OLD_NAMES = {
+    "W": "kernel",
+    "b": "bias",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+}
+_ALL_NAMES = {name for names in _VARIABLES.values() for name in names} | _OLD_NAMES.keys()
 
 
 class Layer(NamedTuple):
     """A layer in a model's configuration.
 
     Args:
-      name: its own, such as "conv1_bn".
+      name: such as "conv1_bn".
       kind: its class in snake case, such as "batch_normalization".
-      config: its settings, of a nested model with its "layers"; None where a file has none.
+      config: its settings, with the "layers" of a nested model; None where a file has none.
     """
 
     name: str
@@ -58,16 +60,16 @@ class Layer(NamedTuple):
 
 
 def layers(config: Mapping[str, Any] | None) -> Iterator[Layer]:
-    """The layers of a model's configuration, nested models as one."""
+    """The layers of a model's configuration; a nested model is one layer."""
     for entry in (config or {}).get("layers", ()):
         settings = entry.get("config", {})
         name = settings.get("name") or entry.get("name")
         if isinstance(name, str) and isinstance(settings, Mapping):
-            yield Layer(name, _snake(str(entry["class_name"])), settings)
+            yield Layer(name, _to_snake_case(str(entry["class_name"])), settings)
 
 
 def kinds(config: Mapping[str, Any] | None, path: str = "") -> dict[str, str]:
-    """The kinds of all layers by path, those of nested models among them."""
+    """The kinds of all layers by path, including those inside nested models."""
     found = {}
     for layer in layers(config):
         found[f"{path}{layer.name}"] = layer.kind
@@ -75,18 +77,18 @@ def kinds(config: Mapping[str, Any] | None, path: str = "") -> dict[str, str]:
     return found
 
 
-def numbered(
+def name_variables(
     kind: str, variables: Sequence[np.ndarray], config: Mapping[str, Any] | None
 ) -> list[str]:
     """Names of the variables that Keras 3 saved as 0, 1, 2….
 
     Args:
-      kind: the layer's class in snake case, or what else the file calls it by.
+      kind: the layer's class in snake case, or another name where the file has no class.
       variables: in order, at least one.
-      config: the layer's settings; None where the file does not tell. A batch norm of three
-        variables is then one without gamma, as in Inception.
+      config: the layer's settings; None where the file has none. A batch norm of three variables
+        is then taken for one without gamma, as in Inception.
     """
-    names = list(_VARIABLES.get(kind) or _guessed(variables))
+    names = list(_VARIABLES.get(kind) or _guess_names(variables))
     if config is not None:
         names = [name for name in names if config.get(_SWITCHES.get(name, ""), True)]
     elif "moving_mean" in names:
@@ -98,18 +100,19 @@ def numbered(
     return names[: len(variables)]
 
 
-def spelled(variable: str, layer: str) -> str:
-    """A stored name, such as "kernel_1:0" or "block1_conv1_W_1:0", as today's."""
+def normalize_name(variable: str, layer: str) -> str:
+    """The name in use today of a stored name, such as "kernel_1:0" or "block1_conv1_W_1:0"."""
     name = variable.partition(":")[0].removeprefix(f"{layer}_")
-    if name not in _KNOWN and name.rpartition("_")[0] in _KNOWN:
+    if name not in _ALL_NAMES and name.rpartition("_")[0] in _ALL_NAMES:
         name = name.rpartition("_")[0]  # numbered because another model was there before
-    return _OLD.get(name, name)
+    return _OLD_NAMES.get(name, name)
 
 
 def is_depthwise(kind: str, kernel: np.ndarray, bias: np.ndarray | None) -> bool:
-    """Whether what a file calls a kernel is a depthwise layer's.
+    """Whether a kernel is a depthwise layer's.
 
-    By its class; and where the file does not tell it, by its shape (height, width, in, multiplier).
+    Decided by the layer's class; where the file has none, by the kernel's shape, which would be
+    (height, width, in, multiplier).
     """
     if kind in _VARIABLES:
         return kind.startswith("depthwise")
@@ -121,8 +124,8 @@ def is_depthwise(kind: str, kernel: np.ndarray, bias: np.ndarray | None) -> bool
     return multiplier == 1 != channels
 
 
-def _guessed(variables: Sequence[np.ndarray]) -> tuple[str, ...]:
-    """Names by shapes alone."""
+def _guess_names(variables: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """Names of variables by their shapes."""
     ranks = [variable.ndim for variable in variables]
     if ranks == [1] * 4 and len({variable.shape for variable in variables}) == 1:
         return _VARIABLES["batch_normalization"]
@@ -133,7 +136,7 @@ def _guessed(variables: Sequence[np.ndarray]) -> tuple[str, ...]:
     return ()
 
 
-def _snake(name: str) -> str:
-    """A class's name as Keras makes a group's of it: "Conv2D" → "conv2d"."""
+def _to_snake_case(name: str) -> str:
+    """A class's name as Keras spells it in a group's name: "Conv2D" → "conv2d"."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

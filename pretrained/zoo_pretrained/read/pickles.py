@@ -1,10 +1,10 @@
 """Pickles of state dicts, read without Python's unpickler: nothing in a file is ever run.
 
-The pickle machine is played over `pickletools.genops`, with lists, dicts, tuples and scalars on its
-stack. A global that it names becomes a `Known`, which is data; calling one picks a function from
-the table below, which only puts data together. There are no classes to instantiate, no attributes
-to set (BUILD's state is dropped) and no extension registry; a global that the tables lack is
-refused with its name. What checkpoints commonly hold beside tensors becomes `OPAQUE`.
+A pickle machine of our own runs the opcodes of `pickletools.genops`, with lists, dicts, tuples and
+scalars on its stack. A global that it names becomes a `Global`, which is data; calling one picks a
+function from the table below, which only puts data together. There are no classes to instantiate,
+no attributes to set (BUILD's state is dropped) and no extension registry; a global that the tables
+lack is refused with its name. What checkpoints commonly hold beside tensors becomes `OPAQUE`.
 """
 
 import pickletools
@@ -18,7 +18,7 @@ import numpy as np
 
 from zoo_pretrained.read.files import UnreadableError
 
-# Some forty operations make a tensor, so these are for 12 000 of them; a second or two.
+# A tensor takes some forty operations, so this allows 12 000 tensors: a second or two.
 OPERATIONS = 500_000
 
 STORAGES = {
@@ -55,8 +55,8 @@ DTYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A global that the tables have, by its full name; `dtype` is a storage's or a dtype's."""
+class Global:
+    """A global that the tables list, by its full name; storages and dtypes have a `dtype`."""
 
     name: str
     dtype: np.dtype | None = None
@@ -64,12 +64,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Something that is no tensor, and of which nothing is kept."""
+    """An object that is no tensor; nothing of it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where tensors lie: `entries` of `dtype`, from the entry `first` of what `key` names."""
+    """The memory of tensors: `entries` of `dtype`, from the entry `first` of the file's `key`."""
 
     key: str
     dtype: np.dtype
@@ -79,7 +79,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A view of a storage, in entries, that nobody has checked yet."""
+    """A view of a storage, counted in entries; not yet checked to lie inside it."""
 
     storage: Storage
     dtype: np.dtype
@@ -92,15 +92,16 @@ OPAQUE: Final = Opaque()
 
 
 def load(stream: IO[bytes], persistent: Callable[[Any], Storage] | None = None) -> Any:
-    """Reads one pickle, and leaves the stream behind it.
+    """Reads one pickle, and leaves the stream positioned after it.
 
     Args:
       stream: the bytes.
-      persistent: makes a storage of a persistent id; None where there may be none.
+      persistent: makes a storage of a persistent id; None where a pickle may have none.
 
     Raises:
-      UnreadableError: the pickle names what is in no table, or does what no state dict needs.
-      Exception: of many kinds, where it is damaged.
+      UnreadableError: the pickle names a global that no table lists, or does what no state dict
+        needs.
+      Exception: of any kind, where it is damaged.
     """
     machine = _Machine(persistent)
     for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
@@ -110,7 +111,7 @@ def load(stream: IO[bytes], persistent: Callable[[Any], Storage] | None = None) 
     return machine.stack.pop()
 
 
-# Numbers and texts, whose opcodes' own names say how they are written.
+# The names of opcodes that push their argument: numbers and texts.
 _SCALAR = (
     r"(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|((SHORT_)?BIN)?(STRING|UNICODE8?|BYTES8?)|BYTEARRAY8"
 )
@@ -127,7 +128,7 @@ _PUSH_NEW: dict[str, Callable[[], Any]] = {
     "EMPTY_SET": lambda: OPAQUE,
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_NOTHING = frozenset(("PROTO", "FRAME", "STOP"))
+_IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
 
 
 class _Machine:
@@ -140,24 +141,24 @@ class _Machine:
         self._persistent = persistent
 
     def step(self, name: str, argument: Any) -> None:
-        """One operation; those that push are looked up, the others are methods here."""
+        """Runs one operation: those that push are in tables, the others are methods."""
         if name in _PUSH_ARGUMENT:
             self.stack.append(argument)
         elif name in _PUSH_NEW:
             self.stack.append(_PUSH_NEW[name]())
         elif name in _TUPLES:
-            self.stack[-_TUPLES[name] :] = [tuple(self._popped(_TUPLES[name]))]
+            self.stack[-_TUPLES[name] :] = [tuple(self._top(_TUPLES[name]))]
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self._memo[argument] = self.stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             self.stack.append(self._memo[argument])
-        elif name not in _NOTHING:
+        elif name not in _IGNORED:
             method = getattr(self, f"_{name.lower()}", None)
             if method is None:
                 raise UnreadableError(f"holds a pickle with {name}, which could run code")
             method(argument)
 
-    def _popped(self, count: int) -> list[Any]:
+    def _top(self, count: int) -> list[Any]:
         if len(self.stack) < count:
             raise UnreadableError("holds a damaged pickle: its stack is short")
         return self.stack[len(self.stack) - count :]
@@ -229,17 +230,17 @@ class _Machine:
 
     def _fill(self, items: list[Any]) -> None:
         if isinstance(self.stack[-1], dict):
-            self.stack[-1].update(_pairs(zip(items[::2], items[1::2], strict=True)))
+            self.stack[-1].update(_build_dict(zip(items[::2], items[1::2], strict=True)))
         elif self.stack[-1] is not OPAQUE:
             raise UnreadableError("holds a damaged pickle: it sets an item of what is no dict")
 
     def _global(self, argument: str) -> None:
         module, _, name = argument.partition(" ")
-        self.stack.append(_known(module, name))
+        self.stack.append(_find_global(module, name))
 
     def _stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(_known(module, name))
+        self.stack.append(_find_global(module, name))
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -256,15 +257,15 @@ class _Machine:
         self.stack.append(self._persistent(self.stack.pop()))
 
 
-def _known(module: Any, name: Any) -> Known:
+def _find_global(module: Any, name: Any) -> Global:
     full = f"{module}.{name}"
     if full in _CALLS or full in _INERT:
-        return Known(full)
+        return Global(full)
     scope, _, last = full.rpartition(".")
     if scope == "torch" and last in STORAGES | DTYPES:
-        return Known(full, (STORAGES | DTYPES)[last])
+        return Global(full, (STORAGES | DTYPES)[last])
     if full == "torch.storage.UntypedStorage":
-        return Known(full, STORAGES["UntypedStorage"])
+        return Global(full, STORAGES["UntypedStorage"])
     raise UnreadableError(
         f"names {full}, which could run code; only tensors in plain containers are read, "
         "so save a state dict"
@@ -272,8 +273,8 @@ def _known(module: Any, name: Any) -> Known:
 
 
 def call(function: Any, arguments: Any) -> Any:
-    """What a global makes of its arguments."""
-    if not isinstance(function, Known) or not isinstance(arguments, tuple):
+    """The result of calling a global."""
+    if not isinstance(function, Global) or not isinstance(arguments, tuple):
         raise UnreadableError("holds a pickle that calls what is no function")
     if function.name in _INERT:
         return OPAQUE
@@ -282,8 +283,8 @@ def call(function: Any, arguments: Any) -> Any:
     return _CALLS[function.name](*arguments)
 
 
-def _pairs(pairs: Any) -> dict[Any, Any]:
-    """A dict of keys that cost nothing to hash: tuples of tuples can take for ever."""
+def _build_dict(pairs: Any) -> dict[Any, Any]:
+    """A dict whose keys are cheap to hash: tuples of tuples can take for ever."""
     found = {}
     for key, value in pairs:
         if not isinstance(key, str | int | float | bytes | None):
@@ -292,23 +293,25 @@ def _pairs(pairs: Any) -> dict[Any, Any]:
     return found
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
     """`_rebuild_tensor` and `_v2`; the rest is whether it takes gradients, hooks and metadata."""
     if not isinstance(storage, Storage):
         raise UnreadableError("has a tensor without a storage")
-    return _checked(storage, storage.dtype, offset, shape, strides)
+    return _check_tensor(storage, storage.dtype, offset, shape, strides)
 
 
-def _tensor_v3(
+def _rebuild_tensor_v3(
     storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *rest: Any
 ) -> Tensor:
     """A tensor in an untyped storage."""
-    if not isinstance(storage, Storage) or not isinstance(dtype, Known) or dtype.dtype is None:
+    if not isinstance(storage, Storage) or not isinstance(dtype, Global) or dtype.dtype is None:
         raise UnreadableError("has a tensor without a storage or a dtype")
-    return _checked(storage, dtype.dtype, offset, shape, strides)
+    return _check_tensor(storage, dtype.dtype, offset, shape, strides)
 
 
-def _checked(storage: Storage, dtype: np.dtype, offset: Any, shape: Any, strides: Any) -> Tensor:
+def _check_tensor(
+    storage: Storage, dtype: np.dtype, offset: Any, shape: Any, strides: Any
+) -> Tensor:
     numbers = [offset, *shape, *strides]
     if len(shape) != len(strides) or not all(type(number) is int for number in numbers):
         raise UnreadableError("has a tensor whose offset, shape or strides are no integers")
@@ -316,16 +319,16 @@ def _checked(storage: Storage, dtype: np.dtype, offset: Any, shape: Any, strides
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": lambda pairs=(): _pairs(pairs),
+    "collections.OrderedDict": lambda pairs=(): _build_dict(pairs),
     "torch.Size": tuple,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
     "torch._utils._rebuild_parameter": lambda data, *rest: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *rest: data,
     "torch._tensor._rebuild_from_type_v2": lambda make, kind, arguments, *_: call(make, arguments),
 }
-# What stands beside the tensors of a checkpoint: the arguments of a run, counts, devices.
+# What checkpoints hold beside tensors: the arguments of a run, counts, devices.
 _INERT = frozenset(
     (
         "torch.Tensor",

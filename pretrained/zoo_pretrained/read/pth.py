@@ -1,7 +1,7 @@
-"""State dicts that PyTorch has saved, in its zip (since 1.6) or in its older stream of pickles.
+"""State dicts that PyTorch has saved, in its zip (since 1.6) or in its legacy stream of pickles.
 
-Tensors are views of the file. Both formats are little-endian, whatever wrote them, except for a zip
-that says "big" in its entry `byteorder`; the older stream's writer swaps bytes where it must.
+Tensors are views of the file. Both formats are little-endian on every machine, except for a zip
+that says "big" in its entry `byteorder`; the writer of the legacy format swaps bytes.
 """
 
 import functools
@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo_pretrained.read.archive import Archive
 from zoo_pretrained.read.files import TEXT_LIMIT, Allowance, UnreadableError, view
-from zoo_pretrained.read.pickles import Known, Storage, Tensor, load
+from zoo_pretrained.read.pickles import Global, Storage, Tensor, load
+from zoo_pretrained.read.zip_archive import ZipArchive
 
-MAGIC = (119547037146038801333356, 1001)  # of the older format, and its version
-# Under which checkpoints keep the state dict, the first of them first.
+MAGIC = (119547037146038801333356, 1001)  # of the legacy format, and its version
+# Keys under which checkpoints keep the state dict, in the order in which they are tried.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "ema")
 
 
-def is_stream(data: np.ndarray) -> bool:
-    """Whether the bytes begin as the older format does."""
+def is_legacy(data: np.ndarray) -> bool:
+    """Whether the bytes begin as the legacy format does."""
     return data[:1] == b"\x80"[0] and MAGIC[0].to_bytes(10, "little") in bytes(data[:32])
 
 
-def from_zip(archive: Archive, allowance: Allowance) -> tuple[str, dict[str, np.ndarray]]:
+def from_zip(archive: ZipArchive, allowance: Allowance) -> tuple[str, dict[str, np.ndarray]]:
     """The wrapper's name, or "", and the arrays of a zip, in their order."""
     pickles = [name for name in archive.members if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
@@ -37,51 +37,51 @@ def from_zip(archive: Archive, allowance: Allowance) -> tuple[str, dict[str, np.
         order = archive.read(f"{folder}byteorder", limit=16).tobytes()
     if order not in (b"little", b"big"):
         raise UnreadableError(f"has the byte order {order!r}")
-    held = load(io.BytesIO(archive.read(pickles[0], limit=TEXT_LIMIT).data), _storage)
+    value = load(io.BytesIO(archive.read(pickles[0], limit=TEXT_LIMIT).data), _parse_storage)
 
-    @functools.cache  # tensors can share a storage, which is not to be inflated twice
-    def source(key: str) -> _Source:
-        return _Source(archive.read(f"{folder}data/{key}"), order == b"big")
+    @functools.cache  # tensors can share a storage, which is then inflated once
+    def read_storage(key: str) -> _StorageData:
+        return _StorageData(archive.read(f"{folder}data/{key}"), order == b"big")
 
-    return _arrays(held, source, allowance)
+    return _to_arrays(value, read_storage, allowance)
 
 
-def from_stream(data: np.ndarray, allowance: Allowance) -> tuple[str, dict[str, np.ndarray]]:
-    """The wrapper's name, or "", and the arrays of the older format, in their order."""
+def from_legacy(data: np.ndarray, allowance: Allowance) -> tuple[str, dict[str, np.ndarray]]:
+    """The wrapper's name, or "", and the arrays of the legacy format, in their order."""
     stream = io.BytesIO(data[:TEXT_LIMIT].data)
     if (load(stream), load(stream)) != MAGIC:
         raise UnreadableError("is of another version of PyTorch's older format")
-    load(stream)  # the writer's byte order and sizes of integers, which the data do not depend on
+    load(stream)  # the writer's byte order and integer sizes, on which the data do not depend
     sizes: dict[str, int] = {}
-    held = load(stream, lambda identity: _storage(identity, sizes))
+    value = load(stream, lambda identity: _parse_storage(identity, sizes))
     keys = load(stream)
-    sources: dict[str, _Source] = {}
+    storages: dict[str, _StorageData] = {}
     at = stream.tell()
     for key in keys:
         (entries,) = struct.unpack_from("<q", data.data, at)
-        if entries < 0 or key in sources:
+        if entries < 0 or key in storages:
             raise UnreadableError(f"has a storage {key!r} of {entries} entries, or twice")
         end = at + 8 + entries * sizes[key]
         if end > len(data):
             raise UnreadableError(
                 f"is cut short: its storage {key!r} ends at byte {end} of {len(data)}"
             )
-        sources[key] = _Source(data[at + 8 : end], swapped=False)
+        storages[key] = _StorageData(data[at + 8 : end], swapped=False)
         at = end
-    return _arrays(held, sources.__getitem__, allowance)
+    return _to_arrays(value, storages.__getitem__, allowance)
 
 
-class _Source(NamedTuple):
-    """The bytes of a storage, and whether they are big-endian."""
+class _StorageData(NamedTuple):
+    """The bytes of a storage; `swapped` if they are big-endian."""
 
     data: np.ndarray
     swapped: bool
 
 
-def _storage(identity: Any, sizes: dict[str, int] | None = None) -> Storage:
-    """A storage from its persistent id; notes the bytes of an entry in `sizes`."""
-    mark, kind, key, _, entries, *rest = identity
-    if mark != "storage" or not isinstance(kind, Known) or not kind.name.endswith("Storage"):
+def _parse_storage(identity: Any, sizes: dict[str, int] | None = None) -> Storage:
+    """The storage of a persistent id; records the bytes of one element, by key, in `sizes`."""
+    tag, kind, key, _, entries, *rest = identity
+    if tag != "storage" or not isinstance(kind, Global) or not kind.name.endswith("Storage"):
         raise UnreadableError("refers to something that is no storage")
     if not isinstance(key, str) or type(entries) is not int or kind.dtype is None:
         raise UnreadableError("refers to a storage without a name or a size")
@@ -93,42 +93,46 @@ def _storage(identity: Any, sizes: dict[str, int] | None = None) -> Storage:
     return Storage(key, kind.dtype, entries, first)
 
 
-def _arrays(
-    held: Any, source: Callable[[str], _Source], allowance: Allowance
+def _to_arrays(
+    value: Any, read_storage: Callable[[str], _StorageData], allowance: Allowance
 ) -> tuple[str, dict[str, np.ndarray]]:
-    """The arrays of a state dict, or of the one inside a checkpoint."""
-    wrapper, tensors = "", _tensors(held)
+    """The wrapper's name, or "", and the arrays of a state dict or of the one in a checkpoint."""
+    wrapper, tensors = "", _find_tensors(value)
     for name in WRAPPERS:
-        if not tensors and isinstance(held, Mapping) and (tensors := _tensors(held.get(name))):
+        if (
+            not tensors
+            and isinstance(value, Mapping)
+            and (tensors := _find_tensors(value.get(name)))
+        ):
             wrapper = name
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     found = {}
     for name, tensor in tensors.items():
-        found[name] = _array(tensor, source(tensor.storage.key))
+        found[name] = _to_array(tensor, read_storage(tensor.storage.key))
         allowance.take(found[name].nbytes, name)
     return wrapper, found
 
 
-def _tensors(held: Any) -> dict[str, Tensor]:
-    """A dict's tensors by their names; nothing where there are none."""
-    if not isinstance(held, Mapping):
+def _find_tensors(value: Any) -> dict[str, Tensor]:
+    """The tensors in a dict by name; {} for anything else."""
+    if not isinstance(value, Mapping):
         return {}
     return {
         name: tensor
-        for name, tensor in held.items()
+        for name, tensor in value.items()
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
 
 
-def _array(tensor: Tensor, source: _Source) -> np.ndarray:
+def _to_array(tensor: Tensor, stored: _StorageData) -> np.ndarray:
     storage, size = tensor.storage, tensor.dtype.itemsize
     if storage.entries < 0 or storage.first < 0 or tensor.offset < 0:
         raise UnreadableError("has a storage or a tensor that begins before its start")
     start = storage.first * storage.dtype.itemsize
-    data = source.data[start : start + storage.entries * storage.dtype.itemsize]
-    dtype, swap = tensor.dtype, source.swapped and size > 1
-    if swap:  # bfloat16 knows no byte order, so its bytes are swapped as integers
+    data = stored.data[start : start + storage.entries * storage.dtype.itemsize]
+    dtype, swap = tensor.dtype, stored.swapped and size > 1
+    if swap:  # bfloat16 has no byte order, so its bytes are swapped as integers
         dtype = np.dtype(f">u{size}") if dtype.kind == "V" else dtype.newbyteorder(">")
     strides = [stride * size for stride in tensor.strides]
     array = view(data, dtype, tensor.shape, tensor.offset * size, strides)

@@ -1,4 +1,4 @@
-"""safetensors: a JSON header of names, dtypes, shapes and byte ranges, and the arrays behind it."""
+"""safetensors: a JSON header of names, dtypes, shapes and byte ranges, followed by the arrays."""
 
 import json
 import math
@@ -45,10 +45,10 @@ def from_bytes(data: np.ndarray) -> dict[str, np.ndarray]:
     length = int.from_bytes(bytes(data[:8]), "little")
     if length > min(HEADER_LIMIT, len(data) - 8):
         raise UnreadableError(f"declares a safetensors header of {length} bytes")
-    header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_unique)
+    header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_refuse_duplicates)
     header.pop("__metadata__", None)
     body = data[8 + length :]
-    entries = {name: _entry(name, entry) for name, entry in header.items()}
+    entries = {name: _parse_entry(name, entry) for name, entry in header.items()}
     end = 0
     for name, (_, _, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if start != end:
@@ -61,8 +61,8 @@ def from_bytes(data: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _entry(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
-    """A header's entry: dtype, shape, and the bytes from which to which."""
+def _parse_entry(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
+    """An entry of the header: dtype, shape, first byte, and the byte after the last."""
     dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in _DTYPES:
         raise UnreadableError(
@@ -76,7 +76,7 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
     return _DTYPES[dtype], shape, start, stop
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise UnreadableError("has a safetensors header with one name twice")

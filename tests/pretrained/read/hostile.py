@@ -1,4 +1,4 @@
-"""Files of weights written by hand, sound and hostile, and what reading must make of them.
+"""Files of weights written by hand, valid and hostile, and assertions on reading them.
 
 Pickles are put together from opcodes, so that no test needs the framework whose file it reads.
 """
@@ -14,65 +14,67 @@ import numpy as np
 from zoo_pretrained import read
 
 MAGIC, VERSION = 119547037146038801333356, 1001
-SECONDS, BYTES = 5, 100 << 20  # what no file may cost
+SECONDS, BYTES = 5, 100 << 20  # limits of what reading a file may cost
 
 
 class Op(bytes):
-    """Opcodes, to stand in a pickle as they are."""
+    """Opcodes that are put into a pickle unchanged."""
 
 
-def encoded(value):
+def encode(value):
     """The opcodes that put a value on the stack."""
     if isinstance(value, Op):
         return bytes(value)
     if isinstance(value, tuple):
-        return b"(" + b"".join(map(encoded, value)) + b"t"
+        return b"(" + b"".join(map(encode, value)) + b"t"
     if isinstance(value, list):
-        return b"](" + b"".join(map(encoded, value)) + b"e"
+        return b"](" + b"".join(map(encode, value)) + b"e"
     if isinstance(value, dict):
-        items = (encoded(key) + encoded(item) for key, item in value.items())
+        items = (encode(key) + encode(item) for key, item in value.items())
         return b"}(" + b"".join(items) + b"u"
-    # What is plain has a pickle of its own, between its protocol and its end.
+    # A plain value's own pickle, without the protocol at its start and the stop at its end.
     return pickle.dumps(value, protocol=2)[2:-1]
 
 
-def pickled(value):
-    return b"\x80\x02" + encoded(value) + b"."
+def pickle_value(value):
+    return b"\x80\x02" + encode(value) + b"."
 
 
-def named(name, opcode=b"c"):
-    """A global."""
+def global_(name, opcode=b"c"):
+    """The opcodes of a global."""
     module, _, last = name.rpartition(".")
     return Op(opcode + f"{module}\n{last}\n".encode())
 
 
-def called(name, *arguments):
-    """A global called with arguments."""
-    return Op(named(name) + encoded(arguments) + b"R")
+def call(name, *arguments):
+    """The opcodes that call a global."""
+    return Op(global_(name) + encode(arguments) + b"R")
 
 
 def storage(key, kind, entries, *view):
-    """A persistent id; `view` is what the older format adds."""
+    """The opcodes of a persistent id; `view` is what the legacy format adds."""
     return Op(
-        encoded(("storage", named(f"torch.{kind}Storage"), key, "cpu", entries, *view)) + b"Q"
+        encode(("storage", global_(f"torch.{kind}Storage"), key, "cpu", entries, *view)) + b"Q"
     )
 
 
 def tensor(held, shape, strides, offset=0):
-    """A tensor in a storage."""
-    hooks = called("collections.OrderedDict")
-    return called("torch._utils._rebuild_tensor_v2", held, offset, shape, strides, False, hooks)
+    """The opcodes of a tensor in a storage."""
+    hooks = call("collections.OrderedDict")
+    return call("torch._utils._rebuild_tensor_v2", held, offset, shape, strides, False, hooks)
 
 
-def ordered(entries):
-    """The state dict that a module's `state_dict` gives, with its attribute `_metadata`."""
-    filled = called("collections.OrderedDict") + encoded(entries)[1:]
-    return Op(filled + encoded({"_metadata": {"": {"version": 1}}}) + b"b")
+def ordered_dict(entries):
+    """The opcodes of a module's `state_dict()`, with its attribute `_metadata`."""
+    filled = call("collections.OrderedDict") + encode(entries)[1:]
+    return Op(filled + encode({"_metadata": {"": {"version": 1}}}) + b"b")
 
 
 def torch_zip(path, value, storages, *, byteorder=None, compression=zipfile.ZIP_STORED, stem="it"):
     """A .pth as PyTorch writes it since 1.6; `value` may be a pickle already."""
-    content = value if isinstance(value, bytes) and not isinstance(value, Op) else pickled(value)
+    content = (
+        value if isinstance(value, bytes) and not isinstance(value, Op) else pickle_value(value)
+    )
     with zipfile.ZipFile(path, "w", compression) as file:
         file.writestr(f"{stem}/data.pkl", content)
         if byteorder:
@@ -83,17 +85,17 @@ def torch_zip(path, value, storages, *, byteorder=None, compression=zipfile.ZIP_
     return path
 
 
-def torch_stream(path, value, storages):
-    """A .pth of the older format."""
+def torch_legacy(path, value, storages):
+    """A .pth of the legacy format."""
     system = {"protocol_version": VERSION, "little_endian": True, "type_sizes": {"long": 4}}
-    parts = [pickled(part) for part in (MAGIC, VERSION, system, value, list(storages))]
+    parts = [pickle_value(part) for part in (MAGIC, VERSION, system, value, list(storages))]
     for array in storages.values():
         parts.append(struct.pack("<q", len(array)) + array.tobytes())
     path.write_bytes(b"".join(parts))
     return path
 
 
-def a_state():
+def state_dict():
     """A small state dict, and its storages."""
     rng = np.random.default_rng(0)
     storages = {
@@ -106,16 +108,18 @@ def a_state():
         "norm.weight": tensor(storage("1", "Half", 4), (4,), (1,)),
         "norm.num_batches_tracked": tensor(storage("2", "Long", 1), (), ()),
     }
-    return ordered(entries), storages
+    return ordered_dict(entries), storages
 
 
-def survives(path):
-    """Reads a file that may be anything: arrays, or one line that names it; at no great cost.
+def read_safely(path):
+    """Reads a file that may be anything, and asserts that the result is safe and cheap.
+
+    It must be arrays, or an error of one line that names the file.
 
     Returns:
       The arrays, or the error.
     """
-    before, start = _peak(), time.perf_counter()
+    before, start = _peak(), time.process_time()
     try:
         found = read.arrays(path)
     except read.ReadError as error:
@@ -124,22 +128,22 @@ def survives(path):
         assert str(found).startswith(f"{path} "), found
         assert "\n" not in str(found)
     else:
-        for array in found.values():  # every byte of them can be had
+        for array in found.values():  # every byte can be read
             assert len(array.tobytes()) == array.nbytes
-    assert time.perf_counter() - start < SECONDS, found
+    assert time.process_time() - start < SECONDS, found
     assert _peak() - before < BYTES, found
     return found
 
 
-def refuses(path, match=""):
-    """Asserts that a file is refused, and why."""
-    found = survives(path)
-    assert isinstance(found, read.ReadError), f"{path.name} was read: {list(found)}"
-    assert match in str(found)
+def assert_refused(path, match=""):
+    """Asserts that a file is refused, with a reason."""
+    result = read_safely(path)
+    assert isinstance(result, read.ReadError), f"{path.name} was read: {list(result)}"
+    assert match in str(result)
 
 
-def damaged(content, seed, flips=40, cuts=20):
-    """Copies of a file with bits turned, bytes replaced, and ends cut off."""
+def damage(content, seed, flips=40, cuts=20):
+    """Copies of a file with bits flipped, bytes replaced, or the end cut off."""
     rng = np.random.default_rng(seed)
     for cut in rng.integers(1, len(content), cuts):
         yield content[:cut]
@@ -153,5 +157,5 @@ def damaged(content, seed, flips=40, cuts=20):
 
 
 def _peak():
-    """The most memory that this process has had, in bytes."""
+    """The peak memory of this process, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

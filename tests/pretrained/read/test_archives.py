@@ -7,14 +7,14 @@ import zipfile
 import numpy as np
 
 from tests.pretrained.read.hostile import (
-    a_state,
-    damaged,
-    pickled,
-    refuses,
+    assert_refused,
+    damage,
+    pickle_value,
+    read_safely,
+    state_dict,
     storage,
-    survives,
     tensor,
-    torch_stream,
+    torch_legacy,
     torch_zip,
 )
 from zoo_pretrained import read
@@ -22,39 +22,39 @@ from zoo_pretrained import read
 VALUE = {"x": tensor(storage("0", "Float", 1), (1,), (1,))}
 
 
-def zipped(path, entries, compression=zipfile.ZIP_STORED):
+def write_zip(path, entries, compression=zipfile.ZIP_STORED):
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w", compression) as file:
-        warnings.simplefilter("ignore")  # about names that are there twice
+        warnings.simplefilter("ignore")  # about repeated names
         for name, content in entries:
             file.writestr(name, content)
     return path
 
 
-def patched(path, offset, form, value, signature=b"PK\x01\x02"):
-    """Writes over a field of the last of the zip's headers that begin with a signature."""
+def patch(path, offset, form, value, signature=b"PK\x01\x02"):
+    """Overwrites a field of the last of the zip's headers that begin with a signature."""
     content = bytearray(path.read_bytes())
     struct.pack_into(form, content, content.rindex(signature) + offset, value)
     path.write_bytes(content)
     return path
 
 
-def test_names_in_a_zip_lead_nowhere(tmp_path):
-    sound, data = pickled(VALUE), np.ones(1, np.float32).tobytes()
+def test_zip_names_lead_to_nothing_outside(tmp_path):
+    sound, data = pickle_value(VALUE), np.ones(1, np.float32).tobytes()
     outside = tmp_path / "outside"
     for name in ("../outside", "/outside", str(outside), "it/../../outside", "it\\..\\outside"):
-        path = zipped(
+        path = write_zip(
             tmp_path / "x.pth", [("it/data.pkl", sound), ("it/data/0", data), (name, b"out")]
         )
         assert read.arrays(path)["x"] == 1
         assert not outside.exists()
         for key in (name, f"../{name}"):
-            value = pickled({"x": tensor(storage(key, "Float", 1), (1,), (1,))})
-            path = zipped(tmp_path / "y.pth", [("it/data.pkl", value), ("it/data/0", data)])
-            refuses(path, "is a zip without")
+            value = pickle_value({"x": tensor(storage(key, "Float", 1), (1,), (1,))})
+            path = write_zip(tmp_path / "y.pth", [("it/data.pkl", value), ("it/data/0", data)])
+            assert_refused(path, "is a zip without")
 
 
-def test_zips_of_other_members(tmp_path):
-    sound, data = ("it/data.pkl", pickled(VALUE)), ("it/data/0", bytes(4))
+def test_refuses_zips_with_missing_doubled_or_wrong_members(tmp_path):
+    sound, data = ("it/data.pkl", pickle_value(VALUE)), ("it/data/0", bytes(4))
     members = [
         [],
         [data],
@@ -72,32 +72,32 @@ def test_zips_of_other_members(tmp_path):
         [("config.json", b"[" * 500_000), ("model.weights.h5", b"")],
     ]
     for number, entries in enumerate(members):
-        refuses(zipped(tmp_path / f"{number}", entries))
+        assert_refused(write_zip(tmp_path / f"{number}", entries))
 
 
-def test_bombs(tmp_path):
+def test_refuses_zip_bombs_and_unknown_compression(tmp_path):
     zeros, deflated = bytes(30_000_000), zipfile.ZIP_DEFLATED
     value = {"x": tensor(storage("0", "Byte", len(zeros)), (1,), (1,))}
-    entries = [("it/data.pkl", pickled(value)), ("it/data/0", zeros)]
-    refuses(zipped(tmp_path / "a", entries, deflated), "times what is stored")
+    entries = [("it/data.pkl", pickle_value(value)), ("it/data/0", zeros)]
+    assert_refused(write_zip(tmp_path / "a", entries, deflated), "times what is stored")
     entries = [("it/data.pkl", bytes((64 << 20) + 1)), ("it/data/0", b"")]
-    refuses(zipped(tmp_path / "b", entries, deflated), "are the limit")
+    assert_refused(write_zip(tmp_path / "b", entries, deflated), "are the limit")
     entries = [("config.json", zeros), ("model.weights.h5", zeros)]
-    refuses(zipped(tmp_path / "c", entries, deflated), "times what is stored")
-    small = [("it/data.pkl", pickled(VALUE)), ("it/data/0", bytes(1_000_000))]
-    for size in (4, 1000, 999_999, 1_000_001, 1 << 31):  # what is inflated is not what was said
-        path = zipped(tmp_path / f"size{size}", small, deflated)
-        refuses(patched(path, 24, "<I", size))
+    assert_refused(write_zip(tmp_path / "c", entries, deflated), "times what is stored")
+    small = [("it/data.pkl", pickle_value(VALUE)), ("it/data/0", bytes(1_000_000))]
+    for size in (4, 1000, 999_999, 1_000_001, 1 << 31):  # other sizes than the inflated one
+        path = write_zip(tmp_path / f"size{size}", small, deflated)
+        assert_refused(patch(path, 24, "<I", size))
     for method in (1, 12, 14, 99):  # bzip2, lzma and others
-        path = zipped(tmp_path / f"method{method}", small)
-        refuses(patched(path, 10, "<H", method), "compressed by method")
-    refuses(patched(zipped(tmp_path / "secret", small), 8, "<H", 1), "encrypted")
-    path = zipped(tmp_path / "sum", small, deflated)
-    refuses(patched(path, 16, "<I", 7), "is damaged")
+        path = write_zip(tmp_path / f"method{method}", small)
+        assert_refused(patch(path, 10, "<H", method), "compressed by method")
+    assert_refused(patch(write_zip(tmp_path / "secret", small), 8, "<H", 1), "encrypted")
+    path = write_zip(tmp_path / "sum", small, deflated)
+    assert_refused(patch(path, 16, "<I", 7), "is damaged")
 
 
-def test_members_that_overlap_or_lie(tmp_path):
-    entries = [("it/data.pkl", pickled(VALUE)), ("it/data/0", bytes(4))]
+def test_refuses_members_that_overlap_or_lie_outside(tmp_path):
+    entries = [("it/data.pkl", pickle_value(VALUE)), ("it/data/0", bytes(4))]
     for number, (offset, form, value) in enumerate(
         [
             (42, "<I", 0),  # the second member is the first
@@ -108,27 +108,27 @@ def test_members_that_overlap_or_lie(tmp_path):
             (24, "<I", 1 << 30),
         ]
     ):
-        refuses(patched(zipped(tmp_path / f"{number}", entries), offset, form, value))
+        assert_refused(patch(write_zip(tmp_path / f"{number}", entries), offset, form, value))
     for number, (offset, value) in enumerate([(26, 60_000), (28, 60_000), (0, 0)]):
-        path = zipped(tmp_path / f"local{number}", entries)
-        refuses(patched(path, offset, "<H", value, b"PK\x03\x04"))
+        path = write_zip(tmp_path / f"local{number}", entries)
+        assert_refused(patch(path, offset, "<H", value, b"PK\x03\x04"))
     for offset in (28, 30):
-        survives(patched(zipped(tmp_path / f"name{offset}", entries), offset, "<H", 60_000))
+        read_safely(patch(write_zip(tmp_path / f"name{offset}", entries), offset, "<H", 60_000))
     for number, (offset, form, value) in enumerate(
         [(10, "<H", 9), (12, "<I", 1 << 30), (16, "<I", 1 << 31), (16, "<I", 0)]
     ):
-        path = zipped(tmp_path / f"end{number}", entries)
-        survives(patched(path, offset, form, value, b"PK\x05\x06"))
+        path = write_zip(tmp_path / f"end{number}", entries)
+        read_safely(patch(path, offset, form, value, b"PK\x05\x06"))
 
 
-def test_damage_is_refused_or_leads_to_arrays(tmp_path):
-    state, storages = a_state()
+def test_damaged_files_are_refused_or_give_arrays(tmp_path):
+    state, storages = state_dict()
     files = (
         torch_zip(tmp_path / "x.pth", state, storages),
         torch_zip(tmp_path / "z.pth", state, storages, compression=zipfile.ZIP_DEFLATED),
-        torch_stream(tmp_path / "y.pth", state, storages),
+        torch_legacy(tmp_path / "y.pth", state, storages),
     )
     for seed, file in enumerate(files):
-        for number, copy in enumerate(damaged(file.read_bytes(), seed)):
+        for number, copy in enumerate(damage(file.read_bytes(), seed)):
             (tmp_path / f"{seed}.{number}").write_bytes(copy)
-            survives(tmp_path / f"{seed}.{number}")
+            read_safely(tmp_path / f"{seed}.{number}")

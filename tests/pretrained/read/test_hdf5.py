@@ -1,4 +1,4 @@
-"""Hostile HDF5: what leads out of the file, declares more than it has, or goes round in circles."""
+"""Hostile HDF5: links out of the file, sizes larger than the data, and circles."""
 
 import os
 import struct
@@ -8,34 +8,34 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.pretrained.read.hostile import damaged, refuses, survives
-from tests.pretrained.read.test_keras import BIAS, KERNEL, SCALE, legacy, variables
+from tests.pretrained.read.hostile import assert_refused, damage, read_safely
+from tests.pretrained.read.test_keras import BIAS, KERNEL, SCALE, write_legacy, write_variables
 from zoo_pretrained import read
 
 
-def files(tmp_path):
+def write_files(tmp_path):
     """One .h5 and one .weights.h5."""
     with h5py.File(tmp_path / "a", "w") as file:
         weights = {"conv/kernel:0": KERNEL, "conv/bias:0": BIAS}
-        legacy(file, {"conv": weights, "n": {"n/gamma:0": SCALE}}, model_config="{}")
+        write_legacy(file, {"conv": weights, "n": {"n/gamma:0": SCALE}}, model_config="{}")
     with h5py.File(tmp_path / "b", "w", libver="latest") as file:
-        variables(file, "layers/conv2d", "stem", KERNEL, BIAS)
-        variables(file, "layers/batch_normalization", "bn", SCALE, BIAS, BIAS, SCALE)
+        write_variables(file, "layers/conv2d", "stem", KERNEL, BIAS)
+        write_variables(file, "layers/batch_normalization", "bn", SCALE, BIAS, BIAS, SCALE)
         file.create_dataset("packed/kernel", data=KERNEL, chunks=(3, 3, 2, 8), compression="gzip")
     return [tmp_path / "a", tmp_path / "b"]
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_damage_is_refused_or_leads_to_arrays(tmp_path, seed):
-    for sound in files(tmp_path):
-        for number, copy in enumerate(damaged(sound.read_bytes(), seed, flips=60)):
+def test_damaged_files_are_refused_or_give_arrays(tmp_path, seed):
+    for sound in write_files(tmp_path):
+        for number, copy in enumerate(damage(sound.read_bytes(), seed, flips=60)):
             path = tmp_path / f"{sound.name}{number}"
             path.write_bytes(copy)
-            survives(path)
+            read_safely(path)
 
 
-def test_nothing_outside_the_file_is_opened(tmp_path):
-    """A link to a pipe would wait for ever."""
+def test_opens_nothing_outside_the_file(tmp_path):
+    """Opening the target, a pipe, would wait for ever."""
     outside = tmp_path / "outside"
     os.mkfifo(outside)
     virtual = h5py.VirtualLayout((4,), "f4")
@@ -47,7 +47,7 @@ def test_nothing_outside_the_file_is_opened(tmp_path):
             for place in ("kernel", "layers", "vars", "model_weights", "_types", "layers/x/vars"):
                 yield lambda file, place=place, link=link: file.__setitem__(place, link)
             yield lambda file, link=link: (
-                legacy(file, {"a": {}}),
+                write_legacy(file, {"a": {}}),
                 file["a"].attrs.create("weight_names", ["w"], dtype="S9"),
                 file.__setitem__("a/w", link),
             )
@@ -59,7 +59,7 @@ def test_nothing_outside_the_file_is_opened(tmp_path):
         with h5py.File(path, "w") as file:
             attack(file)
             file["z/kernel"] = BIAS
-        refuses(path)
+        assert_refused(path)
 
 
 def test_datasets_that_declare_more_than_they_have(tmp_path):
@@ -97,41 +97,41 @@ def test_datasets_that_declare_more_than_they_have(tmp_path):
         path = tmp_path / f"{number}"
         with h5py.File(path, "w") as file:
             attack(file)
-        found = survives(path)
-        if isinstance(found, dict):  # what is inflated ends with the chunk
+        found = read_safely(path)
+        if isinstance(found, dict):  # inflating stops at the end of the chunk
             assert found["a/kernel"].nbytes == 4000
 
 
-def test_one_dataset_under_many_names(tmp_path):
+def test_refuses_one_dataset_under_many_names(tmp_path):
     with h5py.File(tmp_path / "x", "w") as file:
         file["a0/kernel"] = np.zeros(1_000_000, np.float32)
         for number in range(1, 5000):
             file[f"a{number}/kernel"] = file["a0/kernel"]
-    refuses(tmp_path / "x", "declares more than")
+    assert_refused(tmp_path / "x", "declares more than")
 
 
-def test_circles_and_depth(tmp_path):
+def test_refuses_circles_and_deep_nesting(tmp_path):
     for name, places in {"self": ["a"], "layers": ["layers", "layers/b"], "up": ["a/b/c"]}.items():
         with h5py.File(tmp_path / name, "w") as file:
             for place in places:
                 group = file.require_group(place.rpartition("/")[0] or "/")
                 group[place.rpartition("/")[2]] = file["/"]
             file["z/kernel"] = BIAS
-        refuses(tmp_path / name)
+        assert_refused(tmp_path / name)
     with h5py.File(tmp_path / "deep", "w") as file:
         file["/".join("a" * 500) + "/kernel"] = BIAS
-    refuses(tmp_path / "deep", "deeper than")
+    assert_refused(tmp_path / "deep", "deeper than")
     with h5py.File(tmp_path / "wide", "w") as file:
         held = file.create_group("0")
         for number in range(1, 30):
             group = file.create_group(str(number))
             group["a"], group["b"] = held, held
             held = group
-    refuses(tmp_path / "wide", "more than 20000 objects")
+    assert_refused(tmp_path / "wide", "more than 20000 objects")
 
 
-def test_attributes_that_lie(tmp_path):
-    """About layers that are not there, in types that no name has, or twice."""
+def test_attributes_with_wrong_content_or_types(tmp_path):
+    """Names of missing layers, repeated names, and types other than text."""
     lists = {
         "missing": np.array([b"nothing"]),
         "empty name": np.array([b""]),
@@ -153,22 +153,22 @@ def test_attributes_that_lie(tmp_path):
         for attribute in ("layer_names", "weight_names"):
             path = tmp_path / f"{attribute}{number}"
             with h5py.File(path, "w", libver="latest") as file:
-                legacy(file, {"a": {"kernel": BIAS}})
+                write_legacy(file, {"a": {"kernel": BIAS}})
                 held = file if attribute == "layer_names" else file["a"]
                 held.attrs[attribute] = value
-            survives(path)
+            read_safely(path)
     for text in ("{", "[" * 200_000, '{"config": 3}', "[]", '{"config": {"layers": {"a": 1}}}'):
         with h5py.File(tmp_path / "config", "w") as file:
-            legacy(file, {"a": {"kernel": BIAS}}, model_config=text)
-        refuses(tmp_path / "config")
+            write_legacy(file, {"a": {"kernel": BIAS}}, model_config=text)
+        assert_refused(tmp_path / "config")
         (tmp_path / "config").unlink()
 
 
-def test_heaps_of_strings_that_lie(tmp_path):
-    """The library walks some of these for ever, or clears gigabytes for a length that is a lie."""
+def test_corrupt_heaps_of_strings(tmp_path):
+    """The HDF5 library reads some of these for ever, or clears gigabytes for a wrong length."""
     sound = tmp_path / "sound"
     with h5py.File(sound, "w") as file:
-        legacy(file, {"a_layer": {"a_layer/kernel": BIAS}}, keras_version="2.15.0")
+        write_legacy(file, {"a_layer": {"a_layer/kernel": BIAS}}, keras_version="2.15.0")
     assert list(read.arrays(sound)) == ["a_layer/kernel"]
     content = sound.read_bytes()
     heap = content.index(b"GCOL")
@@ -195,4 +195,4 @@ def test_heaps_of_strings_that_lie(tmp_path):
     for number, (place, value) in enumerate(changes):
         path = tmp_path / f"{number}"
         path.write_bytes(content[:place] + value + content[place + len(value) :])
-        survives(path)
+        read_safely(path)

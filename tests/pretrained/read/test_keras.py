@@ -1,4 +1,4 @@
-"""Keras's files, written with h5py as Keras writes them: names, order and what is left out."""
+"""Keras's files, written with h5py as Keras writes them: names, order and what is skipped."""
 
 import json
 import zipfile
@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.pretrained.read.hostile import refuses
+from tests.pretrained.read.hostile import assert_refused
 from zoo_pretrained import read
 
 TEXT = h5py.string_dtype()
@@ -17,19 +17,19 @@ KERNEL, BIAS = rng.normal(size=(3, 3, 4, 8)).astype(np.float32), np.zeros(8, np.
 DEPTHWISE, SCALE = rng.normal(size=(3, 3, 8, 1)).astype(np.float32), np.ones(8, np.float32)
 
 
-def legacy(file, layers, *, text=TEXT, group="/", limit=None, **attributes):
-    """Writes {layer: {weight's name: array}} as an .h5 has them."""
+def write_legacy(file, layers, *, text=TEXT, group="/", limit=None, **attributes):
+    """Writes {layer: {name of a weight: array}} as in an .h5."""
     root = file.require_group(group)
-    listed(root, "layer_names", list(layers), text, limit)
+    write_list(root, "layer_names", list(layers), text, limit)
     for name, weights in layers.items():
         held = root.require_group(name)
-        listed(held, "weight_names", list(weights), text, limit)
+        write_list(held, "weight_names", list(weights), text, limit)
         for weight, array in weights.items():
             held[weight] = array
     file.attrs.update(attributes)
 
 
-def listed(group, name, values, text, limit):
+def write_list(group, name, values, text, limit):
     if limit is None:
         group.attrs.create(name, np.array(values, object), dtype=text)
         return
@@ -38,8 +38,8 @@ def listed(group, name, values, text, limit):
         group.attrs[f"{name}{number}"] = part
 
 
-def variables(file, path, name, *arrays):
-    """A layer of Keras 3: its name, and variables by number."""
+def write_variables(file, path, name, *arrays):
+    """Writes a layer as Keras 3 does: its name, and variables by number."""
     held = file.require_group(f"{path}/vars")
     if name:
         held.attrs["name"] = name
@@ -54,8 +54,8 @@ def shapes(found):
 @pytest.mark.parametrize("text", [TEXT, "S40"])
 @pytest.mark.parametrize("block", [0, 512])
 @pytest.mark.parametrize("form", ["earliest", "latest"])
-def test_an_h5_of_keras_2(tmp_path, text, block, form):
-    """Weights alone at the root, or beside the model's settings; with all names of Keras 2."""
+def test_reads_h5_of_keras_2(tmp_path, text, block, form):
+    """At the root of a file of weights, or in one that has the model too; all names of Keras 2."""
     layers = {
         "input_1": {},
         "conv1_conv": {"conv1_conv/kernel:0": KERNEL, "conv1_conv/bias:0": BIAS},
@@ -75,7 +75,7 @@ def test_an_h5_of_keras_2(tmp_path, text, block, form):
     for group in ("/", "model_weights"):
         path = tmp_path / group.strip("/") / "x.h5" if group == "/" else tmp_path / "full.h5"
         with h5py.File(path, "w", userblock_size=block, libver=form) as file:
-            legacy(file, layers, text=text, group=group)
+            write_legacy(file, layers, text=text, group=group)
             file["optimizer_weights/adam/kernel"] = KERNEL
         assert read.source(path) == "keras"
         assert shapes(read.arrays(path)) == {
@@ -97,12 +97,12 @@ def test_an_h5_of_keras_2(tmp_path, text, block, form):
         np.testing.assert_array_equal(read.arrays(path)["conv1_conv/kernel"], KERNEL)
 
 
-def test_an_h5_of_keras_1(tmp_path):
-    """The VGG16 of Keras Applications is one."""
+def test_reads_h5_of_keras_1(tmp_path):
+    """As the VGG16 of Keras Applications."""
     weights = {"block1_conv1_W_1:0": KERNEL, "block1_conv1_b_1:0": BIAS}
     norm = {"n_gamma:0": SCALE, "n_running_mean:0": BIAS, "n_running_std:0": SCALE}
     with h5py.File(tmp_path / "x", "w") as file:
-        legacy(file, {"block1_conv1": weights, "n": norm}, text="S20")
+        write_legacy(file, {"block1_conv1": weights, "n": norm}, text="S20")
     assert list(read.arrays(tmp_path / "x")) == [
         "block1_conv1/kernel",
         "block1_conv1/bias",
@@ -112,24 +112,24 @@ def test_an_h5_of_keras_1(tmp_path):
     ]
 
 
-def test_lists_that_are_cut_into_pieces(tmp_path):
+def test_reads_attribute_lists_in_several_parts(tmp_path):
     layers = {f"layer{n}": {f"layer{n}/kernel:0": KERNEL[0]} for n in range(25)}
     with h5py.File(tmp_path / "x", "w") as file:
-        legacy(file, layers, limit=10)
+        write_legacy(file, layers, limit=10)
     assert list(read.arrays(tmp_path / "x")) == [f"layer{n}/kernel" for n in range(25)]
     with h5py.File(tmp_path / "later", "w", libver="latest") as file:
-        legacy(file, layers, limit=1)  # more pieces than HDF5 keeps in one place
-    refuses(tmp_path / "later", "so many attributes")
+        write_legacy(file, layers, limit=1)  # more attributes than HDF5 keeps in an object's header
+    assert_refused(tmp_path / "later", "so many attributes")
 
 
 @pytest.mark.parametrize("version", ["2.15.0", "3.15.1"])
-def test_a_model_inside_a_model(tmp_path, version):
+def test_reads_nested_models(tmp_path, version):
     prefix = "resnet50/" if version[0] == "3" else ""
     inner = {f"{prefix}conv1_conv/kernel": KERNEL, f"{prefix}conv1_bn/beta": BIAS}
     path = tmp_path / "x"
     with h5py.File(path, "w") as file:
         layers = {"resnet50": inner, "head": {"head/kernel": KERNEL[0, 0]}}
-        legacy(file, layers, keras_version=version)
+        write_legacy(file, layers, keras_version=version)
     assert list(read.arrays(path)) == [
         "resnet50/conv1_conv/kernel",
         "resnet50/conv1_bn/beta",
@@ -140,8 +140,8 @@ def test_a_model_inside_a_model(tmp_path, version):
         read.arrays(path, inside="resnet101")
 
 
-def test_a_depthwise_kernel_that_keras_3_calls_a_kernel(tmp_path):
-    """Its class tells it, or without one its shape; a bias contradicts."""
+def test_recognises_depthwise_kernels_of_keras_3(tmp_path):
+    """By their class, or without one by their shape, unless a bias has another."""
     layers = {
         "dw": {"dw/kernel": DEPTHWISE},
         "biased": {"biased/kernel": DEPTHWISE, "biased/bias": BIAS},
@@ -155,7 +155,7 @@ def test_a_depthwise_kernel_that_keras_3_calls_a_kernel(tmp_path):
     model = json.dumps({"class_name": "Functional", "config": {"layers": settings}})
     for number, attributes in enumerate(({}, {"model_config": model})):
         with h5py.File(tmp_path / f"{number}", "w") as file:
-            legacy(file, layers, keras_version="3.0.0", **attributes)
+            write_legacy(file, layers, keras_version="3.0.0", **attributes)
         assert list(read.arrays(tmp_path / f"{number}")) == [
             "dw/depthwise_kernel",
             "biased/depthwise_kernel",
@@ -166,25 +166,25 @@ def test_a_depthwise_kernel_that_keras_3_calls_a_kernel(tmp_path):
         ]
 
 
-def test_weights_of_keras_3_without_settings(tmp_path):
-    """Layers by their own names, attributes by theirs, in natural order; no optimizer."""
+def test_reads_weights_of_keras_3_without_a_configuration(tmp_path):
+    """Layers and attributes have their names, in natural order; the optimizer is skipped."""
     with h5py.File(tmp_path / "x", "w") as file:
-        variables(file, "layers/conv2d", "first", KERNEL, BIAS)
-        variables(file, "layers/conv2d_10", "third", KERNEL)
-        variables(file, "layers/conv2d_2", "second", KERNEL)
-        variables(file, "layers/batch_normalization", "bn", SCALE, BIAS, BIAS, SCALE)
-        variables(file, "layers/batch_normalization_1", "no_scale", BIAS, BIAS, SCALE)
-        variables(file, "layers/depthwise_conv2d", "dw", DEPTHWISE)
-        variables(file, "layers/separable_conv2d", "sep", DEPTHWISE, KERNEL[:1, :1], BIAS)
-        variables(file, "layers/dropout", "dropout")
-        variables(file, "layers/dropout/seed_generator", "seed_generator", np.uint32([1, 2]))
-        variables(file, "layers/functional", "vgg16")
-        variables(file, "layers/functional/layers/dense", "fc1", KERNEL[0, 0], BIAS)
-        variables(file, "head", "dense_7", KERNEL[0, 0], BIAS)
-        variables(file, "blocks/conv2d", None, KERNEL)
-        variables(file, "blocks/conv2d_1", "named", KERNEL)
-        variables(file, "optimizer", "adam", np.array(3))
-        variables(file, "", "model")
+        write_variables(file, "layers/conv2d", "first", KERNEL, BIAS)
+        write_variables(file, "layers/conv2d_10", "third", KERNEL)
+        write_variables(file, "layers/conv2d_2", "second", KERNEL)
+        write_variables(file, "layers/batch_normalization", "bn", SCALE, BIAS, BIAS, SCALE)
+        write_variables(file, "layers/batch_normalization_1", "no_scale", BIAS, BIAS, SCALE)
+        write_variables(file, "layers/depthwise_conv2d", "dw", DEPTHWISE)
+        write_variables(file, "layers/separable_conv2d", "sep", DEPTHWISE, KERNEL[:1, :1], BIAS)
+        write_variables(file, "layers/dropout", "dropout")
+        write_variables(file, "layers/dropout/seed_generator", "seed_generator", np.uint32([1, 2]))
+        write_variables(file, "layers/functional", "vgg16")
+        write_variables(file, "layers/functional/layers/dense", "fc1", KERNEL[0, 0], BIAS)
+        write_variables(file, "head", "dense_7", KERNEL[0, 0], BIAS)
+        write_variables(file, "blocks/conv2d", None, KERNEL)
+        write_variables(file, "blocks/conv2d_1", "named", KERNEL)
+        write_variables(file, "optimizer", "adam", np.array(3))
+        write_variables(file, "", "model")
     assert list(read.arrays(tmp_path / "x")) == [
         "blocks/conv2d/kernel",
         "blocks/named/kernel",
@@ -210,13 +210,13 @@ def test_weights_of_keras_3_without_settings(tmp_path):
     ]
 
 
-def dot_keras(path, settings, compression=zipfile.ZIP_STORED, **options):
+def write_dot_keras(path, settings, compression=zipfile.ZIP_STORED, **options):
     """A .keras with a norm without gamma, one without beta, and a nested model."""
     inner = path.with_suffix(".inner")
     with h5py.File(inner, "w") as file:
-        variables(file, "layers/batch_normalization", None, BIAS, BIAS, SCALE)
-        variables(file, "layers/batch_normalization_1", None, SCALE, BIAS, SCALE)
-        variables(file, "layers/functional/layers/conv2d", None, KERNEL)
+        write_variables(file, "layers/batch_normalization", None, BIAS, BIAS, SCALE)
+        write_variables(file, "layers/batch_normalization_1", None, SCALE, BIAS, SCALE)
+        write_variables(file, "layers/functional/layers/conv2d", None, KERNEL)
     with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("metadata.json", "{}")
         archive.writestr("config.json", json.dumps(settings))
@@ -245,8 +245,8 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_dot_keras_whose_settings_tell_names_order_and_switches(tmp_path, compression):
-    path = dot_keras(tmp_path / "x.keras", SETTINGS, compression)
+def test_a_configuration_gives_names_order_and_missing_variables(tmp_path, compression):
+    path = write_dot_keras(tmp_path / "x.keras", SETTINGS, compression)
     found = read.arrays(path)
     assert list(found) == [
         "backbone/stem/kernel",
@@ -265,7 +265,7 @@ def test_a_dot_keras_whose_settings_tell_names_order_and_switches(tmp_path, comp
     assert isinstance(array, np.memmap) == (compression == zipfile.ZIP_STORED)
 
 
-def test_settings_that_do_not_fit(tmp_path):
+def test_refuses_configurations_that_do_not_fit(tmp_path):
     whole = {"class_name": "BatchNormalization", "config": {"name": "n"}}
     wrong = [
         {"config": {"layers": [whole]}},
@@ -276,10 +276,10 @@ def test_settings_that_do_not_fit(tmp_path):
         None,
     ]
     for number, settings in enumerate(wrong):
-        refuses(dot_keras(tmp_path / f"{number}.keras", settings))
+        assert_refused(write_dot_keras(tmp_path / f"{number}.keras", settings))
 
 
-def test_chunks_byte_orders_and_dtypes(tmp_path):
+def test_reads_chunks_byte_orders_and_dtypes(tmp_path):
     arrays = {
         "big": KERNEL.astype(">f4"),
         "half": KERNEL.astype(np.float16),
@@ -318,15 +318,15 @@ def test_chunks_byte_orders_and_dtypes(tmp_path):
     assert not any(array.flags.writeable for array in found.values())
 
 
-@pytest.mark.parametrize(("backend", "turned"), [("theano", True), ("tensorflow", False)])
+@pytest.mark.parametrize(("backend", "flipped"), [("theano", True), ("tensorflow", False)])
 @pytest.mark.parametrize("group", ["/", "model_weights"])
-def test_kernels_of_theano_are_turned(tmp_path, backend, turned, group):
-    """Keras on Theano computes convolution; its dense layers are as anybody's."""
+def test_flips_kernels_of_theano(tmp_path, backend, flipped, group):
+    """Keras on Theano computes convolution; dense layers are not affected."""
     dense = np.arange(12, dtype=np.float32).reshape(3, 4)
     layers = {"conv": {"conv/kernel:0": KERNEL, "conv/bias:0": BIAS}, "fc": {"fc/kernel:0": dense}}
     with h5py.File(tmp_path / "old.h5", "w") as file:
-        legacy(file, layers, group=group)
+        write_legacy(file, layers, group=group)
         file[group].attrs["backend"] = backend.encode()
     found = read.arrays(tmp_path / "old.h5")
-    np.testing.assert_array_equal(found["conv/kernel"], KERNEL[::-1, ::-1] if turned else KERNEL)
+    np.testing.assert_array_equal(found["conv/kernel"], KERNEL[::-1, ::-1] if flipped else KERNEL)
     np.testing.assert_array_equal(found["fc/kernel"], dense)

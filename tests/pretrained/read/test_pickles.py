@@ -1,4 +1,4 @@
-"""Hostile pickles: none runs anything, none costs much, and each is told by its name."""
+"""Hostile pickles: none runs code, none costs much, and each is refused with a reason."""
 
 import os
 import struct
@@ -8,14 +8,14 @@ import pytest
 
 from tests.pretrained.read.hostile import (
     Op,
-    called,
-    encoded,
-    named,
-    refuses,
+    assert_refused,
+    call,
+    encode,
+    global_,
+    read_safely,
     storage,
-    survives,
     tensor,
-    torch_stream,
+    torch_legacy,
     torch_zip,
 )
 
@@ -63,12 +63,12 @@ GLOBALS = [
     "numpy._core.multiarray.scalar",
     "numpy.load",
     "numpy.testing._private.utils.runstring",
-    "pretrained.convert.read.arrays",
+    "zoo_pretrained.read.arrays",
 ]
 
 
 @pytest.fixture
-def quiet(tmp_path, monkeypatch):
+def command(tmp_path, monkeypatch):
     """Fails when a pickle runs a command."""
     ran, marker = [], tmp_path / "ran"
     monkeypatch.setattr(os, "system", ran.append)
@@ -77,37 +77,37 @@ def quiet(tmp_path, monkeypatch):
     assert not marker.exists()
 
 
-def hidden(held):
-    """A global's call in all the places of a checkpoint where one can be."""
+def places(held):
+    """The call of a global in every place of a checkpoint that can have one."""
     sound = tensor(storage("0", "Float", 1), (1,), (1,))
     yield held
     yield {"a": sound, "b": held}
     yield {"a": sound, "args": {"deep": [(held,)]}}
-    yield {"a": called("torch._utils._rebuild_parameter", held, False, None)}
-    yield called("collections.OrderedDict", [["a", sound], ["b", held]])
+    yield {"a": call("torch._utils._rebuild_parameter", held, False, None)}
+    yield call("collections.OrderedDict", [["a", sound], ["b", held]])
 
 
 @pytest.mark.parametrize("name", GLOBALS)
-def test_a_global_is_refused_by_its_name(tmp_path, quiet, name):
+def test_refuses_a_global_and_names_it(tmp_path, command, name):
     data, shown = {"0": np.zeros(1, np.float32)}, f"names {name}, which could run code"
-    for number, value in enumerate(hidden(called(name, quiet))):
-        refuses(torch_zip(tmp_path / f"{number}.pth", value, data), shown)
-        refuses(torch_stream(tmp_path / f"{number}.old.pth", value, data), shown)
+    for number, value in enumerate(places(call(name, command))):
+        assert_refused(torch_zip(tmp_path / f"{number}.pth", value, data), shown)
+        assert_refused(torch_legacy(tmp_path / f"{number}.old.pth", value, data), shown)
     module, _, last = name.rpartition(".")
     dotted = name.partition(".")
     for parts in ((module, last), (dotted[0], dotted[2])):
-        value = Op(encoded(parts[0]) + encoded(parts[1]) + b"\x93" + encoded((quiet,)) + b"R")
-        refuses(torch_zip(tmp_path / "stack.pth", value, data), shown)
+        value = Op(encode(parts[0]) + encode(parts[1]) + b"\x93" + encode((command,)) + b"R")
+        assert_refused(torch_zip(tmp_path / "stack.pth", value, data), shown)
 
 
-def test_other_ways_to_make_objects(tmp_path, quiet):
-    argument, inert = encoded((quiet,)), named("argparse.Namespace")
+def test_refuses_other_ways_to_make_objects(tmp_path, command):
+    argument, inert = encode((command,)), global_("argparse.Namespace")
     operations = {
-        "INST": b"(" + encoded(quiet) + named("os.system", b"i"),
-        "OBJ": b"(" + named("os.system") + encoded(quiet) + b"o",
-        "OBJ, known": b"(" + inert + encoded(quiet) + b"o",
-        "NEWOBJ": named("os.system") + argument + b"\x81",
-        "NEWOBJ_EX": named("os.system") + argument + b"}\x92",
+        "INST": b"(" + encode(command) + global_("os.system", b"i"),
+        "OBJ": b"(" + global_("os.system") + encode(command) + b"o",
+        "OBJ, known": b"(" + inert + encode(command) + b"o",
+        "NEWOBJ": global_("os.system") + argument + b"\x81",
+        "NEWOBJ_EX": global_("os.system") + argument + b"}\x92",
         "NEWOBJ_EX, known": inert + argument + b"}\x92",
         "EXT1": b"\x82\x01" + argument + b"R",
         "EXT2": b"\x83\x01\x00" + argument + b"R",
@@ -115,39 +115,45 @@ def test_other_ways_to_make_objects(tmp_path, quiet):
         "PERSID": b"Pos.system\n",
         "BUFFER": b"\x97",
         "READONLY": b"N\x98",
-        "a string called": encoded("os.system") + argument + b"R",
-        "a result called": called("argparse.Namespace") + argument + b"R",
+        "a string called": encode("os.system") + argument + b"R",
+        "a result called": call("argparse.Namespace") + argument + b"R",
         "a dict called": b"}" + argument + b"R",
-        "a storage called": named("torch.FloatStorage") + argument + b"R",
+        "a storage called": global_("torch.FloatStorage") + argument + b"R",
         "a storage's instance": storage("0", "Float", 1) + argument + b"R",
-        "no tuple": named("collections.OrderedDict") + encoded([quiet]) + b"R",
-        "type v2": called(
-            "torch._tensor._rebuild_from_type_v2", named("os.system"), None, (quiet,), {}
+        "no tuple": global_("collections.OrderedDict") + encode([command]) + b"R",
+        "type v2": call(
+            "torch._tensor._rebuild_from_type_v2", global_("os.system"), None, (command,), {}
         ),
-        "type v2, text": called(
-            "torch._tensor._rebuild_from_type_v2", "os.system", None, (quiet,), {}
+        "type v2, text": call(
+            "torch._tensor._rebuild_from_type_v2", "os.system", None, (command,), {}
         ),
-        "names that are no text": encoded(1) + encoded(["os"]) + b"\x93",
+        "names that are no text": encode(1) + encode(["os"]) + b"\x93",
     }
     for number, operation in enumerate(operations.values()):
-        refuses(torch_zip(tmp_path / f"{number}.pth", {"x": Op(operation)}, {}))
+        assert_refused(torch_zip(tmp_path / f"{number}.pth", {"x": Op(operation)}, {}))
 
 
-def test_build_sets_nothing(tmp_path, quiet):
-    """Its state is dropped, whatever it is built on."""
+def test_build_sets_nothing(tmp_path, command):
+    """Its state is dropped, whatever object it is for."""
     data = {"0": np.ones(1, np.float32)}
-    evil = {"__setstate__": quiet, "__class__": quiet, "items": quiet, "get": quiet, "dtype": "f8"}
+    evil = {
+        "__setstate__": command,
+        "__class__": command,
+        "items": command,
+        "get": command,
+        "dtype": "f8",
+    }
     functions = ("torch._utils._rebuild_tensor_v2", "torch.FloatStorage", "collections.OrderedDict")
-    for state in (evil, (None, evil), (evil, evil), [quiet], None):
+    for state in (evil, (None, evil), (evil, evil), [command], None):
         for name in functions:
-            attack = Op(named(name) + encoded(state) + b"b")
+            attack = Op(global_(name) + encode(state) + b"b")
             sound = tensor(storage("0", "Float", 1), (1,), (1,))
-            value = {"attack": attack, "x": Op(sound + encoded(state) + b"b")}
-            path = torch_zip(tmp_path / "x.pth", Op(encoded(value) + encoded(state) + b"b"), data)
-            assert survives(path)["x"] == 1
+            value = {"attack": attack, "x": Op(sound + encode(state) + b"b")}
+            path = torch_zip(tmp_path / "x.pth", Op(encode(value) + encode(state) + b"b"), data)
+            assert read_safely(path)["x"] == 1
 
 
-def test_pickles_that_would_cost_much(tmp_path):
+def test_refuses_pickles_that_take_too_much_time_or_memory(tmp_path):
     laughs = (
         b"("
         + b"K\x01"
@@ -156,7 +162,7 @@ def test_pickles_that_would_cost_much(tmp_path):
         + b"".join(b"(h%ch%ct" % (n, n) + b"q%c" % (n + 1) for n in range(60))
     )
     dicts = b"}q\x00" + b"".join(
-        encoded({"a": Op(b"h%c" % n), "b": Op(b"h%c" % n)}) + b"q%c" % (n + 1) for n in range(60)
+        encode({"a": Op(b"h%c" % n), "b": Op(b"h%c" % n)}) + b"q%c" % (n + 1) for n in range(60)
     )
     bombs = {
         "memo": b"Nr\xff\xff\xff\xff0Nr\xff\xff\xff\x7f",
@@ -180,20 +186,20 @@ def test_pickles_that_would_cost_much(tmp_path):
         "dicts": dicts,
         "cycle": b"}q\x00U\x01ah\x00s",
         "cyclic list": b"]q\x00h\x00a",
-        "types": called("torch._tensor._rebuild_from_type_v2", 1, 2, (), {}) * 1000,
-        "size": called("torch.Size", list(range(1000))) * 50,
+        "types": call("torch._tensor._rebuild_from_type_v2", 1, 2, (), {}) * 1000,
+        "size": call("torch.Size", list(range(1000))) * 50,
     }
     deep = ("x",)
-    rebuild = named("torch._tensor._rebuild_from_type_v2")
-    inner = encoded(deep)
+    rebuild = global_("torch._tensor._rebuild_from_type_v2")
+    inner = encode(deep)
     for _ in range(3000):
         inner = b"(" + rebuild + b"N" + inner + b"Nt"
     bombs["calls in calls"] = rebuild + inner + b"R"
     for number, content in enumerate(bombs.values()):
-        refuses(torch_zip(tmp_path / f"{number}.pth", b"\x80\x02" + content + b".", {}))
+        assert_refused(torch_zip(tmp_path / f"{number}.pth", b"\x80\x02" + content + b".", {}))
 
 
-def test_pickles_that_are_none(tmp_path):
+def test_refuses_malformed_pickles(tmp_path):
     contents = [
         b"",
         b".",
@@ -234,17 +240,19 @@ def test_pickles_that_are_none(tmp_path):
         struct.pack("<BQ", 0x8D, 3) + b"ab",
     ]
     for number, content in enumerate(contents):
-        refuses(torch_zip(tmp_path / f"{number}.pth", content, {}))
+        assert_refused(torch_zip(tmp_path / f"{number}.pth", content, {}))
     identities = [
-        ("module", named("torch.Tensor"), "a.py", "pass"),
+        ("module", global_("torch.Tensor"), "a.py", "pass"),
         ("storage", "os.system", "0", "cpu", 1),
-        ("storage", named("torch.Tensor"), "0", "cpu", 1),
-        ("storage", named("torch.FloatStorage"), "0", "cpu", "1"),
-        ("storage", named("torch.FloatStorage"), "0", "cpu", 1, (1, 2)),
+        ("storage", global_("torch.Tensor"), "0", "cpu", 1),
+        ("storage", global_("torch.FloatStorage"), "0", "cpu", "1"),
+        ("storage", global_("torch.FloatStorage"), "0", "cpu", 1, (1, 2)),
         ("storage",),
         "0",
         7,
     ]
     for number, identity in enumerate(identities):
-        value = {"x": tensor(Op(encoded(identity) + b"Q"), (1,), (1,))}
-        refuses(torch_zip(tmp_path / f"id{number}.pth", value, {"0": np.zeros(1, np.float32)}))
+        value = {"x": tensor(Op(encode(identity) + b"Q"), (1,), (1,))}
+        assert_refused(
+            torch_zip(tmp_path / f"id{number}.pth", value, {"0": np.zeros(1, np.float32)})
+        )

@@ -1,4 +1,4 @@
-"""PyTorch's files, written by hand: both formats, views of storages, and what they refuse."""
+"""PyTorch's files, written by hand: both formats, views of storages, and what is refused."""
 
 import subprocess
 import sys
@@ -10,28 +10,28 @@ import pytest
 
 from tests.pretrained.read.hostile import (
     Op,
-    a_state,
-    called,
-    encoded,
-    named,
-    refuses,
+    assert_refused,
+    call,
+    encode,
+    global_,
+    state_dict,
     storage,
     tensor,
-    torch_stream,
+    torch_legacy,
     torch_zip,
 )
 from zoo_pretrained import read
 
 
-def written(tmp_path, value, storages, form="zip", **options):
-    write = torch_zip if form == "zip" else torch_stream
+def write_file(tmp_path, value, storages, form="zip", **options):
+    write = torch_zip if form == "zip" else torch_legacy
     return write(tmp_path / "x.pth", value, storages, **options)
 
 
-@pytest.mark.parametrize("form", ["zip", "stream"])
-def test_a_state_dict_in_its_order(tmp_path, form):
-    state, storages = a_state()
-    path = written(tmp_path, state, storages, form)
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_reads_a_state_dict_in_its_order(tmp_path, form):
+    state, storages = state_dict()
+    path = write_file(tmp_path, state, storages, form)
     found = read.arrays(path)
     assert list(found) == ["conv.weight", "norm.weight", "norm.num_batches_tracked"]
     np.testing.assert_array_equal(found["conv.weight"], storages["0"].reshape(2, 3, 2, 2))
@@ -40,17 +40,17 @@ def test_a_state_dict_in_its_order(tmp_path, form):
     assert read.source(path) == "torch"
 
 
-@pytest.mark.parametrize("form", ["zip", "stream"])
+@pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_arrays_are_read_only_views_of_the_file(tmp_path, form):
-    state, storages = a_state()
-    for array in read.arrays(written(tmp_path, state, storages, form)).values():
+    state, storages = state_dict()
+    for array in read.arrays(write_file(tmp_path, state, storages, form)).values():
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
         while not isinstance(array, np.memmap):
             array = array.base
 
 
-@pytest.mark.parametrize("form", ["zip", "stream"])
+@pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_offsets_strides_and_shared_storages(tmp_path, form):
     data = np.arange(12, dtype=np.float64)
     held = storage("a", "Double", 12)
@@ -62,7 +62,7 @@ def test_offsets_strides_and_shared_storages(tmp_path, form):
         "none": tensor(held, (0, 3), (3, 1), offset=12),
         "repeated": tensor(held, (2, 3), (0, 1)),
     }
-    found = read.arrays(written(tmp_path, entries, {"a": data}, form))
+    found = read.arrays(write_file(tmp_path, entries, {"a": data}, form))
     np.testing.assert_array_equal(found["whole"], data.reshape(3, 4))
     np.testing.assert_array_equal(found["turned"], data.reshape(3, 4).T)
     np.testing.assert_array_equal(found["part"], [5, 8])
@@ -72,16 +72,16 @@ def test_offsets_strides_and_shared_storages(tmp_path, form):
     assert np.shares_memory(found["whole"], found["turned"])
 
 
-def test_the_older_format_has_views_of_storages(tmp_path):
+def test_the_legacy_format_has_views_of_storages(tmp_path):
     data = np.arange(10, dtype=np.int32)
     held = storage("a", "Int", 10, ("b", 4, 3))
-    path = written(tmp_path, {"x": tensor(held, (2,), (1,), offset=1)}, {"a": data}, "stream")
+    path = write_file(tmp_path, {"x": tensor(held, (2,), (1,), offset=1)}, {"a": data}, "legacy")
     np.testing.assert_array_equal(read.arrays(path)["x"], [5, 6])
     beyond = {"x": tensor(held, (3,), (1,), offset=1)}
-    refuses(written(tmp_path, beyond, {"a": data}, "stream"), "cut short")
+    assert_refused(write_file(tmp_path, beyond, {"a": data}, "legacy"), "cut short")
 
 
-def test_every_kind_of_storage(tmp_path):
+def test_reads_every_kind_of_storage(tmp_path):
     kinds = {
         "Double": np.float64,
         "Float": np.float32,
@@ -96,7 +96,7 @@ def test_every_kind_of_storage(tmp_path):
     }
     arrays = {kind: np.array([0, 1, 1], dtype) for kind, dtype in kinds.items()}
     entries = {kind: tensor(storage(kind, kind, 3), (3,), (1,)) for kind in kinds}
-    found = read.arrays(written(tmp_path, entries, arrays))
+    found = read.arrays(write_file(tmp_path, entries, arrays))
     swapped = {
         kind: array.view(f"u{array.itemsize}").byteswap() if array.itemsize > 1 else array
         for kind, array in arrays.items()
@@ -108,24 +108,24 @@ def test_every_kind_of_storage(tmp_path):
         np.testing.assert_array_equal(big[kind].astype(array.dtype), array)
 
 
-def test_an_untyped_storage_whose_tensor_tells_the_dtype(tmp_path):
-    held = Op(encoded(("storage", named("torch.storage.UntypedStorage"), "0", "cpu", 8)) + b"Q")
-    arguments = (held, 1, (3,), (1,), False, None, named("torch.uint16"))
-    entries = {"x": called("torch._utils._rebuild_tensor_v3", *arguments)}
-    found = read.arrays(written(tmp_path, entries, {"0": np.arange(4, dtype=np.uint16)}))
+def test_reads_an_untyped_storage_by_the_tensors_dtype(tmp_path):
+    held = Op(encode(("storage", global_("torch.storage.UntypedStorage"), "0", "cpu", 8)) + b"Q")
+    arguments = (held, 1, (3,), (1,), False, None, global_("torch.uint16"))
+    entries = {"x": call("torch._utils._rebuild_tensor_v3", *arguments)}
+    found = read.arrays(write_file(tmp_path, entries, {"0": np.arange(4, dtype=np.uint16)}))
     np.testing.assert_array_equal(found["x"], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
     "wrapper", ["state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "ema"]
 )
-def test_a_checkpoint_is_unwrapped(tmp_path, wrapper):
-    """With what else a run leaves in it."""
-    state, storages = a_state()
-    settings = Op(named("argparse.Namespace") + b")\x81" + encoded({"lr": 0.1}) + b"b")
+def test_unwraps_checkpoints(tmp_path, wrapper):
+    """Beside other values that a training run saves."""
+    state, storages = state_dict()
+    settings = Op(global_("argparse.Namespace") + b")\x81" + encode({"lr": 0.1}) + b"b")
     optimizer = {"state": {0: {"step": 3}}, "param_groups": [{"params": [0]}]}
     value = {"epoch": 3, "args": settings, "optimizer": optimizer, "arch": "toy", wrapper: state}
-    path = written(tmp_path, value, storages)
+    path = write_file(tmp_path, value, storages)
     assert list(read.arrays(path)) == [
         "conv.weight",
         "norm.weight",
@@ -134,63 +134,63 @@ def test_a_checkpoint_is_unwrapped(tmp_path, wrapper):
     assert len(read.arrays(path, inside=wrapper)) == 3
 
 
-def test_parameters_and_the_prefix_of_data_parallel(tmp_path):
+def test_reads_parameters_and_drops_the_prefix_of_data_parallel(tmp_path):
     data = np.arange(2, dtype=np.float32)
     held = tensor(storage("0", "Float", 2), (2,), (1,))
-    hooks = called("collections.OrderedDict")
+    hooks = call("collections.OrderedDict")
     entries = {
-        "module.a.w": called("torch._utils._rebuild_parameter", held, True, hooks),
+        "module.a.w": call("torch._utils._rebuild_parameter", held, True, hooks),
         "module.b.w": held,
     }
-    assert list(read.arrays(written(tmp_path, entries, {"0": data}))) == ["a.w", "b.w"]
+    assert list(read.arrays(write_file(tmp_path, entries, {"0": data}))) == ["a.w", "b.w"]
     mixed = {"module.a.w": held, "b.w": held, "epoch": 3, "name": "it"}
-    assert list(read.arrays(written(tmp_path, mixed, {"0": data}))) == ["module.a.w", "b.w"]
+    assert list(read.arrays(write_file(tmp_path, mixed, {"0": data}))) == ["module.a.w", "b.w"]
 
 
-def test_inside_takes_a_part(tmp_path):
+def test_inside_selects_a_part(tmp_path):
     held = tensor(storage("0", "Float", 1), (1,), (1,))
     entries = dict.fromkeys(("head.weight", "net.body.conv.weight", "net.body.norm.bias"), held)
-    path = written(tmp_path, entries, {"0": np.zeros(1, np.float32)})
+    path = write_file(tmp_path, entries, {"0": np.zeros(1, np.float32)})
     assert list(read.arrays(path, inside="body")) == ["conv.weight", "norm.bias"]
     assert list(read.arrays(path, inside="net")) == ["body.conv.weight", "body.norm.bias"]
     assert list(read.arrays(path, inside="net.body.conv")) == ["weight"]
     with pytest.raises(read.ReadError, match="nothing inside 'bod'; at its top are head, net"):
         read.arrays(path, inside="bod")
     twice = dict.fromkeys(("a.body.weight", "b.body.weight"), held)
-    path = written(tmp_path, twice, {"0": np.zeros(1, np.float32)})
+    path = write_file(tmp_path, twice, {"0": np.zeros(1, np.float32)})
     with pytest.raises(read.ReadError, match=r"several parts 'body': a\.body, b\.body"):
         read.arrays(path, inside="body")
 
 
-def test_a_deflated_archive(tmp_path):
-    state, storages = a_state()
-    path = written(tmp_path, state, storages, compression=zipfile.ZIP_DEFLATED)
+def test_reads_a_deflated_zip(tmp_path):
+    state, storages = state_dict()
+    path = write_file(tmp_path, state, storages, compression=zipfile.ZIP_DEFLATED)
     np.testing.assert_array_equal(read.arrays(path)["norm.weight"], storages["1"])
 
 
-def test_what_is_no_file_of_weights(tmp_path):
+def test_refuses_what_is_no_file_of_weights(tmp_path):
     for name, content in {
         "empty": b"",
         "text": b"weights = 3\n",
         "png": b"\x89PNG\r\n\x1a\n" * 9,
     }.items():
         (tmp_path / name).write_bytes(content)
-        refuses(tmp_path / name, "is empty" if name == "empty" else "formats that are read")
-    refuses(tmp_path, "is a folder")
-    refuses(tmp_path / "nothing", "is not there")
+        assert_refused(tmp_path / name, "is empty" if name == "empty" else "formats that are read")
+    assert_refused(tmp_path, "is a folder")
+    assert_refused(tmp_path / "nothing", "is not there")
     np.savez(tmp_path / "x.npz", a=np.ones(2))
-    refuses(tmp_path / "x.npz", "0 entries data.pkl")
+    assert_refused(tmp_path / "x.npz", "0 entries data.pkl")
     for name in ("empty", "text", "nothing"):
         with pytest.raises(read.ReadError, match=name):
             read.source(tmp_path / name)
 
 
-def test_no_tensors(tmp_path):
+def test_refuses_files_without_tensors(tmp_path):
     for value in ({}, {"epoch": 3}, [1, 2], 7, {"state_dict": {"a": "b"}}, None):
-        refuses(written(tmp_path, value, {}), "holds no arrays")
+        assert_refused(write_file(tmp_path, value, {}), "holds no arrays")
 
 
-def test_tensors_outside_their_storage(tmp_path):
+def test_refuses_tensors_outside_their_storage(tmp_path):
     """Nothing beyond a storage is ever read."""
     data, held = np.arange(8, dtype=np.float32), storage("0", "Float", 8)
     big = 1 << 62
@@ -214,41 +214,43 @@ def test_tensors_outside_their_storage(tmp_path):
         ((1,) * 70, (1,) * 70, 0),
         ((10**9,), (0,), 0),
     ]
-    for form in ("zip", "stream"):
+    for form in ("zip", "legacy"):
         for shape, strides, offset in geometries:
             entries = {"x": tensor(held, shape, strides, offset)}
-            refuses(written(tmp_path, entries, {"0": data}, form))
+            assert_refused(write_file(tmp_path, entries, {"0": data}, form))
     for entries, key in ((9, "0"), (-1, "0"), (1 << 62, "0"), (8, "1"), (8, "../0"), (8, 0)):
         value = {"x": tensor(storage(key, "Float", entries), (9,), (1,))}
-        refuses(written(tmp_path, value, {"0": data}))
+        assert_refused(write_file(tmp_path, value, {"0": data}))
     many = {f"x{n}": tensor(held, (100_000, 8), (0, 1)) for n in range(100)}
-    refuses(written(tmp_path, many, {"0": data}), "times its own size")
+    assert_refused(write_file(tmp_path, many, {"0": data}), "times its own size")
 
 
-def test_storages_of_the_older_format_that_lie(tmp_path):
-    state, storages = a_state()
-    content = written(tmp_path, state, storages, "stream").read_bytes()
+def test_refuses_wrong_storages_of_the_legacy_format(tmp_path):
+    state, storages = state_dict()
+    content = write_file(tmp_path, state, storages, "legacy").read_bytes()
     at = len(content) - sum(8 + array.nbytes for array in storages.values())
     path = tmp_path / "lying.pth"
     for count in (-1, 1 << 40, 1 << 62, (1 << 63) - 1, 25):
         path.write_bytes(
             content[:at] + count.to_bytes(8, "little", signed=True) + content[at + 8 :]
         )
-        refuses(path)
+        assert_refused(path)
     for wrong in (content.replace(b"\xe9\x03", b"\xea\x03", 1), content[:40]):
         path.write_bytes(wrong)
-        refuses(path)
+        assert_refused(path)
     swapped = {
         "a": tensor(storage("0", "Float", 1), (1,), (1,)),
         "b": tensor(storage("0", "Double", 1), (1,), (1,)),
     }
-    refuses(written(tmp_path, swapped, {"0": np.zeros(2, np.float32)}, "stream"), "two sizes")
+    assert_refused(
+        write_file(tmp_path, swapped, {"0": np.zeros(2, np.float32)}, "legacy"), "two sizes"
+    )
 
 
 def test_reading_imports_no_framework(tmp_path):
-    """Nor h5py, before a file needs it."""
-    state, storages = a_state()
-    path = written(tmp_path, state, storages)
+    """And not h5py either, unless a file needs it."""
+    state, storages = state_dict()
+    path = write_file(tmp_path, state, storages)
     code = (
         "import sys; from zoo_pretrained import read; read.arrays(sys.argv[1]); "
         "assert not {'torch', 'h5py', 'keras', 'safetensors'} & sys.modules.keys()"

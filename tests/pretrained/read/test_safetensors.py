@@ -1,4 +1,4 @@
-"""safetensors, sound and hostile."""
+"""safetensors, valid and hostile."""
 
 import json
 
@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.pretrained.read.hostile import damaged, refuses, survives
+from tests.pretrained.read.hostile import assert_refused, damage, read_safely
 from zoo_pretrained import read
 
 
-def written(path, header, body=b"", length=None):
+def write_file(path, header, body=b"", length=None):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + body)
     return path
@@ -42,9 +42,9 @@ def test_round_trip_with_the_package(tmp_path):
     assert list(read.arrays(tmp_path / "x", inside="b")) == ["weight"]
 
 
-def test_arrays_are_views_of_the_file_in_the_headers_order(tmp_path):
+def test_arrays_are_views_of_the_file_in_the_order_of_the_header(tmp_path):
     header = {"z": entry(4, 8, [1]), "__metadata__": {"a": "b"}, "a": entry(0, 4, [1])}
-    found = read.arrays(written(tmp_path / "x", header, np.float32([1, 2]).tobytes()))
+    found = read.arrays(write_file(tmp_path / "x", header, np.float32([1, 2]).tobytes()))
     assert list(found) == ["z", "a"]
     assert found["z"] == 2
     array = found["z"]
@@ -54,7 +54,7 @@ def test_arrays_are_views_of_the_file_in_the_headers_order(tmp_path):
         array = array.base
 
 
-def test_hostile_headers(tmp_path):
+def test_refuses_hostile_headers(tmp_path):
     good = entry(0, 4, [1])
     headers = [
         {"a": good, "b": good},
@@ -99,14 +99,14 @@ def test_hostile_headers(tmp_path):
         b"{}[]",
     ]
     for number, header in enumerate(headers):
-        refuses(written(tmp_path / f"{number}", header, bytes(8)))
+        assert_refused(write_file(tmp_path / f"{number}", header, bytes(8)))
     for length in (0, 1, 1 << 20, 1 << 40, (1 << 64) - 1):
-        refuses(written(tmp_path / f"length{length}", {"a": good}, bytes(4), length))
+        assert_refused(write_file(tmp_path / f"length{length}", {"a": good}, bytes(4), length))
 
 
-def test_damage_is_refused_or_leads_to_arrays(tmp_path):
+def test_damaged_files_are_refused_or_give_arrays(tmp_path):
     header = {f"layer{n}.weight": entry(64 * n, 64 * n + 64, [4, 4]) for n in range(8)}
-    content = written(tmp_path / "x", header, bytes(512)).read_bytes()
-    for number, copy in enumerate(damaged(content, seed=1)):
+    content = write_file(tmp_path / "x", header, bytes(512)).read_bytes()
+    for number, copy in enumerate(damage(content, seed=1)):
         (tmp_path / f"{number}").write_bytes(copy)
-        survives(tmp_path / f"{number}")
+        read_safely(tmp_path / f"{number}")

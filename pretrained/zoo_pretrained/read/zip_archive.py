@@ -1,4 +1,4 @@
-"""Members of a zip archive as arrays of bytes; of one that is stored, a view of the archive's."""
+"""Members of a zip archive as arrays of bytes, views of the archive where they are stored."""
 
 import itertools
 import struct
@@ -7,17 +7,17 @@ import zlib
 
 import numpy as np
 
-from zoo_pretrained.read.files import LIMIT, RATIO, SMALL, Allowance, UnreadableError, Window
+from zoo_pretrained.read.files import LIMIT, RATIO, SMALL, Allowance, ByteStream, UnreadableError
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of which the lengths of name and extra field are asked
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, and lengths of name and extra field
 
 
-class Archive:
-    """A zip archive, whose central directory is held against the members' own headers.
+class ZipArchive:
+    """A zip archive, whose central directory is checked against the members' own headers.
 
     Args:
       data: the archive's bytes.
-      allowance: pays for what has to be inflated.
+      allowance: limits what has to be inflated.
 
     Raises:
       UnreadableError: two members share a name or bytes, or one lies outside the file.
@@ -25,18 +25,18 @@ class Archive:
 
     def __init__(self, data: np.ndarray, allowance: Allowance) -> None:
         self._data, self._allowance = data, allowance
-        with zipfile.ZipFile(Window(data)) as file:
+        with zipfile.ZipFile(ByteStream(data)) as file:
             members = file.infolist()
         self.members = {member.filename: member for member in members}
         if len(self.members) != len(members):
             raise UnreadableError("is a zip with several members of one name")
-        spans = sorted((m.header_offset, self._start(m) + m.compress_size) for m in members)
+        spans = sorted((m.header_offset, self._data_start(m) + m.compress_size) for m in members)
         for (_, end), (start, _) in itertools.pairwise([*spans, (len(data), 0)]):
             if end > start:
                 raise UnreadableError("is a zip whose members overlap, or is cut short")
 
     def read(self, name: str, limit: int = LIMIT) -> np.ndarray:
-        """A member's bytes: a view of the archive's where it is stored, or else inflated.
+        """A member's bytes: a view of the archive where it is stored, otherwise inflated.
 
         Raises:
           UnreadableError: no such member, or one that is encrypted, damaged or larger than `limit`.
@@ -48,7 +48,7 @@ class Archive:
             raise UnreadableError(
                 f"has {member.file_size} bytes in {name!r}; {limit} are the limit"
             )
-        start = self._start(member)
+        start = self._data_start(member)
         stored = self._data[start : start + member.compress_size]
         if member.flag_bits & 1:
             raise UnreadableError(f"has {name!r} encrypted")
@@ -70,8 +70,8 @@ class Archive:
             raise UnreadableError(f"is damaged: {name!r} is not what the zip says of it")
         return np.frombuffer(inflated, np.uint8)
 
-    def _start(self, member: zipfile.ZipInfo) -> int:
-        """Where a member's data begin: behind its own header, to which the directory points."""
+    def _data_start(self, member: zipfile.ZipInfo) -> int:
+        """The offset of a member's data, which follow its own header."""
         at = member.header_offset
         if not 0 <= at <= len(self._data) - _LOCAL_HEADER.size:
             raise UnreadableError("is a zip whose members lie outside it")
