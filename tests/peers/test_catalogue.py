@@ -43,8 +43,8 @@ ORIGINALS = sorted(
             json.dumps(entry["arguments"]),
             entry["parameters"],
         )
-        for model, several in catalogue.entries().items()
-        for entry in several.values()
+        for model, by_weights in catalogue.entries().items()
+        for entry in by_weights.values()
         if "from" in entry["source"]
     }
 )

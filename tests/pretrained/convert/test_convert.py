@@ -53,12 +53,12 @@ def converted(*args, **options):
 
 def test_converts_names_and_layouts():
     arrays = torch_arrays()
-    made = converted(arrays, SOURCE, SHAPES)
-    assert {p: a.shape for p, a in flatten_variables(made)} == {
+    result = converted(arrays, SOURCE, SHAPES)
+    assert {p: a.shape for p, a in flatten_variables(result)} == {
         p: a.shape for p, a in flatten_variables(SHAPES)
     }
-    assert all(array.dtype == np.float32 for _, array in flatten_variables(made))
-    flat = {path: np.float64(array) for path, array in flatten_variables(made)}
+    assert all(array.dtype == np.float32 for _, array in flatten_variables(result))
+    flat = {path: np.float64(array) for path, array in flatten_variables(result)}
     # A depthwise kernel (out, 1, h, w), a dense one (out, in), and one of 1x1, entry by entry.
     depthwise = flat["params/stage1/block1/conv/kernel"]
     for o, i, j in np.ndindex(4, 3, 2):
@@ -80,9 +80,9 @@ def test_blocks_are_ranked_whatever_their_numbers():
             name.replace("c1.", f"c{second}.").replace("c0.", f"c{first}."): array
             for name, array in torch_arrays().items()
         }
-        made = converted(dict(reversed(arrays.items())), Source(rules), SHAPES)
+        result = converted(dict(reversed(arrays.items())), Source(rules), SHAPES)
         want = converted(torch_arrays(), SOURCE, SHAPES)
-        jax.tree.map(np.testing.assert_array_equal, made, want)
+        jax.tree.map(np.testing.assert_array_equal, result, want)
 
 
 def test_convolutions_and_norms_are_ranked_separately():
@@ -105,8 +105,8 @@ def test_permutes_the_rows_of_a_dense_layer_after_a_flatten():
     shapes = {"params": {"fc": {"kernel": shape(24, 5), "bias": shape(5)}}}
     weight = np.random.default_rng(0).normal(size=(5, 24))
     image = np.random.default_rng(1).normal(size=(2, 3, 4))
-    made = converted({"fc.weight": weight, "fc.bias": np.zeros(5)}, Source(rules), shapes)
-    ours = image.transpose(1, 2, 0).ravel() @ made["params"]["fc"]["kernel"]
+    result = converted({"fc.weight": weight, "fc.bias": np.zeros(5)}, Source(rules), shapes)
+    ours = image.transpose(1, 2, 0).ravel() @ result["params"]["fc"]["kernel"]
     np.testing.assert_allclose(ours, weight @ image.ravel(), rtol=1e-5)
 
 
@@ -168,10 +168,10 @@ def test_dense_layers_from_convolutions():
 def test_subtracts_a_bias_before_a_norm_from_its_mean():
     arrays = torch_arrays()
     arrays["c0.conv.bias"] = np.arange(4.0)
-    made = dict(flatten_variables(converted(arrays, SOURCE, SHAPES)))
+    result = dict(flatten_variables(converted(arrays, SOURCE, SHAPES)))
     want = arrays["c0.bn.running_mean"] - np.arange(4.0)
     np.testing.assert_allclose(
-        made["batch_stats/stage1/block1/norm/mean"], np.float32(want), rtol=1e-6
+        result["batch_stats/stage1/block1/norm/mean"], np.float32(want), rtol=1e-6
     )
     arrays["c0.conv.bias"] = np.arange(5.0)
     with pytest.raises(ConversionError, match=r"c0.conv.bias: .* has shape \(4,\), not \(5,\)"):
@@ -190,8 +190,8 @@ def test_ranks_only_the_blocks_that_have_the_layer_of_the_rule():
     names = ["a1", "a2", "a3", "conv2d_9", "conv2d_10"]
     arrays = {f"{name}/kernel": np.full((1, 1, 2, 2), i) for i, name in enumerate(names)}
     rules = ((r"a(?P<block>\d)", "#/a/"), (r"conv2d_?(?P<block>\d*)", "*/b/"))
-    made = dict(flatten_variables(converted(arrays, Source(rules, KERAS), shapes)))
-    assert {path.removeprefix("params/")[:15]: int(a.flat[0]) for path, a in made.items()} == {
+    result = dict(flatten_variables(converted(arrays, Source(rules, KERAS), shapes)))
+    assert {path.removeprefix("params/")[:15]: int(a.flat[0]) for path, a in result.items()} == {
         "stage1/block1/a": 0,
         "stage1/block2/a": 1,
         "stage2/block1/a": 2,
@@ -220,10 +220,10 @@ def test_leaves_out_optional_modules():
     arrays = torch_arrays()
     without = {name: array for name, array in arrays.items() if not name.startswith("fc")}
     for given in (arrays, without):
-        made = converted(given, SOURCE, SHAPES, optional={"head", "fc6"})
+        result = converted(given, SOURCE, SHAPES, optional={"head", "fc6"})
         want = converted(arrays, SOURCE, SHAPES)
         del want["params"]["head"]
-        jax.tree.map(np.testing.assert_array_equal, made, want)
+        jax.tree.map(np.testing.assert_array_equal, result, want)
     with pytest.raises(ConversionError, match="head/kernel: nothing fills it"):
         convert(without, SOURCE, SHAPES)
     assert count_classes(arrays, SOURCE) == 5
@@ -264,8 +264,8 @@ def test_keras_layouts(kernel):
         "params/stage2/block1/depthwise/kernel": shape(3, 3, 1, 4),
     })  # fmt: skip
     del shapes["params"]["stage2"]["block1"]["conv"]
-    made = dict(flatten_variables(converted(given, KERAS_SOURCE, shapes, dtype=np.float64)))
-    depthwise = made["params/stage1/block1/conv/kernel"]
+    result = dict(flatten_variables(converted(given, KERAS_SOURCE, shapes, dtype=np.float64)))
+    depthwise = result["params/stage1/block1/conv/kernel"]
     for h, w, c, m in np.ndindex(3, 2, 2, 2):  # each channel's outputs are neighbours
         assert depthwise[h, w, 0, 2 * c + m] == arrays["dw/kernel"][h, w, c, m]
     for path, name in {
@@ -277,8 +277,8 @@ def test_keras_layouts(kernel):
         "params/head/kernel": "top/kernel",
         "params/head/bias": "top/bias",
     }.items():
-        np.testing.assert_array_equal(made[path], arrays[name])
-    separable = made["params/stage2/block1/depthwise/kernel"][:, :, 0]
+        np.testing.assert_array_equal(result[path], arrays[name])
+    separable = result["params/stage2/block1/depthwise/kernel"][:, :, 0]
     np.testing.assert_array_equal(separable, arrays["sep/depthwise_kernel"][..., 0])
     assert count_classes(given, KERAS_SOURCE) == 5
 

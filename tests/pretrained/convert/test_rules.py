@@ -119,7 +119,7 @@ def metalhead(model, variables):
                 layers += flux(tree[f"stage{number}"][f"conv{i}"])
             layers.append({})  # a pool
         fc6, fc7, head = (flux(tree[name], name == "fc6")[0] for name in ("fc6", "fc7", "head"))
-        made = chain(chain(*layers), chain({}, fc6, {}, fc7, {}, head))
+        state = chain(chain(*layers), chain({}, fc6, {}, fc7, {}, head))
     else:
         stages = []
         for number, depth in enumerate(model.depths, start=1):
@@ -132,8 +132,8 @@ def metalhead(model, variables):
                 blocks.append(chain(shortcut, chain(*inner, {}, *last)))
             stages.append(chain(*blocks))
         stem = chain(*flux(tree["stem"]), {})
-        made = chain(chain(stem, *stages), chain({}, {}, *flux(tree["head"])))
-    return {path.replace("/", "."): array for path, array in flatten_variables({"layers": made})}
+        state = chain(chain(stem, *stages), chain({}, {}, *flux(tree["head"])))
+    return {path.replace("/", "."): array for path, array in flatten_variables({"layers": state})}
 
 
 @pytest.mark.parametrize(
