@@ -77,10 +77,13 @@ def lacking_weights(family: str, entries: list[Entry]) -> Iterator[str]:
             f"or more"
         )
         return
-    # HOOK: once each of these files exports SOURCES, ask for that name instead of any constant.
-    module = importlib.import_module(f"zoo_pretrained.convert.{family}")
-    if not any(name.isupper() and value for name, value in vars(module).items()):
-        yield f"pretrained/zoo_pretrained/convert/{family}.py: it names no source"
+    try:
+        sources = zoo_pretrained.convert.sources(family)
+    except ValueError:
+        yield f"pretrained/zoo_pretrained/convert/__init__.py: add {family}.SOURCES to _FAMILIES"
+        return
+    if not sources:
+        yield f"pretrained/zoo_pretrained/convert/{family}.py: add a Source to SOURCES"
 
 
 def lacking_docs(family: str, entries: list[Entry]) -> Iterator[str]:
