@@ -48,11 +48,8 @@ def forward(
     own_var = jnp.maximum(squares - jnp.square(deviation), 0)
     mean = average_over_devices(spec, own_mean)
     var = average_over_devices(spec, own_var + jnp.square(own_mean - mean))
-    return (
-        reductions.materialize(apply_statistics(spec, x, scale, bias, mean, var, residual)),
-        mean,
-        var,
-    )
+    y = apply_statistics(spec, x, scale, bias, mean, var, residual)
+    return reductions.materialize(y), mean, var
 
 
 def backward(

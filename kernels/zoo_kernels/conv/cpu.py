@@ -68,7 +68,7 @@ class AlgorithmRule(NamedTuple):
 #   3x3 512, 28²                        152 →  195    232 →  167
 #   3x3 64, 56²                        13.3 → 21.6   12.9 → 17.1
 #   3x3 128→32, 56²                    14.4 → 21.9   12.8 → 38.0
-# Winograd and FFT won nowhere: XLA makes several passes over memory of their transforms.
+# Winograd and FFT were never the fastest: XLA makes several passes over memory of their transforms.
 RULES = (
     AlgorithmRule((WEIGHT_GRAD,), "gemm", taps=(1, 1)),
     AlgorithmRule((FORWARD, INPUT_GRAD), "gemm", taps=(1, 1), before=(0, 11), with_options=False),

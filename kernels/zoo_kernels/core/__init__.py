@@ -1,1 +1,1 @@
-"""What the operators share: dispatch, windows, gradients, sharding, access to jax and Pallas."""
+"""Parts shared by the operators: dispatch, windows, gradients, sharding, access to jax and Pallas."""

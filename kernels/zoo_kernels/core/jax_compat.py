@@ -107,9 +107,9 @@ def backend_platforms() -> set[str] | None:
 
 
 def barrier(operands: Any) -> Any:
-    """The operands, which XLA neither computes again nor changes together with what takes them.
+    """Identity that keeps XLA from optimising across it.
 
-    What the callers want of it:
+    Its uses:
 
     * an array that several loops read (padded, normalised) is written once: XLA otherwise computes
       an elementwise array again inside everything that takes it;

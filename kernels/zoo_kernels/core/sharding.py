@@ -20,8 +20,10 @@ def match_varying(*arrays: jax.Array | None) -> Any:
     axes = [jax_compat.varying_axes(a) if a is not None else frozenset() for a in arrays]
     all_axes = frozenset[Any]().union(*axes)
     return tuple(
-        a if a is None or own == all_axes else lax.pcast(a, tuple(all_axes - own), to="varying")
-        for a, own in zip(arrays, axes, strict=True)
+        a
+        if a is None or varying == all_axes
+        else lax.pcast(a, tuple(all_axes - varying), to="varying")
+        for a, varying in zip(arrays, axes, strict=True)
     )
 
 
