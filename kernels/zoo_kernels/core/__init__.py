@@ -1,1 +1,1 @@
-"""Parts shared by the operators: dispatch, windows, gradients, sharding, access to jax and Pallas."""
+"""Parts that operators share: dispatch, windows, gradients, sharding, access to jax and Pallas."""
