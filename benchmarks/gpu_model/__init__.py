@@ -1,1 +1,1 @@
-"""GPU kernels as machine code, and a model of their time, without a GPU."""
+"""The GPU kernels' machine code, and a model of its time, without a GPU."""
