@@ -74,10 +74,10 @@ def count_costs(workload: Workload) -> list[tuple[float, float]]:
     its parameters once. Training takes three times as much of both: the forward pass, the
     gradient of the input and that of the weights. Norms of inference count as folded.
     """
-    import flax.linen as nn
     import jax
 
     from zoo.surgery.describe import describe
+    from zoo.surgery.intercept import Call, intercept
 
     passes = 3 if workload.training else 1
     itemsize = 2 if workload.dtype == "bfloat16" else 4
@@ -86,16 +86,15 @@ def count_costs(workload: Workload) -> list[tuple[float, float]]:
         return [(passes * operations, passes * (itemsize * elements + 4 * parameters))]
     input_elements: dict[str, int] = {}
 
-    def note_inputs(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        arrays = jax.tree.leaves((args, kwargs))
-        path = "/".join(context.module.path)
-        input_elements[path] = sum(getattr(array, "size", 0) for array in arrays)
-        return call(*args, **kwargs)
+    def note_inputs(call: Call) -> Any:
+        arrays = jax.tree.leaves((call.args, call.kwargs))
+        input_elements[call.path] = sum(getattr(array, "size", 0) for array in arrays)
+        return call.run()
 
     model = workload.build()
     if not workload.training:
         model = model.clone(fused=True)
-    with nn.intercept_methods(note_inputs):
+    with intercept(note_inputs):
         layers = describe(model, size=workload.size).layers
     costs = []
     for layer in layers:
