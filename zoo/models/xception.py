@@ -20,9 +20,10 @@ class BlockConfig(NamedTuple):
 
     Args:
       channels: of the separable convolutions.
-      pool: whether there is a pool of stride 2 at the end and a convolution in the shortcut.
-      relu: whether it begins with a ReLU; set by the model, as what follows is.
-      stride, dilation: of the pool and the shortcut, and of the convolutions and the pool.
+      pool: whether a pool of stride 2 comes at the end, and a convolution in the shortcut.
+      relu: whether it begins with a ReLU. The model sets this and what follows.
+      stride: of the pool and the shortcut's convolution.
+      dilation: of the separable convolutions and the pool.
     """
 
     channels: tuple[int, ...]
@@ -88,7 +89,7 @@ class Separable(nn.Module):
 
 
 class Block(nn.Module):
-    """Separable convolutions, a pool where there is a stride, and a shortcut."""
+    """Separable convolutions, a pool in some, and a shortcut."""
 
     config: BlockConfig
     options: LayerOptions

@@ -1,4 +1,4 @@
-"""Initial values."""
+"""The initial values of parameters and statistics."""
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ def test_all_parameters_come_from_one_draw():
     assert str(jaxpr).count("random_bits[") == 1
 
 
-def test_values_follow_the_key_and_have_the_deviation_of_he():
+def test_initial_values_follow_the_key_and_have_the_deviation_of_he():
     model = SMALL["mobilenet_v1"]
     shape = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
     init = jax.jit(lambda key: model.init(key, shape))
@@ -41,12 +41,12 @@ def test_values_follow_the_key_and_have_the_deviation_of_he():
             assert abs(array.mean() / want) < 5 / array.size**0.5, path
             assert not np.array_equal(array, others[path])
             firsts.append(float(array.ravel()[0]))
-    assert len(set(firsts)) == len(firsts)  # no number is dealt twice
+    assert len(set(firsts)) == len(firsts)  # no number is used twice
 
 
 @pytest.mark.parametrize("family", ["vgg", "densenet", "squeezenet"])
-def test_activations_keep_their_scale(family):
-    """By He et al. the outputs of the layers neither vanish nor explode as they go deeper."""
+def test_activations_neither_vanish_nor_explode(family):
+    """By He et al. the outputs of the layers keep their scale as they go deeper."""
     model = SMALL[family]
     x = jnp.float32(np.random.default_rng(0).normal(size=(2, 48, 48, 3)))
     variables = model.init(jax.random.key(0), x)
@@ -54,7 +54,7 @@ def test_activations_keep_their_scale(family):
         assert 0.02 < float(y.std()) < 50, path
 
 
-def test_init_by_keyword_and_with_layers_that_are_not_the_zoos():
+def test_init_takes_keywords_and_foreign_layers():
     class WithDense(type(SMALL["squeezenet"])):
         @nn.compact
         def __call__(self, x, train=False):
