@@ -34,26 +34,26 @@ def fused(lite):
     return lambda x: np.asarray(apply(variables, x))
 
 
-def agree(ours, theirs):
-    """The issue's bound on logits, and the same five classes in the same order."""
+def assert_agree(ours, theirs):
+    """Logits within 0.001, and the same five classes in the same order."""
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)
     np.testing.assert_array_equal(np.argsort(-ours)[:, :5], np.argsort(-theirs)[:, :5])
 
 
 @pytest.mark.parametrize("kind", ["photos", "noise", "odd"])
-def test_imagenet_weights_plain_and_fused(lite, fused, batches, kind):
+def test_logits_with_imagenet_weights_plain_and_fused(lite, fused, batches, kind):
     x = batches[kind]
     theirs = torch_logits(torch_lite(0, pretrained=True), x)
-    agree(np.asarray(lite(x)), theirs)
-    agree(fused(x), theirs)
+    assert_agree(np.asarray(lite(x)), theirs)
+    assert_agree(fused(x), theirs)
 
 
-def test_the_embedded_checkpoint_is_the_published_file(lite):
+def test_embedded_checkpoint_equals_the_published_file(lite):
     """Converted again, bit for bit."""
-    _, again = converted_lite(0, torch_lite(0, pretrained=True).state_dict())
+    _, converted = converted_lite(0, torch_lite(0, pretrained=True).state_dict())
     embedded = dict(flatten_variables(lite.variables))
-    assert embedded.keys() == dict(flatten_variables(again)).keys()
-    for path, array in flatten_variables(again):
+    assert embedded.keys() == dict(flatten_variables(converted)).keys()
+    for path, array in flatten_variables(converted):
         assert np.asarray(embedded[path]).tobytes() == array.tobytes(), path
 
 
@@ -69,7 +69,7 @@ def test_every_size_with_random_weights_and_statistics(size):
     assert count == sum(p.numel() for p in theirs.parameters())
 
 
-def test_training_agrees_in_loss_gradients_and_statistics():
+def test_training_step_agrees_in_loss_gradients_and_statistics():
     theirs = copy.deepcopy(torch_lite(0)).double().train()
     theirs._dropout.p = 0.0
     theirs._global_params = theirs._global_params._replace(drop_connect_rate=0.0)

@@ -27,7 +27,7 @@ FIRST = {entry.family: name for name, entry in reversed(MODELS.items())}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_and_parameters(name):
+def test_logits_and_parameters_agree_with_pytorch(name):
     """In inference mode, at an odd size, and for one member of each family at the native one."""
     theirs, model = original(name), MODELS[name].constructor()
     variables = converted(name, theirs.state_dict(), model)
@@ -57,8 +57,8 @@ TRAINED = (
 )
 
 
-def reduced(name, theirs):
-    """A model to train, without what takes most of the time and is there often; our arguments."""
+def reduce_model(name, theirs):
+    """Cuts a model to train where it repeats itself; → it, and the arguments of ours."""
     from torch import nn
 
     if name == "VGG11_BN":  # nine tenths of whose parameters are in one layer
@@ -74,10 +74,10 @@ def reduced(name, theirs):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_training_agrees_in_loss_gradients_and_statistics(name):
+def test_training_step_agrees_in_loss_gradients_and_statistics(name):
     import torch
 
-    theirs, arguments = reduced(name, original(name))
+    theirs, arguments = reduce_model(name, original(name))
     theirs = theirs.double().train()
     for module in theirs.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -89,7 +89,7 @@ def test_training_agrees_in_loss_gradients_and_statistics(name):
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
-def test_dilated_resnet_is_torchvisions(output_stride):
+def test_dilated_resnet_agrees_with_torchvision(output_stride):
     dilate = {16: [False, False, True], 8: [False, True, True]}[output_stride]
     theirs = original("ResNet50", replace_stride_with_dilation=dilate)
     model = zoo.ResNet50(output_stride=output_stride)
@@ -99,7 +99,7 @@ def test_dilated_resnet_is_torchvisions(output_stride):
     assert float(np.abs(got - want).max()) <= 1e-4 * np.abs(want).max()
 
 
-def test_densenets_old_names():
+def test_densenet_weights_under_their_old_names():
     """Its published files have "norm.1" where torchvision's code says "norm1"."""
     theirs = original("DenseNet121").state_dict()
     dotted = {
@@ -117,10 +117,10 @@ def test_densenets_old_names():
 
 
 @pytest.mark.parametrize("name", ["VGG11_BN", "MobileNetV3_Large"])
-def test_what_does_not_fit_is_listed(name):
+def test_error_lists_all_weights_that_do_not_fit(name):
     state = dict(original(name).state_dict())
-    lost = next(key for key in state if key.endswith("running_var"))
-    del state[lost]
+    missing = next(key for key in state if key.endswith("running_var"))
+    del state[missing]
     state["surplus.weight"] = state["classifier.0.weight"]
     with pytest.raises(ConversionError) as raised:
         converted(name, state)
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_listed(name):
     assert "norm/var: nothing fills it" in str(raised.value)
 
 
-def test_published_figures_are_torchvisions():
+def test_published_figures_agree_with_torchvision():
     models = torchvision_models()
     for name, (parameters, multiply_adds) in PUBLISHED.items():
         if multiply_adds is None or name.startswith(("EfficientNet", "MobileNetV1", "Xception")):

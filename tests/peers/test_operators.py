@@ -12,8 +12,8 @@ pytestmark = pytest.mark.peer
 rng = np.random.default_rng(0)
 
 
-def close(ours, theirs, rtol=2e-5):
-    """Relative to the largest entry: both sides are float32."""
+def assert_close(ours, theirs, rtol=2e-5):
+    """Compares relative to the largest entry: both sides are float32."""
     ours, theirs = np.asarray(ours), theirs.detach().numpy()
     scale = np.abs(theirs).max()
     np.testing.assert_allclose(ours / scale, theirs / scale, atol=rtol)
@@ -30,7 +30,7 @@ def nhwc(x):
 
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
-def test_batch_norm_layer_in_training(mean):
+def test_batch_norm_layer_in_training_and_inference(mean):
     """Two steps and inference: outputs, gradients, running mean and (unbiased) variance."""
     import torch
 
@@ -62,14 +62,14 @@ def test_batch_norm_layer_in_training(mean):
         dparams, dx = vjp(dy)
         # At a mean of 100 float32 keeps two digits fewer of what is left of it.
         rtol = 2e-5 if mean == 0 else 2e-3
-        close(y, nhwc(ty), rtol)
-        close(dx, nhwc(grads[0]), rtol)
-        close(dparams["scale"], grads[1], rtol)
-        close(dparams["bias"], grads[2], rtol)
-        close(stats["mean"], theirs.running_mean)
-        close(stats["var"], theirs.running_var, 1e-4)
+        assert_close(y, nhwc(ty), rtol)
+        assert_close(dx, nhwc(grads[0]), rtol)
+        assert_close(dparams["scale"], grads[1], rtol)
+        assert_close(dparams["bias"], grads[2], rtol)
+        assert_close(stats["mean"], theirs.running_mean)
+        assert_close(stats["var"], theirs.running_var, 1e-4)
     y = layer.apply({"params": params, "batch_stats": stats}, x)
-    close(y, nhwc(torch.relu(theirs.eval()(tx))), 1e-4)
+    assert_close(y, nhwc(torch.relu(theirs.eval()(tx))), 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,9 @@ def test_convolutions(groups, kernel, strides, padding, dilation):
     dy = np.float32(rng.normal(size=y.shape))
     dx, dw = vjp(jnp.asarray(dy))
     tdx, tdw = torch.autograd.grad(ty, (tx, tw), nchw(dy))
-    close(y, nhwc(ty))
-    close(dx, nhwc(tdx))
-    close(dw, tdw.permute(2, 3, 1, 0))
+    assert_close(y, nhwc(ty))
+    assert_close(dx, nhwc(tdx))
+    assert_close(dw, tdw.permute(2, 3, 1, 0))
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,17 @@ def test_activations(act, theirs):
     ours, slopes = jax.vjp(lambda x: kernels.bias_act(x[:, None], jnp.zeros(1), act)[:, 0], x)
     tx = torch.from_numpy(x).requires_grad_()
     ty = getattr(torch.nn.functional, theirs)(tx)
-    close(ours, ty)
+    assert_close(ours, ty)
     count = 62 if act == "hard_swish" else 64  # at ±3 PyTorch takes the mean of both slopes
     (slope,) = torch.autograd.grad(ty.sum(), tx)
-    close(slopes(jnp.ones(64))[0][:count], slope[:count])
+    assert_close(slopes(jnp.ones(64))[0][:count], slope[:count])
 
 
 @pytest.mark.parametrize(
     ("size", "strides", "padding", "dilation"),
     [(2, 2, 0, 1), (3, 2, 1, 1), (3, 1, 1, 1), (3, 2, 1, 2), (2, 3, 1, 1)],
 )
-def test_max_pool_of_equal_values(size, strides, padding, dilation):
+def test_max_pool_gradient_where_values_are_equal(size, strides, padding, dilation):
     """After a ReLU most windows have several largest values: PyTorch's gradient takes the first."""
     import torch
 
@@ -145,4 +145,4 @@ def test_max_pool_of_equal_values(size, strides, padding, dilation):
 
     y, vjp = jax.vjp(pool, x)
     np.testing.assert_array_equal(y, nhwc(ty).detach())
-    close(vjp(dy)[0], nhwc(tx.grad), rtol=1e-6)
+    assert_close(vjp(dy)[0], nhwc(tx.grad), rtol=1e-6)

@@ -93,8 +93,8 @@ class DenseNet(Model, kw_only=True):
         for number, depth in enumerate(self.depths, start=1):
             if number > 1:
                 x = Transition(options, name=f"transition{number - 1}")(x, train)
-            stage = Stage(DenseLayer, [config] * depth, options, self.remat, name=f"stage{number}")
-            x = stage(x, train)
+            run = Stage(DenseLayer, [config] * depth, options, self.remat, name=f"stage{number}")
+            x = run(x, train)
         x = BatchNorm("relu", options, name="preact")(x, train)
         return self.logits(x, train)
 

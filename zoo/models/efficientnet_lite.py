@@ -91,9 +91,8 @@ class EfficientNetLite(Model, kw_only=True):
                 configs.append(config)
                 channels = stage.channels
             before += stage.blocks
-            x = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")(
-                x, train
-            )
+            run = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")
+            x = run(x, train)
         x = ConvNorm(HEAD, act=act, options=options, name="conv_head")(x, train)
         return self.logits(x, train, self.dropout_rate)
 

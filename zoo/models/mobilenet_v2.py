@@ -87,9 +87,8 @@ class MobileNetV2(Model, kw_only=True):
                     skip=index > 0 or stage.stride == 1,
                 )
                 configs.append(config)
-            x = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")(
-                x, train
-            )
+            run = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")
+            x = run(x, train)
         head = round_channels(HEAD * max(1.0, self.width))
         x = ConvNorm(head, act=act, options=options, name="conv_head")(x, train)
         return self.logits(x, train, self.dropout_rate)

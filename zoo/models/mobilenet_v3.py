@@ -129,9 +129,8 @@ class MobileNetV3(Model, kw_only=True):
                     squeezed=round_channels(expanded // 4) if row.squeeze else 0,
                 )
                 configs.append(config)
-            x = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")(
-                x, train
-            )
+            run = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")
+            x = run(x, train)
         x = ConvNorm(6 * x.shape[-1], act=HS, options=options, name="conv_head")(x, train)
         hidden = Dense(self.scale(self.hidden_features), act=HS, options=options, name="fc")
         return self.logits(hidden(x.mean(axis=(1, 2))), train, self.dropout_rate)
