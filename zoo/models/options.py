@@ -38,7 +38,12 @@ def _is_floating(dtype: Any) -> bool:
         return False
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 _COUNT = _is_count, "an integer of at least 1"
+_FLAG = _is_flag, "True or False"
 _POSITIVE = _is_positive, "a number above 0"
 _RATE = _is_rate, "a number of at least 0 and below 1"
 _DTYPE = _is_floating, 'a floating-point dtype or its name, such as "bfloat16"'
@@ -51,6 +56,10 @@ EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "norm_eps": (lambda value: _is_real(value) and value >= 0, "a number of at least 0"),
     "norm_momentum": (lambda value: _is_real(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "padding": (lambda value: value in ("symmetric", "SAME"), '"symmetric" or "SAME"'),
+    "remat": _FLAG,
+    "recompute": _FLAG,
+    "auxiliary": _FLAG,
+    "stride_in_1x1": _FLAG,
     "output_stride": (lambda value: value in (8, 16, 32), "8, 16 or 32"),
     "width": _POSITIVE,
     "depth": _POSITIVE,

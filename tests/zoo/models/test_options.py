@@ -69,6 +69,8 @@ RATE = "a number of at least 0 and below 1"
         ("Xception", "padding", "same", '"symmetric" or "SAME"'),
         ("ResNet50", "output_stride", 4, "8, 16 or 32"),
         *[("MobileNetV1", "width", width, "a number above 0") for width in (0, -1.0, "half")],
+        *[("ResNet50", "recompute", value, "True or False") for value in ("blocks", 1, None)],
+        ("GoogLeNet", "auxiliary", "no", "True or False"),
         *[("GoogLeNet", "dropout_rate", rate, RATE) for rate in (1, 1.0, -0.1, "0.5")],
         ("EfficientNetLite2", "drop_path_rate", 1.5, RATE),
         ("GoogLeNet", "auxiliary_dropout_rate", float("nan"), RATE),
