@@ -74,23 +74,23 @@ def _writes_dz_dx(spec: BiasActSpec, scale: Any) -> tuple[bool, bool]:
     return spec.act != "identity" and (spec.residual or not scaled), scaled
 
 
-def _backward_tensors(spec: BiasActSpec, kept: Any, x: Any, scale: Any, dy: Any) -> list[Any]:
+def _backward_tensors(spec: BiasActSpec, saved: Any, x: Any, scale: Any, dy: Any) -> list[Any]:
     """What the backward kernel reads: dy, y or z, and x; None for what it does not need."""
-    return [dy, None if spec.act == "identity" else kept, None if scale is None else x]
+    return [dy, None if spec.act == "identity" else saved, None if scale is None else x]
 
 
 def _backward(
-    spec: BiasActSpec, shard_size: int, kept: Any, x: Any, scale: Any, bias: Any, dy: Any
+    spec: BiasActSpec, shard_size: int, saved: Any, x: Any, scale: Any, bias: Any, dy: Any
 ) -> list[jax.Array]:
     """→ dz and dx as `_writes_dz_dx`, and the partial sums of dbias and of dscale."""
     writes = _writes_dz_dx(spec, scale)
 
-    def function(dy: Any, kept: Any, x: Any, scale: Any) -> Any:
-        dz = dy if kept is None else dy * activations.slope(spec.act, kept)
+    def function(dy: Any, saved: Any, x: Any, scale: Any) -> Any:
+        dz = dy if saved is None else dy * activations.slope(spec.act, saved)
         dx, terms = (None, [dz]) if scale is None else (dz * scale, [dz, dz * x])
         return [d for d, written in zip((dz, dx), writes, strict=True) if written], terms
 
-    tensors = _backward_tensors(spec, kept, x, scale, dy)
+    tensors = _backward_tensors(spec, saved, x, scale, dy)
     sums = 1 if scale is None else 2
     return launch_row_kernel(
         "bias_act_backward", function, shard_size, tensors, [scale], sum(writes), sums
@@ -98,9 +98,9 @@ def _backward(
 
 
 def _backward_outputs(
-    spec: BiasActSpec, shards: int, kept: Any, x: Any, scale: Any, bias: Any, dy: Any
+    spec: BiasActSpec, shards: int, saved: Any, x: Any, scale: Any, bias: Any, dy: Any
 ) -> list[Output]:
-    tensors = _backward_tensors(spec, kept, x, scale, dy)
+    tensors = _backward_tensors(spec, saved, x, scale, dy)
     reads = sum(array is not None for array in tensors)
     like_dy = [Output(dy.shape, dy.dtype)] * sum(_writes_dz_dx(spec, scale))
     sums = 1 if scale is None else 2
@@ -110,7 +110,7 @@ def _backward_outputs(
 def _finish_backward(
     spec: BiasActSpec,
     results: Sequence[jax.Array],
-    kept: Any,
+    saved: Any,
     x: Any,
     scale: Any,
     bias: Any,
