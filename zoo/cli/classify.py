@@ -82,8 +82,8 @@ def _classify_files(
 
     While one batch is computed, the next one is read.
     """
-    # All batches have one shape, so that the model is compiled once. It is a power of two, so that
-    # few shapes occur and the compilation cache has them.
+    # All batches have one shape, so that the model is compiled once. Fewer photos than batch_size
+    # are padded to a power of two, so that the compilation cache sees few shapes.
     size = min(batch_size, 1 << max(len(files) - 1, 0).bit_length())
     batches = _load_batches(trained, files, size, advance)
     for results, photos in prefetch(batches, buffer_size=1):

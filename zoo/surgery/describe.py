@@ -90,7 +90,7 @@ class Description:
                 (layer.path, "×".join(map(str, layer.output)), *(f"{n:,}" for n in layer[3:]))
                 for layer in self.by(depth)
             ),
-            ("together", "", *(f"{n:,}" for n in totals)),
+            ("total", "", *(f"{n:,}" for n in totals)),
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [

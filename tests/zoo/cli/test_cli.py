@@ -226,7 +226,7 @@ def test_describe(shell):
     lines = out.splitlines()
     assert lines[0] == "SqueezeNet1_1, image 224×224×3"
     assert [line.split()[0] for line in lines[2:]] == [
-        "stem", "stage1", "stage2", "stage3", "head", "together"
+        "stem", "stage1", "stage2", "stage3", "head", "total"
     ]  # fmt: skip
     assert "1,235,496" in lines[-1]
     deeper = shell("describe", "SqueezeNet1_1", "--depth", "3", "--size", "64")[1]

@@ -130,7 +130,7 @@ def test_a_backbone_of_a_dilated_model():
 
 @pytest.mark.parametrize("family", [f for f in sorted(SMALL) if f != "efficientnet_lite"])
 def test_a_backbone_needs_no_key_for_the_classifiers_dropout(family):
-    """Only stochastic depth, which is left out here, needs one."""
+    """Only stochastic depth needs one; the family that has it is left out."""
     model, variables, x = small(family)
     maps = jax.eval_shape(
         lambda v, x: zoo.backbone(model).apply(v, x, train=True, mutable=["batch_stats"])[0],
