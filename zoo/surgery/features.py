@@ -1,12 +1,11 @@
 """The outputs of a model's inner modules, and the feature maps of its stages."""
 
 import contextlib
-import difflib
 import functools
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.models.base import Model
+from zoo.models.suggest import suggest
 from zoo.surgery.intercept import Call, intercept
 from zoo.surgery.unpack import unpack
 
@@ -108,14 +108,9 @@ def _select(model: Model, pattern: str, paths: Collection[str]) -> list[str]:
     regex = "".join(stars.get(part) or re.escape(part) for part in re.split(r"(\*+)", pattern))
     selected = [path for path in paths if re.fullmatch(regex, path)] if "*" in pattern else []
     if not selected:
-        raise ValueError(f"{model.title} has no module {pattern!r}{_suggest(pattern, paths)}")
+        hint = suggest(pattern, paths, cutoff=0.4) or "zoo.describe lists those with parameters"
+        raise ValueError(f"{model.title} has no module {pattern!r}; {hint}")
     return selected
-
-
-def _suggest(path: str, paths: Iterable[str]) -> str:
-    """The end of an error message: which paths are like this one."""
-    nearest = difflib.get_close_matches(path, paths, n=3, cutoff=0.4)
-    return f"; the nearest are {', '.join(nearest)}" if nearest else ""
 
 
 class Backbone(nn.Module):
