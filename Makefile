@@ -14,8 +14,8 @@ BY_FILE := --numprocesses 2 --dist loadfile
 # An empty file in the environment marks each extra that is installed.
 installed = $(VENV)/.installed-$(1)
 
-.PHONY: demo test test-triton test-sampled test-peers test-notebooks test-wheel test-gpu lint format bench \
-	bench-all bench-gpu clean
+.PHONY: demo test test-triton test-sampled test-peers test-notebooks test-wheel test-gpu notebooks lint \
+	format bench bench-all bench-gpu clean
 
 demo: $(call installed,base)
 	$(BIN)/zoo classify examples/cat.jpg
@@ -38,6 +38,10 @@ test-notebooks: $(call installed,test)
 # Builds the wheel, installs it into an environment of its own, and uses it outside the checkout.
 test-wheel: $(call installed,base)
 	scripts/test_wheel.sh $(BIN)/python
+
+# Executes the notebooks, and stores their outputs to be committed.
+notebooks: $(call installed,notebooks)
+	$(BIN)/python scripts/run_notebooks.py
 
 test-gpu: $(call installed,test)
 	$(PYTEST) -m gpu
