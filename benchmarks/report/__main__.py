@@ -1,7 +1,7 @@
-"""Generates the tables and plots of `benchmarks/README.md` from the files of results.
+"""Generates tables and plots of `benchmarks/README.md` and `README.md` from the files of results.
 
-    python -m benchmarks.report             writes the page, and plots beside the files
-    python -m benchmarks.report --check     exit code 1 if the page is not up to date
+    python -m benchmarks.report             writes the pages, and plots beside the files
+    python -m benchmarks.report --check     exit code 1 if a page is not up to date
     python -m benchmarks.report --compare OLD.json NEW.json      1 if anything of ours is worse
 
 Only the text between `<!-- generated: NAME -->` and `<!-- end -->` is replaced. A bad file is exit
@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.report.compare import print_comparison
-from benchmarks.report.page import PAGE, find_stale, write_page
+from benchmarks.report.page import PAGE, find_stale, format_parts, write_pages
+from benchmarks.report.readme import README, format_readme_parts
 from benchmarks.report.records import RESULTS, RecordError, read_folder, read_record
 
 
@@ -25,7 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the files")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the page to write")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=PAGE,
+        help="another page to write, without README.md",
+    )
     parser.add_argument("--check", action="store_true", help="only check that it is up to date")
     parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"))
     options = parser.parse_args(arguments)
@@ -33,10 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.compare:
             return print_comparison(*map(read_record, options.compare))
         records = read_folder(options.results)
+        pages = {options.page: format_parts(records)}
+        if options.page == PAGE:
+            pages[README] = format_readme_parts(records)
         if not options.check:
-            write_page(options.page, records)
+            write_pages(pages, records)
             return 0
-        stale = find_stale(options.page, records)
+        stale = find_stale(pages, records)
     except RecordError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Writes the generated parts of `benchmarks/README.md`, and the plots beside the results."""
+"""Writes the generated parts of Markdown pages, and the plots beside the results."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.report import gpu_tables, tables, task_tables
@@ -69,17 +69,18 @@ def plot_path(record: Record) -> Path:
     return record.path.with_suffix(".svg")
 
 
-def fill_page(page: str, parts: dict[str, str]) -> str:
-    """The page with its generated parts replaced.
+def fill_page(path: Path, parts: Mapping[str, str]) -> str:
+    """A page's text with its generated parts replaced.
 
     Raises:
-      RecordError: a part's markers are missing.
+      RecordError: the page cannot be read, or a part's markers are missing.
     """
+    page = _read_page(path)
     for name, text in parts.items():
         begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
         found = re.search(f"{re.escape(begin)}\n.*?{re.escape(end)}", page, re.DOTALL)
         if found is None:
-            raise RecordError(f"{PAGE.name}: expected {begin} on a line, and {end} on one below it")
+            raise RecordError(f"{path.name}: expected {begin} on a line, and {end} on one below it")
         before, after = page[: found.start()], page[found.end() :]
         page = f"{before}{begin}\n\n{text}\n\n{end}{after}"
     return page
@@ -93,18 +94,20 @@ def draw_plot(record: Record) -> None:
     plot(record, plot_path(record))
 
 
-def write_page(path: Path, records: list[Record]) -> None:
-    """Writes the page and the plots."""
-    text = fill_page(_read_page(path), format_parts(records))
+def write_pages(pages: Mapping[Path, Mapping[str, str]], records: list[Record]) -> None:
+    """Writes pages, given by their paths and generated parts, and the plots."""
+    texts = {path: fill_page(path, parts) for path, parts in pages.items()}
     for record in _with_plot(records):
         draw_plot(record)
-    path.write_text(text, encoding="utf-8")
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
 
 
-def find_stale(path: Path, records: list[Record]) -> list[str]:
-    """Names of the page, if its generated parts are not up to date, and of missing plots."""
-    page = _read_page(path)
-    stale = [path.name] * (fill_page(page, format_parts(records)) != page)
+def find_stale(pages: Mapping[Path, Mapping[str, str]], records: list[Record]) -> list[str]:
+    """Pages whose generated parts are not up to date, and the names of missing plots."""
+    stale = [
+        str(path) for path, parts in pages.items() if fill_page(path, parts) != _read_page(path)
+    ]
     plots = map(plot_path, _with_plot(records))
     return stale + [plot.name for plot in plots if not plot.exists()]
 

@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks.report import page as report_page
 from benchmarks.report.__main__ import main
+from benchmarks.report.readme import CPU, format_readme_parts
+from benchmarks.report.records import RESULTS, RecordError, read_folder
 from tests.benchmarks.conftest import PAGE
 from tests.benchmarks.fake_results import models, row, scaling, timing
 
@@ -309,3 +311,18 @@ def test_text_written_by_hand_stays(write_page):
     assert page.startswith("by hand\n<!-- generated: models -->\n\nNo results of models yet.")
     assert "stale" not in page
     assert write_page()[1] == page
+
+
+def test_the_readme_shows_both_machines_and_what_was_not_timed():
+    records = {record.path.name: record for record in read_folder(RESULTS)}
+    table = format_readme_parts(records.values())["speed"].splitlines()
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in table}
+    (row,) = (each for each in records[CPU].rows if each["model"] == "VGG16")
+    assert cells["VGG16"][1] == f"{1e3 * row['seconds']['ours']['median']:,.0f}"
+    assert cells["VGG16"][4:6] == ["3,516", "3,695"]  # as gpu-training on the page
+    assert cells["DenseNet121"][5] == "not timed"
+
+
+def test_the_readme_needs_both_files():
+    with pytest.raises(RecordError, match=rf"expected {CPU} among the files of results"):
+        format_readme_parts([])
