@@ -322,6 +322,7 @@ class MaxPool(nn.Module):
             x, self.size, strides=self.strides, padding=pads, dilation=self.dilation
         )
 
+    @nn.nowrap
     def pads(self, image_size: Sequence[int]) -> list[tuple[int, int]]:
         """((top, bottom), (left, right)) for images of that height and width."""
         extent, strides = (self.size - 1) * self.dilation + 1, self.strides
