@@ -126,7 +126,9 @@ class Model(nn.Module, kw_only=True):
     def variable_shapes(self, channels: int = 3) -> Any:
         """Shapes and dtypes of the variables, for images of so many channels."""
         images = jax.ShapeDtypeStruct((1, self.min_size, self.min_size, channels), jnp.float32)
-        return jax.eval_shape(self.init, jax.random.key(0), images)
+        # They do not depend on the compute dtype, and float64 would warn where jax has none.
+        model = self.clone(dtype=jnp.float32)
+        return jax.eval_shape(model.init, jax.random.key(0), images)
 
     @property
     def min_size(self) -> int:
