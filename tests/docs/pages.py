@@ -27,7 +27,7 @@ class Block(NamedTuple):
     reason: str | None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
 

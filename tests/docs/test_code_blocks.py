@@ -66,7 +66,7 @@ def run_here(block, monkeypatch, capfd):
     # With this variable set, nothing configures a cache of compiled programs for the whole process.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     for variables, (program, *words) in commands(block):
-        assert program == "zoo", f"{block.place}: {program} is not known to this test"
+        assert program == "zoo", f"{block.location}: {program} is not known to this test"
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
@@ -77,7 +77,7 @@ def run_here(block, monkeypatch, capfd):
             except SystemExit as stop:
                 code = stop.code
         _, err = capfd.readouterr()
-        assert not code, f"{block.place}: zoo {shlex.join(words)}:\n{err}"
+        assert not code, f"{block.location}: zoo {shlex.join(words)}:\n{err}"
 
 
 def run_in_shell(block, monkeypatch, capfd):
@@ -86,10 +86,10 @@ def run_in_shell(block, monkeypatch, capfd):
     zoo = f'zoo() {{ {shlex.quote(sys.executable)} -m zoo "$@"; }}'
     script = f"set -e\n{zoo}\n{block.code}"
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{block.place}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{block.location}:\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.location)
 def test_blocks_are_well_formed(block):
     assert block.language in ("sh", "python", ""), f"{block.language} is not known to this test"
     if block.language == "python":
@@ -104,12 +104,12 @@ def check_shell(block):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for _, (program, *words) in commands(block):
         if program == "make":
-            assert all(f"\n{target}:" in makefile for target in words), f"{block.place}: {words}"
+            assert all(f"\n{target}:" in makefile for target in words), f"{block.location}: {words}"
         elif program == "zoo":
-            assert words[0] in group.commands, f"{block.place}: there is no zoo {words[0]}"
+            assert words[0] in group.commands, f"{block.location}: there is no zoo {words[0]}"
             group.commands[words[0]].make_context(words[0], words[1:])  # raises for what is wrong
         else:
-            assert program == "pip", f"{block.place}: {program} is not known to this test"
+            assert program == "pip", f"{block.location}: {program} is not known to this test"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_is_wrong_is_found(command, message):
 
 def test_few_blocks_are_marked_not_run():
     marked = [block for block in BLOCKS if block.reason is not None]
-    print(*(f"{block.place} is not run: {block.reason}" for block in marked), sep="\n")
+    print(*(f"{block.location} is not run: {block.reason}" for block in marked), sep="\n")
     assert 0 < len(marked) < len(BLOCKS) / 3
     comments = sum(page.read_text(encoding="utf-8").count("<!-- not run") for page in PAGES)
     assert comments == len(marked), "a comment that is not right above a code block"

@@ -22,7 +22,7 @@ def notebook(path):
     return nbformat.read(path, as_version=4)
 
 
-def shown(notebook):
+def output_texts(notebook):
     """Everything that code cells show, as text; pictures by their type alone."""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -51,7 +51,7 @@ def test_cells_that_show_something_have_outputs(notebook):
 def test_outputs_have_no_errors_warnings_or_paths(notebook):
     kinds = {output.output_type for cell in notebook.cells for output in cell.get("outputs", ())}
     assert "error" not in kinds
-    text = "\n".join(shown(notebook))
+    text = "\n".join(output_texts(notebook))
     assert not re.search(r"Traceback|\w*Warning\b", text)
     absolute = re.findall(r"(?:^|[\s'\"(=])(/(?:home|root|tmp|usr|var|Users|mnt|opt)/\S*)", text)
     assert not absolute

@@ -8,7 +8,6 @@ lists for each pixel, counted from the tile's first, the (output, tap) pairs tha
 import math
 from typing import NamedTuple
 
-from zoo_kernels.core.pallas.tiles import cdiv
 from zoo_kernels.core.window import Window
 
 
@@ -35,7 +34,7 @@ class Axis(NamedTuple):
     @property
     def tiles(self) -> int:
         """How many tiles cover the outputs."""
-        return cdiv(self.outputs, self.tile)
+        return -(-self.outputs // self.tile)  # rounded up
 
     @property
     def ragged(self) -> bool:
