@@ -63,8 +63,8 @@ class Workload(NamedTuple):
         if self.layer:
             return self.layer.ours(self.dtype)
         entry = MODELS[self.model]
-        options = {"auxiliary": False} if entry.family == "googlenet" else {}
-        return entry.constructor(dtype=self.dtype, **options)
+        model = entry.constructor(dtype=self.dtype)
+        return model.clone(**model.backbone_options)
 
 
 def count_costs(workload: Workload) -> list[tuple[float, float]]:

@@ -1,6 +1,6 @@
 """Times the classification of photos: from the shell, and in batches beside PyTorch.
 
-    python -m benchmarks.models.classify [--jax-python PATH] [--rounds 15] [--out FILE.json]
+    python -m benchmarks.models.classify [--jax-python PATH] [--rounds 15] [--json FILE.json]
 
 PyTorch's side needs the extra `peers`. `--jax-python` runs ours under another environment's Python,
 such as one with a newer jax than PyTorch's Python can install.
@@ -112,7 +112,7 @@ def main() -> None:
     )
     parser.add_argument("--jax-python", default=sys.executable, help="another Python to run jax")
     parser.add_argument("--rounds", type=int, default=15, help="measurements")
-    parser.add_argument("--out", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--worker", choices=CANDIDATES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -139,7 +139,7 @@ def main() -> None:
         "batch": BATCH,
         "seconds_a_batch": {name: timing._asdict() for name, timing in timings.items()},
     }
-    write_json(options.out, record, indent=2)
+    write_json(options.json, record, indent=2)
 
 
 if __name__ == "__main__":

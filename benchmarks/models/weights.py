@@ -1,6 +1,6 @@
 """Times loading weights from the cache, and converting a large file of PyTorch's.
 
-    python -m benchmarks.models.weights [--rounds 15] [--no-convert] [--out FILE.json]
+    python -m benchmarks.models.weights [--rounds 15] [--no-convert] [--json FILE.json]
 
 Loading is timed in turn with reading the same bytes, with the operating system's page cache warm
 and cold; the weights are random. Peak memory is all that a fresh process holds: Python, jax and
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="measurements")
     parser.add_argument("--no-convert", action="store_true", help="leave out the conversion")
     parser.add_argument("--device", default="", help="name of this machine in the file")
-    parser.add_argument("--out", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ZOO_CACHE"] = folder
@@ -68,7 +68,7 @@ def main() -> None:
         if not options.no_convert:
             record["convert"] = measure_converting(Path(folder))
     print(json.dumps(record, indent=1))
-    write_json(options.out, record)
+    write_json(options.json, record)
 
 
 def measure_loading(cache: Path, rounds: int) -> dict[str, Any]:

@@ -5,7 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.report.markdown import format_number, format_table, geometric_mean, text_column
+from benchmarks.report.markdown import (
+    format_number,
+    format_rate,
+    format_table,
+    geometric_mean,
+    text_column,
+)
 from benchmarks.report.records import Record
 
 PEERS = {"XLA": "xla_us", "PyTorch": "torch_eager_us"}
@@ -17,9 +23,9 @@ def format_training(record: Record) -> list[str]:
     rows = [
         {
             "model": row["model"],
-            "ours": _format_rate(row["ours"]),
-            "ours without Triton": _format_rate(row["ours_without_triton"]),
-            "torch.compile": _format_rate(row["torch_compiled"]),
+            "ours": format_rate(row["ours"]),
+            "ours without Triton": format_rate(row["ours_without_triton"]),
+            "torch.compile": format_rate(row["torch_compiled"]),
             "ours / torch.compile": _format_ratio(row["ours"], row["torch_compiled"]),
         }
         for row in training["rows"]
@@ -121,10 +127,6 @@ def _compare(rows: Sequence[Mapping[str, Any]], peer_field: str) -> str:
 def _format_range(figures: Sequence[float]) -> str:
     low, high = (f"{figure:.1f}" for figure in (min(figures), max(figures)))
     return low if low == high else f"{low} to {high}"
-
-
-def _format_rate(images: float | None) -> str:
-    return "–" if images is None else f"{images:,.0f}"
 
 
 def _format_micros(microseconds: float | None) -> str:

@@ -28,6 +28,11 @@ def format_number(figure: float) -> str:
     return "–" if math.isnan(figure) else f"{figure:.{_count_decimals(figure)}f}"
 
 
+def format_rate(images: float | None) -> str:
+    """Images a second; a dash where they were not measured."""
+    return "–" if images is None else f"{images:,.0f}"
+
+
 def format_exponent(figure: float) -> str:
     """An exponent of any sign; a dash for NaN."""
     return "–" if math.isnan(figure) else f"{figure:.2f}".replace("-", "−")

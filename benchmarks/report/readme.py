@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.markdown import format_number, format_table, text_column
+from benchmarks.report.markdown import format_number, format_rate, format_table, text_column
 from benchmarks.report.records import Record, RecordError
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -34,8 +34,8 @@ def _format_speed(cpu: Record, flax: Record, gpu: Record) -> list[str]:
             "CPU: ours, ms": _format_milliseconds(row, "ours"),
             "flax, ms": _format_milliseconds(beside_flax.get(row["model"]), "flax"),
             "PyTorch, ms": _format_milliseconds(row, "torch"),
-            "H200: ours, images/s": _format_rate(on_gpu[row["model"]]["ours"]),
-            "torch.compile, images/s": _format_rate(on_gpu[row["model"]]["torch_compiled"]),
+            "H200: ours, images/s": format_rate(on_gpu[row["model"]]["ours"]),
+            "torch.compile, images/s": format_rate(on_gpu[row["model"]]["torch_compiled"]),
             "ours / torch.compile": _format_ratio(on_gpu[row["model"]]),
         }
         for row in cpu.rows
@@ -54,10 +54,6 @@ def _format_speed(cpu: Record, flax: Record, gpu: Record) -> list[str]:
 def _format_milliseconds(row: Mapping[str, Any] | None, candidate: str) -> str:
     seconds = row["seconds"].get(candidate) if row else None
     return "not timed" if seconds is None else f"{1e3 * seconds['median']:,.0f}"
-
-
-def _format_rate(images: float | None) -> str:
-    return "not timed" if images is None else f"{images:,.0f}"
 
 
 def _format_ratio(row: Mapping[str, Any]) -> str:

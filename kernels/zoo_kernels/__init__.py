@@ -21,10 +21,10 @@ from zoo_kernels.batch_norm import batch_norm, batch_norm_inference
 from zoo_kernels.bias_act import bias_act
 from zoo_kernels.conv import conv
 from zoo_kernels.core.compiler import compiler_options, jit
-from zoo_kernels.core.dispatch import Choice, explain, register
+from zoo_kernels.core.dispatch import Choice, explain
 from zoo_kernels.core.recompute import RecomputableArray
 from zoo_kernels.depthwise_conv import depthwise_conv
-from zoo_kernels.implementations import IMPLEMENTATIONS, triton_implementations
+from zoo_kernels.implementations import register_all
 from zoo_kernels.max_pool import max_pool
 
 __all__ = [
@@ -41,7 +41,4 @@ __all__ = [
     "max_pool",
 ]
 
-for op, implementations in IMPLEMENTATIONS.items():
-    register(op, *implementations)
-for op, implementation in triton_implementations().items():
-    register(op, implementation)
+register_all()

@@ -13,7 +13,7 @@ from zoo_kernels.bias_act import xla as bias_act_xla
 from zoo_kernels.conv import cpu as conv_cpu
 from zoo_kernels.conv import onednn as conv_onednn
 from zoo_kernels.conv import xla as conv_xla
-from zoo_kernels.core.dispatch import Implementation, Passes, with_gradients
+from zoo_kernels.core.dispatch import Implementation, Passes, register, with_gradients
 from zoo_kernels.depthwise_conv import cpu as depthwise_cpu
 from zoo_kernels.depthwise_conv import onednn as depthwise_onednn
 from zoo_kernels.depthwise_conv import xla as depthwise_xla
@@ -39,6 +39,14 @@ IMPLEMENTATIONS = {
     "batch_norm": (batch_norm_xla.IMPLEMENTATION, batch_norm_cpu.IMPLEMENTATION),
     "max_pool": (max_pool_xla.IMPLEMENTATION,),
 }
+
+
+def register_all() -> None:
+    """Makes all implementations known to `dispatch`."""
+    for op, implementations in IMPLEMENTATIONS.items():
+        register(op, *implementations)
+    for op, implementation in triton_implementations().items():
+        register(op, implementation)
 
 
 def triton_implementations(interpret: bool = False) -> dict[str, Implementation]:
@@ -79,4 +87,4 @@ def triton_implementations(interpret: bool = False) -> dict[str, Implementation]
 def _defer_forward_to_xla(pass_name: str, spec: object, *arrays: object) -> str | None:
     if pass_name == "backward":
         return None
-    return "would be a pass of its own, where XLA fuses it with what is before and behind it"
+    return "would be a pass over memory of its own; XLA fuses it with the operations around it"

@@ -159,7 +159,7 @@ def trained(
     variables, metadata = load_weights(entry, weights)
     built = entry.constructor(**constructor_arguments(variables, metadata))
     try:
-        info = _info(entry, built, metadata, "head" in variables["params"])
+        info = _info(entry, built, metadata, built.classifier[-1] in variables["params"])
     except (
         AttributeError,
         KeyError,

@@ -257,7 +257,6 @@ class ConvNorm(nn.Module):
     """
 
     begins_with_conv: ClassVar[bool] = True
-    ends_with_norm: ClassVar[bool] = True
 
     features: int
     kernel_size: int = 1
@@ -269,6 +268,11 @@ class ConvNorm(nn.Module):
     act: str = "relu"
     norm: bool = True
     options: LayerOptions = LayerOptions()
+
+    @property
+    def ends_with_norm(self) -> bool:
+        """Whether its output is a batch norm's, or was before the norm was folded."""
+        return self.norm
 
     @nn.compact
     def __call__(
@@ -299,7 +303,7 @@ class ConvNorm(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """The largest value of each window; what lies outside of the image never is.
+    """Max pooling; padding counts as −inf.
 
     Args:
       size, strides, dilation: of the window, in both directions.

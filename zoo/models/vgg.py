@@ -43,11 +43,11 @@ class Convolutions(nn.Module):
             )
             for number in range(1, depth + 1)
         ]
-        if self.remat:
-            for layer in layers:
-                x = apply_block(layer, x, train, remat=True)
-        else:
+        if norm and not self.remat:
             x = chain(layers, x, train)
+        else:
+            for layer in layers:
+                x = apply_block(layer, x, train, self.remat)
         return MaxPool(2, 2, name="pool")(x)
 
 

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
 from zoo_kernels import compiler_options, jit
+from zoo_kernels.core import jax_compat
 from zoo_kernels.core.compiler import ONEDNN
 from zoo_pretrained import cache
 
@@ -25,7 +25,9 @@ def cache_compilations() -> None:
     nor on a CPU from jaxlib 0.11 on: the programs that `jit` makes there call oneDNN, and jaxlib
     cannot write those.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"]:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax_compat.config_value(
+        "jax_compilation_cache_dir"
+    ):
         return
     if ONEDNN in compiler_options():
         return
@@ -41,7 +43,7 @@ def cache_compilations() -> None:
 @contextlib.contextmanager
 def uncached() -> Iterator[None]:
     """Compiles without the cache inside the `with` block: nothing is read from it or written."""
-    enabled = jax.config.values["jax_enable_compilation_cache"]
+    enabled = jax_compat.config_value("jax_enable_compilation_cache")
     try:
         _enable_cache(False)
         yield
@@ -51,4 +53,4 @@ def uncached() -> Iterator[None]:
 
 def _enable_cache(enabled: bool) -> None:
     jax.config.update("jax_enable_compilation_cache", enabled)
-    compilation_cache.reset_cache()  # jax reads the setting at its first compilation only
+    jax_compat.reset_compilation_cache()  # jax reads the setting at its first compilation only

@@ -66,7 +66,7 @@ def _complete_classifier(
 
     To be called while tracing: what the zeros go into is dropped before anything is computed.
     """
-    if "head" in variables["params"]:
+    if module.classifier[-1] in variables["params"]:
         return variables, ()
     shapes = module.variable_shapes()["params"]
     missing = [

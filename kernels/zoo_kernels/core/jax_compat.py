@@ -103,6 +103,20 @@ def backend_platforms() -> set[str] | None:
     return set(backends())
 
 
+def config_value(name: str) -> Any:
+    """A setting of jax, such as "jax_enable_x64"; None if this jax has no such setting."""
+    return getattr(jax.config, name, None)
+
+
+def reset_compilation_cache() -> None:
+    """Lets jax's cache of compiled programs read its settings anew, where jax can."""
+    try:
+        from jax.experimental.compilation_cache.compilation_cache import reset_cache
+    except ImportError:
+        return
+    reset_cache()
+
+
 # --- Optimisation barriers
 
 
@@ -113,8 +127,8 @@ def barrier(operands: Any) -> Any:
 
     * an array that several loops read (padded, normalised) is written once: XLA otherwise computes
       an elementwise array again inside everything that takes it;
-    * a kernel that was turned, or an operand that was transposed, is written as such: XLA otherwise
-      makes it a property of the convolution, which oneDNN then does not take;
+    * a kernel that was flipped, or an operand that was transposed, is written as such: XLA
+      otherwise makes it a property of the convolution, which oneDNN then does not take;
     * an activation is recomputed when its gradient's operands are there, and not before.
     """
     barrier_or_none = getattr(lax, "optimization_barrier", None)

@@ -88,8 +88,6 @@ def lacking_weights(family: str, entries: list[Entry]) -> Iterator[str]:
 
 def lacking_docs(family: str, entries: list[Entry]) -> Iterator[str]:
     page = ROOT / "docs" / "models.md"
-    if not page.exists():  # README abbreviates all but the first
-        page, entries = ROOT / "README.md", entries[:1]
     text = page.read_text()
     for entry in entries:
         if not re.search(rf"\b{entry.name}\b", text):
@@ -151,7 +149,6 @@ def test_a_new_family_is_told_what_it_lacks(monkeypatch):
     assert lacking("toynet") == ["zoo/models/toynet.py: put @register() above a constructor"]
     monkeypatch.setitem(MODELS, "ToyNet", Entry("ToyNet", "toynet", ToyNet, 224))
     places = [sentence.partition(": ")[0] for sentence in lacking("toynet")]
-    page = "docs/models.md" if (ROOT / "docs" / "models.md").exists() else "README.md"
     assert places == [
         "zoo/__init__.py",
         "zoo/__init__.py",
@@ -159,7 +156,7 @@ def test_a_new_family_is_told_what_it_lacks(monkeypatch):
         "tests/zoo/models/small_models.py",
         "tests/peers/test_models.py",
         "pretrained/zoo_pretrained/convert/toynet.py",
-        page,
+        "docs/models.md",
         "zoo/models/toynet.py",
     ]
     assert "names 'depths', which is no argument" in lacking("toynet")[-1]
