@@ -155,7 +155,7 @@ def _find_in_stores(
       has_upstream: whether the catalogue names their publisher.
 
     Raises:
-      LookupError: the weights are nowhere.
+      LookupError: no store has the weights, and the catalogue names no publisher of them.
       FetchError, StoreError: the weights were not found, and a store could not be read.
     """
     found, failures = None, dict[str, Exception]()
@@ -169,7 +169,9 @@ def _find_in_stores(
     if not found and not has_upstream:
         for failure in failures.values():
             raise failure
-        raise LookupError(f"no store has {model} {weights}")
+        raise LookupError(
+            f"{model} {weights} was not found: it is not in the catalogue, the cache or any store"
+        )
     _warn_of_skipped_stores(failures)
     return found
 

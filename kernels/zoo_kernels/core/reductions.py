@@ -17,7 +17,7 @@ from jax import lax
 from zoo_kernels.core import cpu, sharding
 from zoo_kernels.core.dtypes import accumulation_dtype
 
-# Elements in the rows of one step: a total of so many float32 fits a core's first cache.
+# Elements in the rows of one step: as many float32 totals fit a core's first cache.
 ELEMENTS_PER_STEP = 8192
 # Rows that XLA's CPU compiler sums in one loop.
 ROWS_PER_LOOP = 32

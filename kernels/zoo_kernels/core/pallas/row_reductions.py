@@ -85,7 +85,13 @@ class RowSplit(NamedTuple):
 
 
 def split_rows(shard_size: int, like: Any, reads: int) -> RowSplit:
-    """Splits shards of so many examples of arrays like that one, of which so many are read."""
+    """Splits the rows of one shard among programs.
+
+    Args:
+      shard_size: examples in a shard.
+      like: an array, or its shape and dtype; all arrays of the kernel are like it.
+      reads: how many arrays the kernel reads.
+    """
     rows = shard_size * math.prod(like.shape[1:-1])
     return _split_rows(rows, like.shape[-1], jnp.dtype(like.dtype).itemsize, UNROLL[reads])
 
