@@ -90,7 +90,7 @@ def _backward(
     writes = _writes_dz_dx(spec, scale)
 
     def function(dy: Any, saved: Any, x: Any, scale: Any) -> Any:
-        dz = dy if saved is None else dy * activations.slope(spec.act, saved)
+        dz = dy if saved is None else dy * activations.derivative(spec.act, saved)
         dx, terms = (None, [dz]) if scale is None else (dz * scale, [dz, dz * x])
         return [d for d, written in zip((dz, dx), writes, strict=True) if written], terms
 

@@ -12,10 +12,10 @@ from zoo_kernels.core import dispatch, jax_compat, sharding
 
 # A number of rows or images, unsigned: a signed index that is only known at run time would be
 # wrapped where negative, for each slice anew.
-Index = Any
+UnsignedIndex = Any
 
 
-def as_index(value: int) -> Index:
+def as_index(value: int) -> UnsignedIndex:
     """A number of rows or images as an index."""
     return np.uint32(value)
 

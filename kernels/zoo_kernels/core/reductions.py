@@ -83,7 +83,7 @@ def _sum_in_loop(
     step = _rows_per_step(rows, channels)
     stop = rows // step * step
 
-    def terms_of_rows(start: cpu.Index, size: int) -> Iterator[jax.Array]:
+    def terms_of_rows(start: cpu.UnsignedIndex, size: int) -> Iterator[jax.Array]:
         """The terms of some rows of all lanes."""
         corner, shape = (cpu.as_index(0), start, cpu.as_index(0)), (lanes, size, channels)
         values = terms(*(lax.dynamic_slice(a, corner, shape) for a in arrays), *vectors)

@@ -66,8 +66,8 @@ def test_goes_through_jit_grad_and_vmap_as_a_pytree(lite):
     np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(thin, x), want, rtol=1e-4, atol=1e-4)
     rows = jax.vmap(lambda m, x: m(x[None])[0], (None, 0))(thin, x)
     np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-4)
-    slopes = jax.grad(lambda m: m(x).sum())(thin).variables["params"]["head"]["bias"]
-    np.testing.assert_allclose(slopes, 2.0)
+    gradient = jax.grad(lambda m: m(x).sum())(thin).variables["params"]["head"]["bias"]
+    np.testing.assert_allclose(gradient, 2.0)
     doubled = jax.tree.map(lambda leaf: 2 * leaf, thin)
     assert isinstance(doubled, zoo.Trained)
     assert doubled.info is lite.info
@@ -109,7 +109,7 @@ def test_kernels_for_convolution_are_flipped_on_loading(lite, examples, tmp_path
 
 
 def test_flipped_kernels_classify_images_turned_by_180_degrees(lite, examples):
-    """Kernels turned by 180 degrees are the network for images turned by 180 degrees.
+    """Kernels flipped in height and width are the network for images turned by 180 degrees.
 
     Exactly so where padding is symmetric and, for strides, sides are odd. Cups and cats are still
     named, with less certainty; nobody has photographed a rocket on its head.

@@ -119,7 +119,7 @@ def _split_rows(rows: int, channels: int, size: int, unroll: int) -> RowSplit:
     return RowSplit(rows, columns, channels, tile, unroll, steps, programs)
 
 
-class Program:
+class RowProgram:
     """One program's walk over its rows; to be constructed inside a kernel.
 
     Args:
@@ -210,7 +210,7 @@ def launch_row_kernel(
     def body(*refs: Any) -> None:
         tensor_refs, vector_refs = refs[:reads], refs[reads : len(operands)]
         output_refs, sum_refs = refs[len(operands) :][:outputs], refs[len(operands) + outputs :]
-        program = Program(split, shards, reverse)
+        program = RowProgram(split, shards, reverse)
         vector_tiles = _restore_none(vectors, map(program.load_vector, vector_refs))
 
         def step(i: Any, totals: Any) -> Any:
