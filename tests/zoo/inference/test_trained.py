@@ -100,7 +100,7 @@ def test_kernels_for_convolution_are_flipped_on_loading(lite, examples, tmp_path
         return np.asarray(leaf)[::-1, ::-1] if leaf.ndim == 4 else np.asarray(leaf)
 
     entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
-    metadata = checkpoint.restore(catalogue.checkpoint(entry)).metadata
+    metadata = checkpoint.restore(catalogue.embedded_checkpoint_path(entry)).metadata
     metadata["kernel_convention"] = "convolution"
     variables = jax.tree.map(flip, lite.variables)
     checkpoint.save(tmp_path / "flipped", variables, metadata)
@@ -158,7 +158,7 @@ class TestWithoutAClassifier:
     def backbone(self, lite, tmp_path):
         """Lite0's features alone."""
         entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
-        variables, metadata = checkpoint.restore(catalogue.checkpoint(entry))
+        variables, metadata = checkpoint.restore(catalogue.embedded_checkpoint_path(entry))
         del variables["params"]["head"]
         checkpoint.save(tmp_path / "backbone", variables, {**metadata, "head": False})
         return zoo.trained("EfficientNetLite0", weights=tmp_path / "backbone")
