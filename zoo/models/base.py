@@ -124,7 +124,7 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def variable_shapes(self, channels: int = 3) -> Any:
-        """Shapes and dtypes of the variables, for images of so many channels."""
+        """Shapes and dtypes of the variables, for images of that number of channels."""
         images = jax.ShapeDtypeStruct((1, self.min_size, self.min_size, channels), jnp.float32)
         # They do not depend on the compute dtype, and float64 would warn where jax has none.
         model = self.clone(dtype=jnp.float32)

@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint(shell, examples, tmp_path, monkeypatch, capfd):
     with largest.open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: copy)
+    monkeypatch.setattr(catalogue, "embedded_checkpoint_path", lambda entry: copy)
     monkeypatch.setattr(zoo, "trained", ORIGINAL)
     code, out, err = shell("classify", examples / "cat.jpg")
     assert (code, out) == (1, "")

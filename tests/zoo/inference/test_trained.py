@@ -217,6 +217,6 @@ class TestNames:
 
 
 def test_a_missing_checkpoint_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: tmp_path / "gone")
+    monkeypatch.setattr(catalogue, "embedded_checkpoint_path", lambda entry: tmp_path / "gone")
     with pytest.raises(CheckpointError, match="gone"):
         zoo.trained(zoo.EfficientNetLite0)
