@@ -20,12 +20,12 @@ MODEL, WEIGHTS = "EfficientNetLite0", "IMAGENET1K"
 def main() -> None:
     """Verifies, reads, converts and saves the weights."""
     entry = catalogue.entries()[MODEL][WEIGHTS]
-    published = entry["source"]
-    file = Path(str(metadata.distribution(published["package"]).locate_file(published["file"])))
-    verify(file, Digest("sha256", published["sha256"]))
+    download = entry["source"]
+    file = Path(str(metadata.distribution(download["package"]).locate_file(download["file"])))
+    verify(file, Digest("sha256", download["sha256"]))
     source = find_source("efficientnet_lite", "efficientnet_lite_pytorch")
     variables = convert(read.arrays(file), source, zoo.EfficientNetLite0().variable_shapes())
-    target = catalogue.checkpoint(entry)
+    target = catalogue.embedded_checkpoint_path(entry)
     record = {"model": MODEL, "weights": WEIGHTS, "arguments": {}, **entry}
     save(target, variables, record, overwrite=True)
     print(f"saved {target}")

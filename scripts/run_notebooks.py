@@ -4,8 +4,8 @@ Needs the extra `notebooks`. Without names, all notebooks are executed, one afte
 
     python scripts/run_notebooks.py [quickstart …]
 
-tests/notebooks holds the stored hash against the present code, so that no notebook is committed
-whose outputs are another version's.
+tests/notebooks compares the stored hash with that of the present code, so that no notebook is
+committed whose outputs are another version's.
 """
 
 import argparse

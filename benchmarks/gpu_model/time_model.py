@@ -49,7 +49,7 @@ class CasePass(NamedTuple):
     @property
     def min_bytes(self) -> float:
         """The bytes that must move; a bias's are too few to count."""
-        # Where y does not tell the activation's slope, the backward pass reads the residual again.
+        # Where y does not tell the derivative, the backward pass reads the residual again.
         rereads = self.pass_name != "forward" and self.case.act == "silu"
         residual_reads = (1 + rereads) * (self.extra == "residual")
         x_bytes = math.prod(self.case.shapes[0]) * jnp.dtype(self.case.dtype).itemsize

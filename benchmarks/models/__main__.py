@@ -1,15 +1,16 @@
 """Times whole models, or single layers, beside flax.linen with lax and beside PyTorch.
 
     python -m benchmarks.models [--models 'mobilenet*,ResNet50' | --layers] [--batches 1,8]
-        [--peers flax,torch,torch-compiled,plain-jit,kept,torch-kept]
+        [--peers flax,torch,torch-compiled,plain-jit,keep-memory,
+            torch-keep-memory]
         [--jax-python PATH] [--json FILE] [--device cpu|gpu|rehearsal]
 
 Each row has processes of its own, which take turns. Compile time is that of tracing and compiling
 without a cache; peak memory is the most that a process holds in a round, less what it held before
 the model was made. A training step is SGD with momentum 0.9 at a rate of 1e-3. In bfloat16 the
 parameters stay float32 (PyTorch: by autocast). The limit is the least time that the rates measured
-in the same run allow. "kept" and "torch-kept" are processes that give no memory back to the system
-(`zoo.keep_memory()`).
+in the same run allow. "keep-memory" and "torch-keep-memory" are processes that give no memory back
+to the system (`zoo.keep_memory()`).
 """
 
 import argparse
@@ -29,8 +30,8 @@ PEERS = {
     "torch": "torch",
     "torch-compiled": "torch compiled",
     "plain-jit": "ours, plain jit",
-    "kept": f"ours{workers.MEMORY_KEPT}",
-    "torch-kept": f"torch{workers.MEMORY_KEPT}",
+    "keep-memory": f"ours{workers.KEEP_MEMORY}",
+    "torch-keep-memory": f"torch{workers.KEEP_MEMORY}",
 }
 
 

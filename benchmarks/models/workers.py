@@ -25,15 +25,15 @@ MOMENTUM = 0.9
 WARM_UP = 3
 CLASSES = 1000
 # Ends the name of a candidate that gives no memory back to the system.
-MEMORY_KEPT = ", memory kept"
+KEEP_MEMORY = ", memory kept"
 
 
 def run_candidate(name: str, device_name: str) -> None:
     """Runs the candidate of this name on a device, until its input ends."""
     platform = DEVICES[device_name].platform
-    if name.endswith(MEMORY_KEPT) and not keep_memory():
+    if name.endswith(KEEP_MEMORY) and not keep_memory():
         raise SystemExit(f"{name}: this C library cannot be told to keep memory")
-    name = name.removesuffix(MEMORY_KEPT)
+    name = name.removesuffix(KEEP_MEMORY)
     if name.startswith("torch"):
         return _run_torch(platform, compiled=name == "torch compiled")
     return _run_jax(platform, name)
@@ -154,7 +154,7 @@ def _run_jax(platform: str, name: str) -> None:
         start = time.perf_counter()
         compiled = function.lower(state_shapes, image_shape, label_shape, key_shape).compile()
         cost = {"compile": time.perf_counter() - start}
-        plan = compiled.memory_analysis()
+        planned = compiled.memory_analysis()
         initial_bytes = memory.resident_bytes()  # the compiler's own memory is not the model's
         state = [jax.device_put(make_state())]
         inputs = *jax.device_put((images, labels)), jax.random.key(1)
@@ -167,8 +167,8 @@ def _run_jax(platform: str, name: str) -> None:
         run_once()
 
         def planned_bytes() -> int:
-            held = plan.argument_size_in_bytes + plan.output_size_in_bytes
-            return int(held - plan.alias_size_in_bytes + plan.temp_size_in_bytes)
+            in_and_out = planned.argument_size_in_bytes + planned.output_size_in_bytes
+            return int(in_and_out - planned.alias_size_in_bytes + planned.temp_size_in_bytes)
 
         return _warm_up(
             run_once, cost, initial_bytes, planned_bytes if platform == "cuda" else None

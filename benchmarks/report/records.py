@@ -194,33 +194,35 @@ def _check(record: Record) -> None:
     required = [name for name in ROW_KEYS[record.kind] if name != "dtype"]
     seen = set()
     for number, row in enumerate(record.rows):
-        place = f"{where}, rows[{number}]"
+        location = f"{where}, rows[{number}]"
         if not isinstance(row, Mapping):
-            raise RecordError(f"{place}: expected an object, got {row!r}")
-        _expect(place, row, {**dict.fromkeys(required, object), "seconds": dict})
-        _expect(place, row, {name: kind for name, kind in _OPTIONAL.items() if name in row})
+            raise RecordError(f"{location}: expected an object, got {row!r}")
+        _expect(location, row, {**dict.fromkeys(required, object), "seconds": dict})
+        _expect(location, row, {name: kind for name, kind in _OPTIONAL.items() if name in row})
         for name, timing in row["seconds"].items():
-            _check_timing(f"{place}['seconds'][{name!r}]", timing)
+            _check_timing(f"{location}['seconds'][{name!r}]", timing)
         if (key := row_key(record, row)) in seen:
-            raise RecordError(f"{place}: expected each row once, got {key} again")
+            raise RecordError(f"{location}: expected each row once, got {key} again")
         seen.add(key)
 
 
-def _check_timing(place: str, timing: Any) -> None:
+def _check_timing(location: str, timing: Any) -> None:
     figures = [_as_mapping(timing).get(name, math.nan) for name in ("lower", "median", "upper")]
     valid = [each for each in figures if isinstance(each, int | float) and 0 < each < math.inf]
     if len(valid) < 3 or valid != sorted(valid):
-        raise RecordError(f"{place}: expected 0 < lower ≤ median ≤ upper seconds, got {timing!r}")
+        raise RecordError(
+            f"{location}: expected 0 < lower ≤ median ≤ upper seconds, got {timing!r}"
+        )
 
 
-def _expect(place: str, content: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+def _expect(location: str, content: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
     for name, kind in fields.items():
         if name not in content:
-            raise RecordError(f"{place}: expected {name!r}, got only {_list_names(content)}")
+            raise RecordError(f"{location}: expected {name!r}, got only {_list_names(content)}")
         if not isinstance(content[name], kind):
             kinds = kind if isinstance(kind, tuple) else (kind,)
             expected = " or ".join(each.__name__ for each in kinds)
-            raise RecordError(f"{place}: expected {name!r} as {expected}, got {content[name]!r}")
+            raise RecordError(f"{location}: expected {name!r} as {expected}, got {content[name]!r}")
 
 
 def _list_names(names: Iterable[str]) -> str:

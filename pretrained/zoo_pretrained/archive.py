@@ -35,7 +35,7 @@ def pack(folder: Path, target: Path) -> int:
     return total
 
 
-def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+def unpack_archive(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> None:
     """Unpacks an archive that `pack` made into a new folder.
 
     Args:
@@ -76,10 +76,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> None:
 
 @contextlib.contextmanager
 def unpack_temporarily(archive: Path) -> Iterator[Path]:
-    """Yields a temporary folder with an archive's files; errors as for `unpack`."""
+    """Yields a temporary folder with an archive's files; errors as for `unpack_archive`."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / "checkpoint"
-        unpack(archive, folder)
+        unpack_archive(archive, folder)
         yield folder
 
 

@@ -38,12 +38,12 @@ def folder() -> Path:
     return Path(configured).expanduser() if configured else platformdirs.user_cache_path("jax-zoo")
 
 
-def checkpoint(name: str) -> Path:
+def checkpoint_path(name: str) -> Path:
     """Returns the path of a cached checkpoint, whether it exists or not."""
     return folder() / "checkpoints" / name
 
 
-def download(name: str) -> Path:
+def download_path(name: str) -> Path:
     """Returns the path that a file is downloaded to."""
     return folder() / "downloads" / name
 

@@ -27,8 +27,8 @@ def entries() -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads((_HERE / "catalogue.json").read_text(encoding="utf-8"))
 
 
-def checkpoint(entry: dict[str, Any]) -> Path:
-    """Returns the folder of an entry's embedded checkpoint."""
+def embedded_checkpoint_path(entry: dict[str, Any]) -> Path:
+    """Returns the path of an entry's embedded checkpoint, a folder."""
     return _HERE / "checkpoints" / entry["checkpoint"]
 
 

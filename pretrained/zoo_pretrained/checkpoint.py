@@ -131,8 +131,8 @@ def restore(
     Args:
       path: its folder.
       kernel_convention: "cross-correlation", as in JAX and PyTorch, or "convolution", as in Flux.
-        Where the metadata names the other one, kernels are rotated by 180 degrees; the returned
-        metadata names this one.
+        Where the metadata names the other one, kernels are flipped in height and width; the
+        returned metadata names this one.
 
     Raises:
       CheckpointError: there is no checkpoint, or it has another format.
@@ -145,11 +145,11 @@ def restore(
     files = _read_files(folder)
     try:
         metadata = json.loads(bytes(files.pop(_METADATA)))
-        rotate = metadata.get("kernel_convention", KERNEL_CONVENTIONS[0]) != kernel_convention
-        if rotate:
+        flip = metadata.get("kernel_convention", KERNEL_CONVENTIONS[0]) != kernel_convention
+        if flip:
             _check_convention(metadata["kernel_convention"])
         arrays = {
-            path: array[::-1, ::-1] if rotate and array.ndim == 4 else array
+            path: array[::-1, ::-1] if flip and array.ndim == 4 else array
             for path, array in _decode_arrays(files)
         }
     except Exception as error:  # a malformed header fails in many ways

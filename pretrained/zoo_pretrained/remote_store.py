@@ -136,7 +136,7 @@ def download_archive(stored: StoredArchive, target: Path) -> None:
         fetch.verify(packed, digest)
         _unpack(stored, packed, target)
         return
-    packed = cache.download(f"{stored.sha256[:16]}-{stored.archive}")
+    packed = cache.download_path(f"{stored.sha256[:16]}-{stored.archive}")
     # Two checkpoints may come from one archive, which must stay until both are unpacked.
     with fetch.hold_lock(packed.with_name(f"{packed.name}.use")):
         with fetch.progress_bar(stored.archive) as progress:
@@ -150,7 +150,7 @@ def _unpack(stored: StoredArchive, packed: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
-        archive.unpack(packed, temporary / "new", stored.unpacked or archive.MAX_BYTES)
+        archive.unpack_archive(packed, temporary / "new", stored.unpacked or archive.MAX_BYTES)
         (temporary / "new").rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

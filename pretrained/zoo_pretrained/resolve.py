@@ -23,11 +23,11 @@ from zoo_pretrained.checkpoint import (
 )
 from zoo_pretrained.fetch.errors import format_bytes, translate_os_errors
 
-# Makes a checkpoint of a published file: (file, model, weights, source, target).
+# Makes a checkpoint of a published file: (file, model, weights, download, target).
 ConvertFile = Callable[[Path, str, str, dict[str, Any], Path], None]
 
 
-class Origin(NamedTuple):
+class WeightsLocation(NamedTuple):
     """Where weights are, or would be downloaded from.
 
     Args:
@@ -41,15 +41,15 @@ class Origin(NamedTuple):
     size: int | None
 
 
-def list_origins() -> dict[str, dict[str, Origin]]:
-    """Lists all weights: model → weights → origin; a model's first weights are its default.
+def list_locations() -> dict[str, dict[str, WeightsLocation]]:
+    """Lists all weights: model → weights → location; a model's first weights are its default.
 
     Stores that cannot be used are skipped with a warning.
     """
-    origins: dict[str, dict[str, Origin]] = {}
+    locations: dict[str, dict[str, WeightsLocation]] = {}
     for model, entries in catalogue.entries().items():
         for weights, entry in entries.items():
-            origins.setdefault(model, {})[weights] = _catalogue_origin(entry)
+            locations.setdefault(model, {})[weights] = _catalogue_location(entry)
     failures: dict[str, Exception] = {}
     for store in remote_store.configured_stores():
         try:
@@ -59,33 +59,35 @@ def list_origins() -> dict[str, dict[str, Origin]]:
             continue
         for model, archives in index.items():
             for weights, stored in archives.items():
-                listed = origins.setdefault(model, {}).get(weights)
+                listed = locations.setdefault(model, {}).get(weights)
                 if listed is None or listed.kind == "upstream":
-                    origin = Origin("store", redact_address(stored.address), stored.size)
-                    origins[model][weights] = origin
+                    address = redact_address(stored.address)
+                    locations[model][weights] = WeightsLocation("store", address, stored.size)
     _warn_of_skipped_stores(failures)
     for item in cache.items():
-        if item.kind == "checkpoint" and (names := _cached_names(item, origins)):
+        if item.kind == "checkpoint" and (names := _cached_names(item, locations)):
             model, weights = names
-            origins.setdefault(model, {})[weights] = Origin("cache", str(item.path), item.size)
-    return origins
+            locations.setdefault(model, {})[weights] = WeightsLocation(
+                "cache", str(item.path), item.size
+            )
+    return locations
 
 
 def _cached_names(
-    item: cache.CacheItem, origins: Mapping[str, Mapping[str, Any]]
+    item: cache.CacheItem, locations: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, str] | None:
     """Returns the model and weights of a cached checkpoint; None if it was loaded by address.
 
     Args:
       item: the checkpoint.
-      origins: the weights that are known by name.
+      locations: the weights that are known by name.
     """
     try:
         model = str(read_metadata(item.path).get("model"))
     except CheckpointError:
         return None
     weights = item.name.removeprefix(f"{model}-")
-    by_address = re.search("-[0-9a-f]{16}$", weights) and weights not in origins.get(model, {})
+    by_address = re.search("-[0-9a-f]{16}$", weights) and weights not in locations.get(model, {})
     return None if weights == item.name or by_address else (model, weights)
 
 
@@ -104,8 +106,8 @@ def load_checkpoint(model: str, weights: str, convert: ConvertFile) -> Checkpoin
     """
     entry = catalogue.entries().get(model, {}).get(weights, {})
     if "checkpoint" in entry:
-        return restore(catalogue.checkpoint(entry))
-    path = cache.checkpoint(f"{model}-{weights}")
+        return restore(catalogue.embedded_checkpoint_path(entry))
+    path = cache.checkpoint_path(f"{model}-{weights}")
     if not cache.has_checkpoint(path):
         stored = _find_in_stores(model, weights, bool(entry))
         with _lock_checkpoint(path):
@@ -137,7 +139,7 @@ def load_checkpoint_from(location: str) -> Checkpoint:
         if len(cached) != 1:
             raise
         return _restore_cached(cached[0], lambda: load_checkpoint_from(location))
-    path = cache.checkpoint(f"{stored.archive.removesuffix('.tar')}-{stored.sha256[:16]}")
+    path = cache.checkpoint_path(f"{stored.archive.removesuffix('.tar')}-{stored.sha256[:16]}")
     if not cache.has_checkpoint(path):
         with _lock_checkpoint(path):
             if not cache.has_checkpoint(path):
@@ -155,7 +157,7 @@ def _find_in_stores(
       has_upstream: whether the catalogue names their publisher.
 
     Raises:
-      LookupError: the weights are nowhere.
+      LookupError: no store has the weights, and the catalogue names no publisher of them.
       FetchError, StoreError: the weights were not found, and a store could not be read.
     """
     found, failures = None, dict[str, Exception]()
@@ -169,7 +171,9 @@ def _find_in_stores(
     if not found and not has_upstream:
         for failure in failures.values():
             raise failure
-        raise LookupError(f"no store has {model} {weights}")
+        raise LookupError(
+            f"{model} {weights} was not found: it is not in the catalogue, the cache or any store"
+        )
     _warn_of_skipped_stores(failures)
     return found
 
@@ -186,28 +190,30 @@ def _fetch_from_store(stored: remote_store.StoredArchive, model: str, path: Path
 
 
 def _fetch_from_upstream(
-    model: str, weights: str, source: dict[str, Any], path: Path, convert: ConvertFile
+    model: str, weights: str, download: dict[str, Any], path: Path, convert: ConvertFile
 ) -> None:
     """Downloads a published file, and converts it into the cache."""
     try:
-        file, sha256 = _download_published(source, f"{model} {weights}")
+        file, sha256 = _download_published(download, f"{model} {weights}")
     except fetch.OfflineError as error:
-        size = format_bytes(_catalogue_origin(catalogue.entries()[model][weights]).size or 0)
+        size = format_bytes(_catalogue_location(catalogue.entries()[model][weights]).size or 0)
         raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
     with fetch.hold_lock(file):  # so that nobody removes it meanwhile
-        convert(file, model, weights, {**source, "sha256": sha256}, path)
+        convert(file, model, weights, {**download, "sha256": sha256}, path)
         file.unlink()
 
 
-def _download_published(source: dict[str, Any], description: str) -> tuple[Path, str]:
+def _download_published(download: dict[str, Any], description: str) -> tuple[Path, str]:
     """Downloads a published file, and returns its path and SHA-256."""
     with fetch.progress_bar(description) as progress:
-        if "hub" in source:
-            file = cache.download(f"{source['hub'].replace('/', '--')}--{source['file']}")
-            return file, hub.fetch_from_hub(source["hub"], source["file"], file, progress=progress)
-        file = cache.download(source["url"].rpartition("/")[2])
-        digest = next(fetch.Digest(a, source[a]) for a in ("sha256", "md5") if a in source)
-        return file, fetch.fetch(source["url"], file, digest=digest, progress=progress)
+        if "hub" in download:
+            file = cache.download_path(f"{download['hub'].replace('/', '--')}--{download['file']}")
+            return file, hub.fetch_from_hub(
+                download["hub"], download["file"], file, progress=progress
+            )
+        file = cache.download_path(download["url"].rpartition("/")[2])
+        digest = next(fetch.Digest(a, download[a]) for a in ("sha256", "md5") if a in download)
+        return file, fetch.fetch(download["url"], file, digest=digest, progress=progress)
 
 
 def _restore_cached(path: Path, load_again: Callable[[], Checkpoint]) -> Checkpoint:
@@ -262,12 +268,14 @@ def _warn_of_skipped_stores(failures: Mapping[str, Exception]) -> None:
         warnings.warn(f"the store {redact_address(store)} is skipped: {error}", stacklevel=4)
 
 
-def _catalogue_origin(entry: dict[str, Any]) -> Origin:
-    """Returns the origin of a catalogue's entry: embedded or upstream."""
+def _catalogue_location(entry: dict[str, Any]) -> WeightsLocation:
+    """Returns where a catalogue's entry is: embedded or upstream."""
     if "checkpoint" in entry:
-        path = catalogue.checkpoint(entry)
+        path = catalogue.embedded_checkpoint_path(entry)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        return Origin("embedded", str(path), size)
-    source = entry["source"]
-    location = f"hf://{source['hub']}/{source['file']}" if "hub" in source else source["url"]
-    return Origin("upstream", location, source.get("size", 4 * entry["parameters"]))
+        return WeightsLocation("embedded", str(path), size)
+    download = entry["source"]
+    location = (
+        f"hf://{download['hub']}/{download['file']}" if "hub" in download else download["url"]
+    )
+    return WeightsLocation("upstream", location, download.get("size", 4 * entry["parameters"]))

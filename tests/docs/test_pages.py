@@ -92,5 +92,5 @@ def test_table_of_models_is_true(model):
     parameters, _, input_size, smallest = model_rows()[model]
     entry = MODELS[model]
     assert (int(input_size), int(smallest)) == (entry.input_size, entry.constructor().min_size)
-    # As the constructor's docstring says, which other tests hold against the arrays.
+    # As the constructor's docstring says, which other tests compare with the arrays.
     assert f"{parameters} million parameters" in entry.constructor.__doc__

@@ -112,17 +112,17 @@ def test_convolutions(groups, kernel, strides, padding, dilation):
     ],
 )
 def test_activations(act, theirs):
-    """By PyTorch's names, kinks included: what is exactly 0, 3 or 6 meets the same slope."""
+    """By PyTorch's names, kinks included: what is exactly 0, 3 or 6 meets the same derivative."""
     import torch
 
     x = np.concatenate([np.float32(rng.normal(size=60) * 3), np.float32([0, 6, 3, -3])])
-    ours, slopes = jax.vjp(lambda x: kernels.bias_act(x[:, None], jnp.zeros(1), act)[:, 0], x)
+    ours, vjp = jax.vjp(lambda x: kernels.bias_act(x[:, None], jnp.zeros(1), act)[:, 0], x)
     tx = torch.from_numpy(x).requires_grad_()
     ty = getattr(torch.nn.functional, theirs)(tx)
     assert_close(ours, ty)
-    count = 62 if act == "hard_swish" else 64  # at ±3 PyTorch takes the mean of both slopes
-    (slope,) = torch.autograd.grad(ty.sum(), tx)
-    assert_close(slopes(jnp.ones(64))[0][:count], slope[:count])
+    count = 62 if act == "hard_swish" else 64  # at ±3 PyTorch takes the mean of both derivatives
+    (derivative,) = torch.autograd.grad(ty.sum(), tx)
+    assert_close(vjp(jnp.ones(64))[0][:count], derivative[:count])
 
 
 @pytest.mark.parametrize(

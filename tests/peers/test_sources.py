@@ -176,7 +176,7 @@ def test_converts_files_that_keras_has_written(tmp_path, architecture, name, end
         warnings.simplefilter("ignore")
         model.save_weights(path) if ending == "weights.h5" else model.save(path)
     shapes, source = getattr(zoo, name)().variable_shapes(), model_source(name, "keras")
-    assert read.source(path) == "keras"
+    assert read.detect_format(path) == "keras"
     from_file = to_numpy(convert(read.arrays(path), source, shapes))
     from_model = to_numpy(convert(keras_arrays(model), source, shapes))
     jax.tree.map(np.testing.assert_array_equal, from_file, from_model)

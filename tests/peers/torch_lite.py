@@ -22,8 +22,8 @@ def torch_lite(size, pretrained=False):
 
     model = EfficientNet.from_name(f"efficientnet-lite{size}", image_size=None)
     if pretrained:
-        source = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]["source"]
-        file = metadata.distribution(source["package"]).locate_file(source["file"])
+        download = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]["source"]
+        file = metadata.distribution(download["package"]).locate_file(download["file"])
         model.load_state_dict(torch.load(str(file), weights_only=True))
         return model.eval()
     return randomised(model, seed=size)

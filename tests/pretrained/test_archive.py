@@ -23,7 +23,7 @@ def packed(tmp_path):
 
 
 def test_round_trip_is_exact_and_reproducible(packed, tmp_path):
-    archive.unpack(packed, tmp_path / "out")
+    archive.unpack_archive(packed, tmp_path / "out")
     kernel = restore(tmp_path / "out").variables["params"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel.ravel(), np.arange(36.0))
     archive.pack(tmp_path / "out", tmp_path / "repacked.tar")
@@ -75,7 +75,7 @@ def test_hostile_archives_are_refused(name, tmp_path):
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "in").mkdir()
     with pytest.raises(ArchiveError, match=r"hostile\.tar is (not safe to unpack|not an archive)"):
-        archive.unpack(file, tmp_path / "in" / "out", 1000)
+        archive.unpack_archive(file, tmp_path / "in" / "out", 1000)
     assert {path.name for path in tmp_path.iterdir()} == {"hostile.tar", "secret", "in"}
     links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
     assert not links
@@ -85,14 +85,14 @@ def test_raises_for_too_many_files(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_FILES", 3)
     file = write_tar(tmp_path / "many.tar", *((str(i), b"") for i in range(4)))
     with pytest.raises(ArchiveError, match="more than 3 files"):
-        archive.unpack(file, tmp_path / "out")
+        archive.unpack_archive(file, tmp_path / "out")
 
 
 def test_raises_for_a_file_that_is_not_an_archive(tmp_path):
     file = tmp_path / "no.tar"
     file.write_bytes(b"PK" * 400)
     with pytest.raises(ArchiveError, match=r"no\.tar is not an archive of a checkpoint"):
-        archive.unpack(file, tmp_path / "out")
+        archive.unpack_archive(file, tmp_path / "out")
 
 
 def test_a_compressed_archive_is_refused_unread(tmp_path):
@@ -101,7 +101,7 @@ def test_a_compressed_archive_is_refused_unread(tmp_path):
         info.size = 10 << 20
         opened.addfile(info, io.BytesIO(bytes(info.size)))
     with pytest.raises(ArchiveError, match="not an archive"):
-        archive.unpack(tmp_path / "bomb.tar", tmp_path / "out")
+        archive.unpack_archive(tmp_path / "bomb.tar", tmp_path / "out")
 
 
 def test_a_hundred_damaged_archives(packed, tmp_path):
@@ -119,7 +119,7 @@ def test_a_hundred_damaged_archives(packed, tmp_path):
         packed.write_bytes(damaged)
         out = tmp_path / f"out{number}"
         try:
-            archive.unpack(packed, out, len(original))
+            archive.unpack_archive(packed, out, len(original))
             restore(out)
         except (ArchiveError, CheckpointError):
             refused += 1

@@ -29,16 +29,16 @@ def test_every_model_with_public_weights_is_listed():
 
 @pytest.mark.parametrize(("model", "weights", "entry"), ENTRIES)
 def test_an_entry_is_complete(model, weights, entry):
-    source = entry["source"]
-    if "hub" in source:  # the hub publishes each file's sha256
-        assert re.fullmatch(r"timm/[a-z0-9_]+\.[a-z0-9_]+", source["hub"])
-        assert source["file"] == "model.safetensors"
+    download = entry["source"]
+    if "hub" in download:  # the hub publishes each file's sha256
+        assert re.fullmatch(r"timm/[a-z0-9_]+\.[a-z0-9_]+", download["hub"])
+        assert download["file"] == "model.safetensors"
     else:
-        assert source["url"].startswith("https://")
-        digest = source.get("sha256", source.get("md5"))
+        assert download["url"].startswith("https://")
+        digest = download.get("sha256", download.get("md5"))
         assert re.fullmatch("[0-9a-f]{8,9}|[0-9a-f]{32}|[0-9a-f]{64}", digest)
-        if "sha256" in source and "package" not in source:
-            assert digest in source["url"]  # as torchvision and timm name their files
+        if "sha256" in download and "package" not in download:
+            assert digest in download["url"]  # as torchvision and timm name their files
     assert entry["licence"] in FREE | {"CC-BY-NC-4.0"}
     assert entry["accuracy"]["reference"].startswith("https://")
     top1, top5 = (entry["accuracy"].get(key) for key in ("top1", "top5"))
@@ -79,7 +79,7 @@ def test_the_default_is_the_most_accurate_with_a_free_licence(model):
 
 @pytest.mark.parametrize(("model", "weights", "entry"), EMBEDDED)
 def test_an_embedded_checkpoint_matches_its_entry(model, weights, entry):
-    variables, metadata = restore(catalogue.checkpoint(entry))
+    variables, metadata = restore(catalogue.embedded_checkpoint_path(entry))
     assert {name: metadata[name] for name in entry} == entry
     assert (metadata["model"], metadata["weights"]) == (model, weights)
     assert entry["parameters"] == sum(a.size for _, a in flatten_variables(variables["params"]))

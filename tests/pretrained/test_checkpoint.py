@@ -280,7 +280,7 @@ def test_chunks_are_small_and_make_up_the_array():
 
 @pytest.mark.parametrize("saved_as", checkpoint.KERNEL_CONVENTIONS)
 @pytest.mark.parametrize("wanted", checkpoint.KERNEL_CONVENTIONS)
-def test_kernels_are_rotated_where_the_conventions_differ(tmp_path, saved_as, wanted):
+def test_kernels_are_flipped_where_the_conventions_differ(tmp_path, saved_as, wanted):
     checkpoint.save(tmp_path / "toy", toy_variables(), {"kernel_convention": saved_as})
     restored, metadata = checkpoint.restore(tmp_path / "toy", kernel_convention=wanted)
     assert metadata["kernel_convention"] == wanted

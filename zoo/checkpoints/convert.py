@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.checkpoints.export import exported_metadata
 from zoo.checkpoints.validate import validate
-from zoo.models.base import Entry, Model, find_model
+from zoo.models.base import Model, ModelEntry, find_model
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import convert as conversion
 from zoo_pretrained.checkpoint import save, unflatten_variables
@@ -104,14 +104,14 @@ def convert(
 
 
 def convert_published(
-    file: Path, model: str, weights: str, source: dict[str, Any], target: Path
+    file: Path, model: str, weights: str, download: dict[str, Any], target: Path
 ) -> None:
     """Makes the checkpoint of a catalogue entry from the published file that it names.
 
     Args:
       file: as downloaded.
       model, weights: the names of the entry.
-      source: the entry's, with the sha256 of the file.
+      download: the entry's "source", with the sha256 of the file.
       target: the checkpoint's folder; replaced if it is there.
     """
     entry = catalogue.entries()[model][weights]
@@ -120,15 +120,17 @@ def convert_published(
         file,
         model,
         target,
-        source=source["from"],
+        source=download["from"],
         head=entry.get("head", True),
         arguments=entry["arguments"],
-        metadata={**metadata, "weights": weights, "source": source},
+        metadata={**metadata, "weights": weights, "source": download},
         overwrite=True,
     )
 
 
-def _candidates(entry: Entry, file: str | os.PathLike[str], name: str | None) -> dict[str, Source]:
+def _candidates(
+    entry: ModelEntry, file: str | os.PathLike[str], name: str | None
+) -> dict[str, Source]:
     """The sources by name that a file may be of: the one of that name, or all of its framework."""
     try:
         if name is not None:
@@ -136,7 +138,7 @@ def _candidates(entry: Entry, file: str | os.PathLike[str], name: str | None) ->
         family_sources = conversion.sources(entry.family)
     except ValueError as error:
         raise ConversionError(str(error)) from error
-    framework = _FRAMEWORKS[read.source(file)]
+    framework = _FRAMEWORKS[read.detect_format(file)]
     found = {n: source for n, source in family_sources.items() if source.framework is framework}
     if not found:
         raise ConversionError(
@@ -149,7 +151,7 @@ def _candidates(entry: Entry, file: str | os.PathLike[str], name: str | None) ->
 def _convert_first(
     arrays: Mapping[str, np.ndarray],
     candidates: Mapping[str, Source],
-    entry: Entry,
+    entry: ModelEntry,
     num_classes: int | None,
     head: bool,
     arguments: Mapping[str, Any],
@@ -179,17 +181,17 @@ def _convert_first(
     raise min(failures, key=lambda error: len(str(error)))
 
 
-def _check_unambiguous(name: str, candidates: Mapping[str, Source], entry: Entry) -> None:
+def _check_unambiguous(name: str, candidates: Mapping[str, Source], entry: ModelEntry) -> None:
     """Raises ConversionError where names fit further sources, whose models compute differently."""
     source = candidates[name]
-    alike = {n: other for n, other in candidates.items() if other.rules == source.rules}
+    same_rules = {n: other for n, other in candidates.items() if other.rules == source.rules}
     if all(
         (other.arguments, other.normalization) == (source.arguments, source.normalization)
-        for other in alike.values()
+        for other in same_rules.values()
     ):
         return
     listed = " or ".join(
-        f'"{n}"' + (f" (for {s.hint})" if s.hint else "") for n, s in alike.items()
+        f'"{n}"' + (f" (for {s.hint})" if s.hint else "") for n, s in same_rules.items()
     )
     raise ConversionError(
         f"the names fit several sources of {entry.name}, which compute differently: "

@@ -48,7 +48,7 @@ def export(checkpoint: Checkpoint, out: str | os.PathLike[str]) -> None:
 
 def exported_metadata(file: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The metadata in a file that `export` wrote; None for any other file."""
-    if read.source(file) != "safetensors":
+    if read.detect_format(file) != "safetensors":
         return None
     from safetensors import safe_open
 

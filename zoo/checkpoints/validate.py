@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.models.base import Entry
+from zoo.models.base import ModelEntry
 from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 
 Shapes = dict[str, tuple[int, ...]]
@@ -19,7 +19,7 @@ def constructor_arguments(
 
 
 def validate(
-    variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: Entry, place: str
+    variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: ModelEntry, place: str
 ) -> None:
     """Raises CheckpointError unless a checkpoint fits a model.
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 import zoo
-from zoo.cli.output import format_bytes, format_columns
+from zoo.cli.output import format_bytes
+from zoo.columns import format_columns
 from zoo_pretrained import catalogue, resolve
 
 
@@ -68,19 +69,19 @@ _HEADINGS = ("model", "weights", "top 1", "where", "size", "location", "licence"
 
 def _list_weights(names: list[str]) -> list[dict[str, Any]]:
     """All weights of models, a model's default first."""
-    origins, entries = resolve.list_origins(), catalogue.entries()
+    locations, entries = resolve.list_locations(), catalogue.entries()
     return [
         {
             "model": name,
             "weights": weights,
             "top1": entry.get("accuracy", {}).get("top1"),
-            "where": origin.kind,
-            "size": origin.size,
-            "location": origin.location,
+            "where": location.kind,
+            "size": location.size,
+            "location": location.location,
             "licence": entry.get("licence"),
         }
         for name in names
-        for weights, origin in origins.get(name, {}).items()
+        for weights, location in locations.get(name, {}).items()
         for entry in [entries.get(name, {}).get(weights, {})]
     ]
 

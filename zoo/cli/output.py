@@ -1,7 +1,5 @@
 """Formats what the command line prints."""
 
-from collections.abc import Sequence
-
 from zoo_pretrained.fetch import errors
 
 
@@ -13,14 +11,3 @@ def escape_unprintable(text: str) -> str:
 def format_bytes(count: int | None) -> str:
     """A number of bytes for people, such as "20.5 MB"; "?" where it is not known."""
     return "?" if count is None else errors.format_bytes(count)
-
-
-def format_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns of any width: a pipe has no width."""
-    if not rows:
-        return ""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

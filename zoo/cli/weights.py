@@ -8,8 +8,9 @@ import typer
 
 import zoo
 from zoo.checkpoints.weights import load_weights
-from zoo.cli.output import format_bytes, format_columns
-from zoo.models.base import Entry, find_model
+from zoo.cli.output import format_bytes
+from zoo.columns import format_columns
+from zoo.models.base import ModelEntry, find_model
 from zoo_pretrained import cache as weights_cache
 from zoo_pretrained import remote_store
 from zoo_pretrained.checkpoint import restore
@@ -147,7 +148,7 @@ def _parse_argument(text: str) -> tuple[str, Any]:
         ) from error
 
 
-def _parse_weights(text: str) -> tuple[Entry, str | None]:
+def _parse_weights(text: str) -> tuple[ModelEntry, str | None]:
     """The model and the name of its weights in MODEL or MODEL:WEIGHTS.
 
     Raises:

@@ -16,7 +16,7 @@ import zoo_kernels as kernels
 from zoo.checkpoints.validate import constructor_arguments
 from zoo.checkpoints.weights import load_weights
 from zoo.inference.images import ImageSource, Preprocessing, is_single_image
-from zoo.models.base import MODELS, Entry, Model, find_model
+from zoo.models.base import MODELS, Model, ModelEntry, find_model
 from zoo.surgery.fuse import fuse
 from zoo_pretrained import catalogue
 from zoo_pretrained.catalogue import Label
@@ -171,7 +171,7 @@ def trained(
     return Trained(built, jax.device_put(variables), info)
 
 
-def _info(entry: Entry, model: Model, metadata: dict[str, Any], head: bool) -> Info:
+def _info(entry: ModelEntry, model: Model, metadata: dict[str, Any], head: bool) -> Info:
     """The facts that the metadata holds, with defaults for those that it lacks."""
     preprocessing = metadata.get("preprocessing")
     if preprocessing is None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from zoo.models.initializers import initialize, record_initializers
-from zoo.models.layers import Dense, LayerOptions, at_least_float32
+from zoo.models.layers import Dense, LayerOptions, promote_to_float32
 from zoo.models.options import INTERNAL, check_names, check_values, make_signature
 from zoo.models.suggest import suggest
 from zoo_pretrained.checkpoint import flatten_variables
@@ -124,7 +124,7 @@ class Model(nn.Module, kw_only=True):
 
     @nn.nowrap
     def variable_shapes(self, channels: int = 3) -> Any:
-        """Shapes and dtypes of the variables, for images of so many channels."""
+        """Shapes and dtypes of the variables, for images of that number of channels."""
         images = jax.ShapeDtypeStruct((1, self.min_size, self.min_size, channels), jnp.float32)
         # They do not depend on the compute dtype, and float64 would warn where jax has none.
         model = self.clone(dtype=jnp.float32)
@@ -152,7 +152,7 @@ class Model(nn.Module, kw_only=True):
             x = x.mean(axis=(1, 2))
         x = nn.Dropout(dropout_rate, deterministic=not train, name="dropout")(x)
         head = Dense(self.num_classes, options=self.layer_options, name="head")
-        return at_least_float32(head(x))
+        return promote_to_float32(head(x))
 
     @nn.nowrap
     def check_images(self, x: jax.Array, train: bool) -> None:
@@ -175,7 +175,7 @@ class Model(nn.Module, kw_only=True):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class ModelEntry:
     """A row of the table of models.
 
     Args:
@@ -198,7 +198,7 @@ class UnknownModelError(ValueError):
     """No model has that name; the message lists the nearest."""
 
 
-MODELS: dict[str, Entry] = {}
+MODELS: dict[str, ModelEntry] = {}
 
 
 def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
@@ -218,7 +218,7 @@ def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
         else:
             registered = _named(constructor)
         family = constructor.__module__.rpartition(".")[2]
-        MODELS[name] = Entry(name, family, registered, input_size)
+        MODELS[name] = ModelEntry(name, family, registered, input_size)
         return registered
 
     return enter
@@ -240,7 +240,7 @@ def _named(constructor: Callable[..., Model]) -> Any:
     return construct
 
 
-def find_model(model: str | Callable[..., Any]) -> Entry:
+def find_model(model: str | Callable[..., Any]) -> ModelEntry:
     """The entry of a constructor or of its name; UnknownModelError if there is none."""
     name = model if isinstance(model, str) else getattr(model, "__name__", repr(model))
     entry = MODELS.get(name)

@@ -13,7 +13,7 @@ from zoo.models.base import Model, ModelOptions, register
 from zoo.models.blocks import Stage, chain
 from zoo.models.layers import BatchNorm, Conv, ConvNorm, LayerOptions, MaxPool
 
-BOTTLENECK = 4  # a 1x1 convolution makes so many times the growth rate
+BOTTLENECK = 4  # channels of a 1x1 convolution's output, as a multiple of the growth rate
 COMPRESSION = 2  # a transition divides the channels by it
 
 

@@ -20,7 +20,7 @@ from zoo.models.layers import (
     LayerOptions,
     MaxPool,
     adaptive_average_pool,
-    at_least_float32,
+    promote_to_float32,
 )
 
 
@@ -144,7 +144,7 @@ class Auxiliary(nn.Module):
         x = ConvNorm(128, options=options, name="conv")(adaptive_average_pool(x, 4), train)
         x = Dense(1024, act="relu", options=options, name="fc")(x.reshape(x.shape[0], -1))
         x = nn.Dropout(self.config.dropout_rate, deterministic=not train, name="dropout")(x)
-        return at_least_float32(Dense(self.config.num_classes, options=options, name="head")(x))
+        return promote_to_float32(Dense(self.config.num_classes, options=options, name="head")(x))
 
 
 @register()

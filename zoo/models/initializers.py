@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-Path = tuple[str, ...]
+ModulePath = tuple[str, ...]
 
 
 class Normal(NamedTuple):
@@ -41,7 +41,7 @@ class Constant(NamedTuple):
 Initializer = Normal | Constant
 ZEROS, ONES = Constant(0.0), Constant(1.0)
 
-_recorded: ContextVar[dict[Path, Initializer] | None] = ContextVar("recorded", default=None)
+_recorded: ContextVar[dict[ModulePath, Initializer] | None] = ContextVar("recorded", default=None)
 
 
 def he_normal(shape: tuple[int, ...], groups: int = 1) -> Normal:
@@ -53,9 +53,9 @@ def he_normal(shape: tuple[int, ...], groups: int = 1) -> Normal:
 
 
 @contextlib.contextmanager
-def record_initializers() -> Iterator[dict[Path, Initializer]]:
+def record_initializers() -> Iterator[dict[ModulePath, Initializer]]:
     """Collects the initializers of variables traced inside: (collection, module…, name) → one."""
-    recorded: dict[Path, Initializer] = {}
+    recorded: dict[ModulePath, Initializer] = {}
     token = _recorded.set(recorded)
     try:
         yield recorded
@@ -63,7 +63,7 @@ def record_initializers() -> Iterator[dict[Path, Initializer]]:
         _recorded.reset(token)
 
 
-def record(path: Path, initializer: Initializer) -> Callable[..., jax.Array]:
+def record(path: ModulePath, initializer: Initializer) -> Callable[..., jax.Array]:
     """Records a variable's initializer if somebody collects them.
 
     Returns:
@@ -77,7 +77,7 @@ def record(path: Path, initializer: Initializer) -> Callable[..., jax.Array]:
     return initializer.__call__
 
 
-def initialize(key: jax.Array, shapes: Any, initializers: dict[Path, Initializer]) -> Any:
+def initialize(key: jax.Array, shapes: Any, initializers: dict[ModulePath, Initializer]) -> Any:
     """Makes arrays of the shapes by their initializers, with a single draw.
 
     Args:

@@ -366,6 +366,6 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     return x
 
 
-def at_least_float32(x: jax.Array) -> jax.Array:
+def promote_to_float32(x: jax.Array) -> jax.Array:
     """The array in float32, or in its own dtype if that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

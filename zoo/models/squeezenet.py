@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from zoo.models.base import Model, ModelOptions, register
 from zoo.models.blocks import Stage
-from zoo.models.layers import Conv, LayerOptions, MaxPool, at_least_float32
+from zoo.models.layers import Conv, LayerOptions, MaxPool, promote_to_float32
 
 
 class Version(NamedTuple):
@@ -87,7 +87,7 @@ class SqueezeNet(Model, kw_only=True):
             x = Stage(Fire, squeezed, options, self.remat, name=f"stage{number}")(x, train)
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout")(x)
         x = relu_conv(self.num_classes, 1, options, "head")(x)
-        return at_least_float32(x.mean(axis=(1, 2)))
+        return promote_to_float32(x.mean(axis=(1, 2)))
 
 
 class SqueezeNetOptions(ModelOptions, total=False):

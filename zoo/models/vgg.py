@@ -26,7 +26,7 @@ class StageConfig(NamedTuple):
     norm: bool
 
 
-class Convolutions(nn.Module):
+class ConvStage(nn.Module):
     """3x3 convolutions, named conv1, conv2 and so on, and a pool that halves the size."""
 
     config: StageConfig
@@ -86,7 +86,7 @@ class VGG(Model, kw_only=True):
             zip(CHANNELS, self.depths, strict=True), start=1
         ):
             config = StageConfig(channels, depth, self.norm)
-            x = Convolutions(config, options, self.remat, name=f"stage{number}")(x, train)
+            x = ConvStage(config, options, self.remat, name=f"stage{number}")(x, train)
         x = adaptive_average_pool(x, POOLED).reshape(x.shape[0], -1)
         x = Dense(self.hidden_features, act="relu", options=options, name="fc6")(x)
         x = nn.Dropout(self.dropout_rate, deterministic=not train, name="dropout6")(x)

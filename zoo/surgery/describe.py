@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from zoo.columns import format_columns
 from zoo.models.base import MODELS, Model, find_model
 from zoo.surgery.intercept import Call, intercept
 
@@ -92,12 +93,8 @@ class Description:
             ),
             ("total", "", *(f"{n:,}" for n in totals)),
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in rows
-        ]
-        return "\n".join([f"{self.name}, image {'×'.join(map(str, self.input))}", *lines])
+        heading = f"{self.name}, image {'×'.join(map(str, self.input))}"
+        return f"{heading}\n{format_columns(rows, align_right=True)}"
 
     def __str__(self) -> str:
         """The table by stages."""

@@ -1,6 +1,7 @@
 """Batch normalisation on a CPU: XLA's passes, with sums by one loop and results written once.
 
-Their gradients are those of XLA's passes: a loop's would keep what each of its steps read.
+A pass's own derivative, for second derivatives, is that of XLA's pass: that of a loop would keep
+what each of its steps read.
 """
 
 from zoo_kernels.batch_norm import xla

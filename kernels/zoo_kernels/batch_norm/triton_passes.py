@@ -65,15 +65,17 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
         affine = (None, None, None) if linear else (residual, factor, bias)
         dz, dbias, products = reductions(spec, x, dy, mean, *affine)
         dscale = inv * products
-        # dx = dz · factor + (x − mean) · slope + shift
+        # dx = dz · factor + (x − mean) · deviation_factor + addend
         count = x.size // x.shape[-1]
-        slope = -inv * factor * average_over_devices(spec, dscale / count)
-        shift = -factor * average_over_devices(spec, dbias / count)
+        deviation_factor = -inv * factor * average_over_devices(spec, dscale / count)
+        addend = -factor * average_over_devices(spec, dbias / count)
         count *= count_devices(spec)
-        slope += 2 * sum_over_devices(spec, x, dvar) / count
-        shift += sum_over_devices(spec, x, dmean) / count
+        deviation_factor += 2 * sum_over_devices(spec, x, dvar) / count
+        addend += sum_over_devices(spec, x, dmean) / count
         has_dz = linear or residual is not None  # else dz is computed from dy once more
-        dx = input_grad(spec, x, dz, mean, factor, None if has_dz else bias, slope, shift)
+        dx = input_grad(
+            spec, x, dz, mean, factor, None if has_dz else bias, deviation_factor, addend
+        )
         dresidual = None if residual is None else dz
         return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype), dresidual
 
@@ -89,20 +91,20 @@ def _statistics(spec: BatchNormSpec, shard_size: int, x: jax.Array) -> list[jax.
     split, shards = row_reductions.split_rows(shard_size, x, 1), x.shape[0] // shard_size
     tile = split.tile
 
-    def body(x_ref: Any, origin_ref: Any, mean_ref: Any, squares_ref: Any) -> None:
-        program = row_reductions.Program(split, shards)
-        origin = tiles.load(x_ref, *program.first_row)
+    def body(x_ref: Any, shift_ref: Any, mean_ref: Any, squares_ref: Any) -> None:
+        program = row_reductions.RowProgram(split, shards)
+        shift = tiles.load(x_ref, *program.first_row)
 
         def step(i: Any, state: Any) -> Any:
             mean, squares = state
             offsets = program.offsets(i)
             values = [tiles.load(x_ref, *masked_offsets) for masked_offsets in offsets]
             deviations = [
-                jnp.where(mask, value - origin - mean, 0.0)
+                jnp.where(mask, value - shift - mean, 0.0)
                 for value, (_, mask) in zip(values, offsets, strict=True)
             ]
-            shift = sum(deviations) / program.rows_seen(i)
-            return mean + shift, squares + sum(d * (d - shift) for d in deviations)
+            change = sum(deviations) / program.rows_seen(i)
+            return mean + change, squares + sum(d * (d - change) for d in deviations)
 
         zeros = jnp.zeros((tile.rows, tile.channels), jnp.float32)
         mean, squares = tiles.loop(split.steps, step, (zeros, zeros))
@@ -110,7 +112,7 @@ def _statistics(spec: BatchNormSpec, shard_size: int, x: jax.Array) -> list[jax.
         counts = program.rows_seen(split.steps - 1, at_least=0)
         column_mean = (counts * mean).sum(axis=0) / counts.sum(axis=0)
         deviation = mean - lax.broadcast_in_dim(column_mean, mean.shape, (1,))
-        program.store_sums(origin_ref, origin.max(axis=0))  # which is the same in all rows
+        program.store_sums(shift_ref, shift.max(axis=0))  # which is the same in all rows
         program.store_sums(mean_ref, column_mean)
         program.store_sums(squares_ref, (squares + counts * deviation * deviation).sum(axis=0))
 
@@ -127,14 +129,14 @@ def _combine_statistics(
     spec: BatchNormSpec, results: Sequence[jax.Array], x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """→ mean and variance, by Chan's formula."""
-    origins, means, squares = results
+    shifts, means, squares = results
     shards, count = means.shape[0], x.size // x.shape[-1]
     weights = row_reductions.split_rows(x.shape[0] // shards, x, 1).row_counts() / count
-    origin = origins[:, 0].mean(0)
-    deviations = origins - origin + means
-    shift = (weights * deviations).sum((0, 1))
-    var = (weights * jnp.square(deviations) + squares / count).sum((0, 1)) - jnp.square(shift)
-    return origin + shift, jnp.maximum(var, 0)
+    shift = shifts[:, 0].mean(0)
+    deviations = shifts - shift + means
+    deviation = (weights * deviations).sum((0, 1))
+    var = (weights * jnp.square(deviations) + squares / count).sum((0, 1)) - jnp.square(deviation)
+    return shift + deviation, jnp.maximum(var, 0)
 
 
 def _normalise(
@@ -170,7 +172,7 @@ def _reductions(
     def function(x: Any, dy: Any, residual: Any, mean: Any, factor: Any, bias: Any) -> Any:
         dz = dy
         if factor is not None:
-            dz = dy * activations.slope_at(spec.act, _affine(x, residual, mean, factor, bias))
+            dz = dy * activations.derivative_at(spec.act, _affine(x, residual, mean, factor, bias))
         return [] if residual is None else [dz], [dz, dz * (x - mean)]
 
     tensors, vectors = [x, dy, residual], [mean, factor, bias]
@@ -204,17 +206,19 @@ def _input_grad(
     mean: Any,
     factor: Any,
     bias: Any,
-    slope: Any,
-    shift: Any,
+    deviation_factor: Any,
+    addend: Any,
 ) -> list[jax.Array]:
     """→ dx; where there is a bias, `dz` is dy, and dz is computed from it."""
 
-    def function(x: Any, dz: Any, mean: Any, factor: Any, bias: Any, slope: Any, shift: Any) -> Any:
+    def function(
+        x: Any, dz: Any, mean: Any, factor: Any, bias: Any, deviation_factor: Any, addend: Any
+    ) -> Any:
         if bias is not None:
-            dz = dz * activations.slope_at(spec.act, _affine(x, None, mean, factor, bias))
-        return [dz * factor + (x - mean) * slope + shift], []
+            dz = dz * activations.derivative_at(spec.act, _affine(x, None, mean, factor, bias))
+        return [dz * factor + (x - mean) * deviation_factor + addend], []
 
-    tensors, vectors = [x, dz], [mean, factor, bias, slope, shift]
+    tensors, vectors = [x, dz], [mean, factor, bias, deviation_factor, addend]
     return launch_row_kernel(
         "batch_norm_input_grad", function, shard_size, tensors, vectors, outputs=1, reverse=True
     )

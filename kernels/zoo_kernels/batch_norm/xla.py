@@ -32,19 +32,19 @@ def forward(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """→ y, mean, var.
 
-    The statistics take one pass over the deviations from the mean of the images' first pixels,
-    which is about as near to the batch's mean as any value is: so their squares lose no digits
-    where the mean is far from zero.
+    The statistics take one pass over the deviations from a shift, the mean of the images' first
+    pixels, which is about as near to the batch's mean as any value is: so their squares lose no
+    digits where the mean is far from zero.
     """
     count = x.size // x.shape[-1]
-    origin = x[:, *[0] * (x.ndim - 2)].astype(accumulation_dtype(x.dtype)).mean(axis=0)
+    shift = x[:, *[0] * (x.ndim - 2)].astype(accumulation_dtype(x.dtype)).mean(axis=0)
 
-    def moments(x: jax.Array, origin: jax.Array) -> tuple[jax.Array, jax.Array]:
-        deviation = x.astype(origin.dtype) - origin
+    def moments(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+        deviation = x.astype(shift.dtype) - shift
         return deviation, jnp.square(deviation)
 
-    deviation, squares = (s / count for s in reductions.sum_rows(moments, [x], [origin]))
-    own_mean = origin + deviation
+    deviation, squares = (s / count for s in reductions.sum_rows(moments, [x], [shift]))
+    own_mean = shift + deviation
     own_var = jnp.maximum(squares - jnp.square(deviation), 0)
     mean = average_over_devices(spec, own_mean)
     var = average_over_devices(spec, own_var + jnp.square(own_mean - mean))
@@ -73,7 +73,7 @@ def backward(
     vectors = (mean, var, scale, bias)
     arrays = (x, dy) if residual is None else (x, dy, residual)
 
-    def slopes(*operands: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def compute_dz(*operands: jax.Array) -> tuple[jax.Array, jax.Array]:
         """→ dz, and the normalised x."""
         x, dy, *residual = operands[:-4]
         mean, var, scale, bias = operands[-4:]
@@ -81,14 +81,14 @@ def backward(
         z = xhat * scale + bias
         for r in residual:
             z = z + r.astype(z.dtype)
-        return dy.astype(z.dtype) * activations.slope_at(spec.act, z), xhat
+        return dy.astype(z.dtype) * activations.derivative_at(spec.act, z), xhat
 
     def products(*operands: jax.Array) -> tuple[jax.Array, jax.Array]:
-        dz, xhat = slopes(*operands)
+        dz, xhat = compute_dz(*operands)
         return dz, dz * xhat
 
     dbias, dscale = reductions.sum_rows(products, arrays, vectors)
-    dz, xhat = slopes(*arrays, *vectors)
+    dz, xhat = compute_dz(*arrays, *vectors)
     count = x.size // x.shape[-1]
     factor = scale * lax.rsqrt(var + spec.eps)
     dx = factor * (

@@ -47,7 +47,7 @@ def bias_act(
 
     The backward pass gives the input's and the bias's gradient together, and keeps y where y
     suffices (relu and its like), else the value before the activation. At their kinks relu and
-    relu6 have slope 0, as in PyTorch.
+    relu6 have derivative 0, as in PyTorch.
     """
     return scale_bias_act(OP, x, None, bias, act, residual, implementation)
 

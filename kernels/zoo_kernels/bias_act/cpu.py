@@ -1,6 +1,7 @@
 """Bias, residual and activation on a CPU: XLA's passes, with sums by one loop.
 
-Their gradients are those of XLA's passes: a loop's would keep what each of its steps read.
+A pass's own derivative, for second derivatives, is that of XLA's pass: that of a loop would keep
+what each of its steps read.
 """
 
 from zoo_kernels.bias_act import xla

@@ -69,7 +69,11 @@ def _y_and_z(spec: BiasActSpec, results: Sequence[jax.Array], *_: Any) -> tuple[
 
 
 def _writes_dz_dx(spec: BiasActSpec, scale: Any) -> tuple[bool, bool]:
-    """Whether the backward kernel writes dz (not if it is dy, or nobody's gradient), and dx."""
+    """Whether the backward kernel writes dz, and whether dx.
+
+    Without an activation dz is dy, which is there already. With a scale and without a residual, dz
+    is not the gradient of any operand.
+    """
     scaled = scale is not None
     return spec.act != "identity" and (spec.residual or not scaled), scaled
 
@@ -86,7 +90,7 @@ def _backward(
     writes = _writes_dz_dx(spec, scale)
 
     def function(dy: Any, saved: Any, x: Any, scale: Any) -> Any:
-        dz = dy if saved is None else dy * activations.slope(spec.act, saved)
+        dz = dy if saved is None else dy * activations.derivative(spec.act, saved)
         dx, terms = (None, [dz]) if scale is None else (dz * scale, [dz, dz * x])
         return [d for d, written in zip((dz, dx), writes, strict=True) if written], terms
 

@@ -54,16 +54,16 @@ def backward(
     """→ the gradients of x, scale, bias and residual; `saved` is y or z."""
     dtype = accumulation_dtype(dy.dtype)
 
-    def slope(dy: jax.Array, saved: jax.Array) -> jax.Array:
-        return dy.astype(dtype) * activations.slope(spec.act, saved.astype(dtype))
+    def compute_dz(dy: jax.Array, saved: jax.Array) -> jax.Array:
+        return dy.astype(dtype) * activations.derivative(spec.act, saved.astype(dtype))
 
     def products(dy: jax.Array, saved: jax.Array, *x: jax.Array) -> list[jax.Array]:
-        dz = slope(dy, saved)
+        dz = compute_dz(dy, saved)
         return [dz, *(dz * each.astype(dtype) for each in x)]
 
     arrays = [dy, saved] if x is None else [dy, saved, x]
     dbias, *dscale = reductions.sum_rows(products, arrays)
-    dz = slope(dy, saved)
+    dz = compute_dz(dy, saved)
     dresidual = dz.astype(dy.dtype) if spec.residual else None
     if scale is None:
         return (

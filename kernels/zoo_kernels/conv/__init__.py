@@ -36,7 +36,7 @@ def conv(
         ((top, bottom), (left, right)).
       groups: channels are convolved in this many separate groups.
       flip: False is cross-correlation, as in JAX and PyTorch; True is convolution in the
-        mathematical sense, as in Flux, which turns the kernel by 180 degrees.
+        mathematical sense, as in Flux, which flips the kernel in height and width.
       algo: how every pass is computed. "direct": the compiler's own convolution, which on an
         NVIDIA GPU is cuDNN's, autotuned (on a CPU, grouped convolutions are made of dense or
         depthwise ones first, where that is faster). "gemm": matrix products over patches.

@@ -22,17 +22,17 @@ def forward(spec: ConvSpec, x: jax.Array, w: jax.Array) -> jax.Array:
     (ho, wo), (sh, sw), (dh, dw) = window.out, window.strides, window.dilation
     zero = jnp.zeros((), dtype)
     padded = jnp.pad(x, ((0, 0), *window.padding, (0, 0))).astype(dtype)
-    turned = jnp.flip(w, (0, 1)).astype(dtype)
-    turned = lax.pad(turned, zero, ((0, 0, dh - 1), (0, 0, dw - 1), (0, 0, 0), (0, 0, 0)))
+    flipped = jnp.flip(w, (0, 1)).astype(dtype)
+    flipped = lax.pad(flipped, zero, ((0, 0, dh - 1), (0, 0, dw - 1), (0, 0, 0), (0, 0, 0)))
     size = padded.shape[1:3]
     spectrum = jnp.einsum(
         "nhwc,hwco->nhwo",
         jnp.fft.rfft2(padded, axes=(1, 2)),
-        jnp.fft.rfft2(turned, size, axes=(0, 1)),
+        jnp.fft.rfft2(flipped, size, axes=(0, 1)),
     )
     y = jnp.fft.irfft2(spectrum, size, axes=(1, 2))
     # The transform is periodic: outputs that wrap around lie before the first whole window.
-    top, left = turned.shape[0] - 1, turned.shape[1] - 1
+    top, left = flipped.shape[0] - 1, flipped.shape[1] - 1
     y = y[:, top : top + (ho - 1) * sh + 1 : sh, left : left + (wo - 1) * sw + 1 : sw]
     return y.astype(x.dtype)
 

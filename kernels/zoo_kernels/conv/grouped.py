@@ -58,9 +58,9 @@ def run_direct(
     if pass_name == INPUT_GRAD:
         kernels = jax.vmap(lambda w: _block_diagonal(w, merged))(_split_blocks(b, blocks))
         pads = [(e - 1 - low, n + low - m) for low, e, n, m in _sizes(window)]
-        turned = kernels[:, ::-1, ::-1].swapaxes(3, 4)
+        flipped = kernels[:, ::-1, ::-1].swapaxes(3, 4)
         options = {"lhs_dilation": window.strides, "rhs_dilation": window.dilation}
-        dx = _convolve_blocks(_split_blocks(a, blocks), turned, (1, 1), pads, options)
+        dx = _convolve_blocks(_split_blocks(a, blocks), flipped, (1, 1), pads, options)
         return _join_blocks(dx).astype(dtype)
     # Images become channels, which a convolution sums over.
     x = _split_blocks(a, blocks).transpose(0, 4, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""Activations by name, and their slopes."""
+"""Activations by name, and their derivatives."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,30 +14,30 @@ class Activation(NamedTuple):
 
     Args:
       value: y = value(z).
-      slope_of_output: dy/dz as a function of y, where that is possible: then the backward pass
+      derivative_of_output: dy/dz as a function of y, where that is possible: then the backward pass
         keeps y, which the next layer keeps too, and z can be forgotten. None otherwise.
     """
 
     value: Elementwise
-    slope_of_output: Elementwise | None = None
+    derivative_of_output: Elementwise | None = None
 
 
-def slope(act: str, saved: jax.Array) -> jax.Array:
+def derivative(act: str, saved: jax.Array) -> jax.Array:
     """dy/dz, from y where the activation allows it and from z otherwise: see `keeps_output`."""
-    value, slope_of_output = ACTIVATIONS[act]
-    if slope_of_output is not None:
-        return slope_of_output(saved).astype(saved.dtype)
+    value, derivative_of_output = ACTIVATIONS[act]
+    if derivative_of_output is not None:
+        return derivative_of_output(saved).astype(saved.dtype)
     return jax.jvp(value, (saved,), (jnp.ones_like(saved),))[1]
 
 
-def slope_at(act: str, z: jax.Array) -> jax.Array:
+def derivative_at(act: str, z: jax.Array) -> jax.Array:
     """dy/dz from z."""
-    return slope(act, ACTIVATIONS[act].value(z) if keeps_output(act) else z)
+    return derivative(act, ACTIVATIONS[act].value(z) if keeps_output(act) else z)
 
 
 def keeps_output(act: str) -> bool:
     """Whether the backward pass needs y (True) or z (False)."""
-    return ACTIVATIONS[act].slope_of_output is not None
+    return ACTIVATIONS[act].derivative_of_output is not None
 
 
 def check_activation(op: str, act: str) -> None:

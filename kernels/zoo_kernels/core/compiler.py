@@ -29,10 +29,10 @@ def compiler_options(backend: str | None = None) -> dict[str, bool | str]:
       backend: "cpu", "gpu" or "tpu"; None is jax's default.
 
     Returns:
-      For a CPU, options that leave matrix products and convolutions to Eigen, and from jaxlib 0.11
-      on (tried on Linux, x86-64) to oneDNN, and nothing to YNNPACK, which is slow at them and
-      draws them into its reductions: all of VGG-16 into that of its pools. Empty elsewhere. `jit`
-      makes use of them.
+      For a CPU, options that have matrix products and convolutions computed by Eigen, and from
+      jaxlib 0.11 on (tried on Linux, x86-64) by oneDNN. They switch YNNPACK off: it is slow at
+      these, and its fusions begin at a reduction and take in the operations before it, which in
+      VGG-16 are all layers before a max pool. Empty for other backends. `jit` uses them.
     """
     if (backend or jax.default_backend()) != "cpu":
         return {}

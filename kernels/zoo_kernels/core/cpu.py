@@ -12,10 +12,10 @@ from zoo_kernels.core import dispatch, jax_compat, sharding
 
 # A number of rows or images, unsigned: a signed index that is only known at run time would be
 # wrapped where negative, for each slice anew.
-Index = Any
+UnsignedIndex = Any
 
 
-def as_index(value: int) -> Index:
+def as_index(value: int) -> UnsignedIndex:
     """A number of rows or images as an index."""
     return np.uint32(value)
 
@@ -43,11 +43,12 @@ def pad(x: jax.Array, padding: Sequence[Sequence[int]], value: float = 0) -> jax
 
 
 def materialize(x: jax.Array) -> jax.Array:
-    """Identity that has x written once, whatever reads it.
+    """Returns x, and makes XLA compute it once and write it to memory.
 
-    XLA otherwise computes an elementwise array again inside everything that takes it: a residual
-    network's activation, from as many arrays as its stage has blocks, in the order of a transposed
-    copy's columns.
+    XLA otherwise computes an elementwise result again inside each operation that reads it. In a
+    residual network such a result is a sum over all blocks of its stage before it, so every reader
+    would read all of their outputs again, and slowly where it wants a transposed copy: column by
+    column.
     """
     result: jax.Array = _materialize(None, x)
     return result

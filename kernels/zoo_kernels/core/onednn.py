@@ -21,7 +21,7 @@ def correlate(
 ) -> jax.Array:
     """Convolves x with a kernel of groups, or with depthwise taps [kh, kw, C], in its own dtype.
 
-    The barrier keeps XLA from writing a turned kernel as a property of the convolution, which
+    The barrier keeps XLA from writing a flipped kernel as a property of the convolution, which
     then would not be oneDNN's; nor would one with negative padding, so x is cropped beforehand.
     """
     if min(map(min, padding)) < 0:

@@ -17,7 +17,7 @@ from jax import lax
 from zoo_kernels.core import cpu, sharding
 from zoo_kernels.core.dtypes import accumulation_dtype
 
-# Elements in the rows of one step: a total of so many float32 fits a core's first cache.
+# Elements in the rows of one step: as many float32 totals fit a core's first cache.
 ELEMENTS_PER_STEP = 8192
 # Rows that XLA's CPU compiler sums in one loop.
 ROWS_PER_LOOP = 32
@@ -83,7 +83,7 @@ def _sum_in_loop(
     step = _rows_per_step(rows, channels)
     stop = rows // step * step
 
-    def terms_of_rows(start: cpu.Index, size: int) -> Iterator[jax.Array]:
+    def terms_of_rows(start: cpu.UnsignedIndex, size: int) -> Iterator[jax.Array]:
         """The terms of some rows of all lanes."""
         corner, shape = (cpu.as_index(0), start, cpu.as_index(0)), (lanes, size, channels)
         values = terms(*(lax.dynamic_slice(a, corner, shape) for a in arrays), *vectors)

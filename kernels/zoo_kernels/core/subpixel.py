@@ -24,7 +24,7 @@ def input_grad(
 
     With stride s, dx[s·q + r] takes only the taps i with (r + padding − i·dilation) divisible by
     s. They are every (s / gcd(s, dilation))-th tap, so each of the phases r is an ordinary
-    correlation of dy with a part of the turned kernel, and no zero is multiplied.
+    correlation of dy with a part of the flipped kernel, and no zero is multiplied.
     """
     sh, sw = window.strides
     qh, qw = (-(-n // s) for n, s in zip(window.size, window.strides, strict=True))

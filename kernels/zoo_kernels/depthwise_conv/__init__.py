@@ -51,7 +51,7 @@ def depthwise_conv(
       padding: "SAME" (XLA's, the odd row or column last), "VALID", an integer, or
         ((top, bottom), (left, right)).
       flip: False is cross-correlation, as in JAX and PyTorch; True is convolution in the
-        mathematical sense, as in Flux, which turns the kernel by 180 degrees.
+        mathematical sense, as in Flux, which flips the kernel in height and width.
       bias: [C·m], floating point.
       act: an activation's name, as for `bias_act`; takes a bias.
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.

@@ -48,7 +48,7 @@ def correlate(
     n, channels = x.shape[0], x.shape[3:]
     zero = cpu.as_index(0)
 
-    def add_row(total: jax.Array, row: cpu.Index, tap_row: cpu.Index) -> jax.Array:
+    def add_row(total: jax.Array, row: cpu.UnsignedIndex, tap_row: cpu.UnsignedIndex) -> jax.Array:
         for j in range(kw):
             corner = (zero, row, cpu.as_index(j * dw), *[zero] * len(channels))
             strip = lax.dynamic_slice(x, corner, (n, height, width, *channels))[:, ::sh, ::sw]
@@ -119,7 +119,9 @@ def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     x, dy = (a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy))
     shape = (lanes, wo, *jnp.broadcast_shapes(x.shape[4:], dy.shape[4:]))
 
-    def add_rows(rows: range, top: cpu.Index, kernel_rows: int, sums: list[jax.Array]) -> Any:
+    def add_rows(
+        rows: range, top: cpu.UnsignedIndex, kernel_rows: int, sums: list[jax.Array]
+    ) -> Any:
         """Adds the products of some rows of dy, `rows.step` at a time, with x from row `top` on."""
         first_dy, first_x = cpu.as_index(rows.start), top + cpu.as_index(rows.start * sh)
 
@@ -144,7 +146,7 @@ def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
         start = (*(cpu.vary_like(row, x) for row in (cpu.as_index(0), first_dy, first_x)), sums)
         return lax.fori_loop(0, images * len(rows), add, start)[3]
 
-    def sum_taps(top: cpu.Index, kernel_rows: int) -> jax.Array:
+    def sum_taps(top: cpu.UnsignedIndex, kernel_rows: int) -> jax.Array:
         """The gradients of some rows of the kernel, [rows, kw, …]."""
         sums = [cpu.vary_like(jnp.zeros(shape, dtype), x)] * (kernel_rows * kw)
         step = _rows_per_step(ho, len(sums))
@@ -182,7 +184,9 @@ def _taps(w: jax.Array, m: int) -> jax.Array:
     return w.reshape(*w.shape[:2], -1, m) if m > 1 else w[:, :, 0]
 
 
-def _strip(x: jax.Array, image: cpu.Index, row: cpu.Index, start: int, width: int) -> jax.Array:
+def _strip(
+    x: jax.Array, image: cpu.UnsignedIndex, row: cpu.UnsignedIndex, start: int, width: int
+) -> jax.Array:
     """x[:, image, row, start : start + width] of every lane.
 
     Each strip is a slice of its own, at one use: XLA's CPU compiler vectorises a product of

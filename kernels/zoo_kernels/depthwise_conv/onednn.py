@@ -1,6 +1,6 @@
 """Depthwise convolution by oneDNN, which XLA calls on a CPU where an option lets it.
 
-oneDNN serves ordinary convolutions, so the input gradient is written as one, of dy with the turned
+oneDNN serves ordinary convolutions, so the input gradient is written as one, of dy with the flipped
 kernel. What it does not serve stays a sum of shifted products: the weight gradient, and with
 strides the input gradient, whose phases were measured to be no faster by oneDNN (EfficientNet-
 Lite's 5x5 at 56x56: 1.4 ms instead of 0.9).

@@ -20,7 +20,8 @@ class Axis(NamedTuple):
       tile_stride: pixels from one tile's first pixel to the next tile's.
       start: the first tile's first pixel.
       uses: pixel, counted from the tile's first → [(output, tap), …].
-      tap_shift: how many pixels further all of this lies for the next so many taps.
+      tap_shift: pixels from where `uses` lies for these taps to where it lies for the next ones; as
+        many taps are unrolled at a time.
     """
 
     outputs: int

@@ -27,7 +27,8 @@ class ConvolutionConfig(NamedTuple):
     Args:
       spatial_tiles: candidates, (rows, columns) of outputs of one thread; the first of those that
         load least is taken.
-      tap_rows: how many rows of the kernel are unrolled; a loop takes the next so many.
+      tap_rows: how many rows of the kernel are unrolled; a loop goes over all rows
+        by as many.
       warps: of a program.
     """
 

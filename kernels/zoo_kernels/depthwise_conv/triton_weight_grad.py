@@ -37,7 +37,8 @@ class WeightGradConfig(NamedTuple):
     Args:
       spatial_tiles: candidates, (rows, columns) of dy of one thread; the first that loads least is
         taken.
-      max_taps: the most (rows, columns) of taps that one program sums; others sum the next so many.
+      max_taps: the most (rows, columns) of taps that one program sums; a larger kernel's taps are
+        divided among several programs.
       warps: of a program.
     """
 
@@ -91,7 +92,7 @@ class WeightGradTiling(NamedTuple):
 def choose_weight_grad_tiling(
     window: Window, dtype: Any, channels: int, shard_size: int
 ) -> WeightGradTiling:
-    """The tiling that loads least, for shards of so many examples."""
+    """The tiling that loads least, for shards of `shard_size` examples."""
     config = find_config(CONFIGS, window, dtype)
     (kh, kw), (max_rows, max_columns) = window.kernel, config.max_taps
     groups = cdiv(kh, max_rows), cdiv(kw, max_columns)

@@ -25,7 +25,7 @@ from zoo_pretrained.convert import (
     vgg,
     xception,
 )
-from zoo_pretrained.convert.frameworks import lay_out, list_entries, module_kinds
+from zoo_pretrained.convert.frameworks import classify_modules, lay_out, list_source_arrays
 from zoo_pretrained.convert.rules import find_targets, match_rules
 from zoo_pretrained.convert.source import Source
 from zoo_pretrained.lazy_array import LazyArray
@@ -123,28 +123,32 @@ def convert(
     converted: dict[str, LazyArray] = {}
     biases: dict[str, np.ndarray] = {}  # of convolutions that have none in ours, by the norm's mean
     mismatches: list[str] = []
-    entries = list_entries(arrays, source.framework)
-    targets = find_targets(module_kinds(entries), source.rules, all_shapes)
-    for entry in entries:
-        target = targets.get(entry.module)
-        if target is None or not entry.role:
-            mismatches.append(f"{entry.name}: no rule maps it")
+    source_arrays = list_source_arrays(arrays, source.framework)
+    targets = find_targets(classify_modules(source_arrays), source.rules, all_shapes)
+    for source_array in source_arrays:
+        target = targets.get(source_array.module)
+        if target is None or not source_array.role:
+            mismatches.append(f"{source_array.name}: no rule maps it")
             continue
         if target.path.split("/")[0] in optional:
             continue
-        path = f"{_COLLECTIONS.get(entry.role, 'params')}/{target.path}/{entry.role}"
+        path = f"{_COLLECTIONS.get(source_array.role, 'params')}/{target.path}/{source_array.role}"
         mean = re.sub(r"params(/.+/)conv/bias", r"batch_stats\1norm/mean", path)
         shape = needed.get(path, needed.get(mean))
         if shape is None:
-            mismatches.append(f"{entry.name}: the model has no {path}")
+            mismatches.append(f"{source_array.name}: the model has no {path}")
         elif path in converted or (path not in needed and mean in biases):
-            mismatches.append(f"{entry.name}: {path} is filled already")
-        elif (array := lay_out(entry, shape, target.flattened, dtype, source.framework)) is None:
-            mismatches.append(f"{entry.name}: {path} has shape {shape}, not {entry.view.shape}")
+            mismatches.append(f"{source_array.name}: {path} is filled already")
+        elif (
+            array := lay_out(source_array, shape, target.flattened, dtype, source.framework)
+        ) is None:
+            mismatches.append(
+                f"{source_array.name}: {path} has shape {shape}, not {source_array.view.shape}"
+            )
         elif path in needed:
             converted[path] = array
         else:
-            biases[mean] = np.asarray(entry.view, np.float64)
+            biases[mean] = np.asarray(source_array.view, np.float64)
     for path in biases.keys() & converted.keys():
         converted[path] = LazyArray(converted[path].view - biases[path], dtype=dtype)
     mismatches += [f"{path}: nothing fills it" for path in needed if path not in converted]
@@ -159,10 +163,10 @@ def count_classes(arrays: Mapping[str, np.ndarray], source: Source) -> int | Non
     Args:
       arrays, source: as for `convert`.
     """
-    entries = list_entries(arrays, source.framework)
-    targets = match_rules([entry.module for entry in entries], source.rules)
-    heads = (e for e in entries if e.module in targets and targets[e.module].path == "head")
-    return next((e.view.shape[-1] for e in heads if e.role == "kernel"), None)
+    source_arrays = list_source_arrays(arrays, source.framework)
+    targets = match_rules([source_array.module for source_array in source_arrays], source.rules)
+    heads = (a for a in source_arrays if a.module in targets and targets[a.module].path == "head")
+    return next((a.view.shape[-1] for a in heads if a.role == "kernel"), None)
 
 
 _COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}

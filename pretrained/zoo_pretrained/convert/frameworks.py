@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from zoo_pretrained.lazy_array import LazyArray
 
 
-class Entry(NamedTuple):
+class SourceArray(NamedTuple):
     """One array of a source.
 
     Args:
@@ -87,10 +87,10 @@ FLUX = Framework(
 )
 
 
-def list_entries(arrays: Mapping[str, np.ndarray], framework: Framework) -> list[Entry]:
-    """The entries of a framework's arrays, without those that are no weights."""
+def list_source_arrays(arrays: Mapping[str, np.ndarray], framework: Framework) -> list[SourceArray]:
+    """A framework's arrays, without those that are no weights."""
     split_names = _split_names(arrays, framework.separator)
-    entries = []
+    source_arrays = []
     for name, value in arrays.items():
         (module, leaf), array = split_names[name], np.asarray(value)
         if re.fullmatch(framework.ignored, leaf) or (framework.ignores_scalars and array.ndim == 0):
@@ -101,8 +101,8 @@ def list_entries(arrays: Mapping[str, np.ndarray], framework: Framework) -> list
             array = array[::-1, ::-1] if framework.convolves and array.ndim == 4 else array
         elif role == "kernel":
             role = framework.vector_role if array.ndim == 1 else ""
-        entries.append(Entry(name, module, role, array))
-    return entries
+        source_arrays.append(SourceArray(name, module, role, array))
+    return source_arrays
 
 
 def _split_names(names: Mapping[str, np.ndarray], separator: str) -> dict[str, tuple[str, str]]:
@@ -115,30 +115,30 @@ def _split_names(names: Mapping[str, np.ndarray], separator: str) -> dict[str, t
     return split_names
 
 
-def module_kinds(entries: Sequence[Entry]) -> dict[str, str]:
+def classify_modules(source_arrays: Sequence[SourceArray]) -> dict[str, str]:
     """What each module is: "conv", "norm" or "dense"; "" where its arrays do not tell."""
     kinds: dict[str, str] = {}
-    for entry in entries:
+    for source_array in source_arrays:
         kind = ""
-        if entry.role in ("scale", "mean", "var"):
+        if source_array.role in ("scale", "mean", "var"):
             kind = "norm"
-        elif entry.role == "kernel":
-            kind = "conv" if entry.view.ndim == 4 else "dense"
-        kinds[entry.module] = kinds.get(entry.module) or kind
+        elif source_array.role == "kernel":
+            kind = "conv" if source_array.view.ndim == 4 else "dense"
+        kinds[source_array.module] = kinds.get(source_array.module) or kind
     return kinds
 
 
 def lay_out(
-    entry: Entry,
+    source_array: SourceArray,
     shape: tuple[int, ...],
     flattened: tuple[int, int, int] | None,
     dtype: DTypeLike,
     framework: Framework,
 ) -> LazyArray | None:
-    """An entry in the shape that our layer wants; None where it does not fit.
+    """A source's array in the shape that our layer wants; None where it does not fit.
 
     Args:
-      entry: the entry.
+      source_array: the array, as the source names and lays it out.
       shape: what our layer wants.
       flattened: the (channels, height, width) that a dense kernel's rows were in the source.
       dtype: of the result.
@@ -146,14 +146,14 @@ def lay_out(
 
     Dense kernels may come from convolutions: of 1x1, or of the size of all that was flattened.
     """
-    view = entry.view
+    view = source_array.view
     if view.shape == shape:
-        if flattened and entry.role == "kernel":
+        if flattened and source_array.role == "kernel":
             if np.prod(flattened) != shape[0]:
                 return None
             view = view.reshape(*flattened, -1).transpose(1, 2, 0, 3)
         return LazyArray(view, shape, dtype)
-    if entry.role != "kernel" or view.ndim != 4:
+    if source_array.role != "kernel" or view.ndim != 4:
         return None
     height, width, in_channels, out = view.shape
     fitting: list[tuple[int, ...]] = [(height * width * in_channels, out)]

@@ -24,6 +24,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from zoo_pretrained.natural_order import natural_key
+
 
 class Rule(NamedTuple):
     """A row of a source's rules.
@@ -68,7 +70,7 @@ def match_rules(modules: Iterable[str], rules: Rules) -> dict[str, Target]:
             match = re.fullmatch(rule.pattern, module)
             if not match or (rule.beside and match.expand(rule.beside) not in paths):
                 continue
-            block = _natural_key(match["block"]) if re.search(r"[#*]", rule.path) else ()
+            block = natural_key(match["block"]) if re.search(r"[#*]", rule.path) else ()
             targets[module] = Target(match.expand(rule.path), rule.flattened, block)
             break
     return targets
@@ -109,11 +111,6 @@ def find_targets(
 def _rank_group(path: str, kind: str) -> str:
     """What a block is ranked among: all of its kind ("#"), or all with the same path ("*")."""
     return path if "*" in path else f"#{kind}" if "#" in path else ""
-
-
-def _natural_key(text: str) -> tuple[Any, ...]:
-    """A key that sorts "4.10" behind "4.9", and "3b" before "4a"."""
-    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"\d+|[a-z]+", text))
 
 
 # All models of the zoo name their blocks so; a stage of VGG's consists of plain convolutions.

@@ -30,7 +30,8 @@ CAFFE = Normalization(
 
 # What models that were trained in TensorFlow need of our constructors.
 TENSORFLOW = {"padding": "SAME", "norm_eps": 1e-3}
-# The hint for those of timm's models that come from TensorFlow: files alike, networks not.
+# The hint for those of timm's models that come from TensorFlow, which have the same layer names as
+# timm's own, but another padding and epsilon.
 TIMM_TF = 'models whose names begin with "tf_"'
 
 

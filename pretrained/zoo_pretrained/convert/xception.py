@@ -41,20 +41,20 @@ _KERAS_NAMED = (
 
 def _keras_numbered() -> Iterator[tuple[str, str]]:
     """Rules for layers with numbers alone, as in the file that Keras offers, written by Keras 1."""
-    places = [f"stage{n}/block1/separable{i}" for n in (1, 2, 3) for i in (1, 2)]
-    places += [f"stage3/block{n}/separable{i}" for n in range(2, 10) for i in (1, 2, 3)]
-    places += ["stage4/block1/separable1", "stage4/block1/separable2", "separable1", "separable2"]
+    paths = [f"stage{n}/block1/separable{i}" for n in (1, 2, 3) for i in (1, 2)]
+    paths += [f"stage3/block{n}/separable{i}" for n in range(2, 10) for i in (1, 2, 3)]
+    paths += ["stage4/block1/separable1", "stage4/block1/separable2", "separable1", "separable2"]
     shortcuts = {f"stage{n}/block1/separable1": f"stage{n}/block1/shortcut" for n in (1, 2, 3, 4)}
     convs, norms = itertools.count(1), itertools.count(1)
-    for place in ("stem/conv1", "stem/conv2"):
-        yield f"convolution2d_{next(convs)}|batchnormalization_{next(norms)}", f"{place}/"
-    for number, place in enumerate(places, start=1):
-        if place in shortcuts:  # which come before their block's own
+    for path in ("stem/conv1", "stem/conv2"):
+        yield f"convolution2d_{next(convs)}|batchnormalization_{next(norms)}", f"{path}/"
+    for number, path in enumerate(paths, start=1):
+        if path in shortcuts:  # which come before their block's own
             names = f"convolution2d_{next(convs)}|batchnormalization_{next(norms)}"
-            yield names, f"{shortcuts[place]}/"
-        yield f"separableconvolution2d_{number}/depthwise", f"{place}/depthwise"
+            yield names, f"{shortcuts[path]}/"
+        yield f"separableconvolution2d_{number}/depthwise", f"{path}/depthwise"
         names = f"separableconvolution2d_{number}/pointwise|batchnormalization_{next(norms)}"
-        yield names, f"{place}/pointwise/"
+        yield names, f"{path}/pointwise/"
     yield r"dense_\d", "head"
 
 

@@ -1,8 +1,8 @@
 """Weight files of other frameworks, read without these frameworks and without running anything.
 
 `arrays` reads PyTorch's .pth in both of its formats, safetensors, Keras's .h5, .weights.h5 and
-.keras, and the state of a Flux model in JLD2. The first bytes of a file tell its kind; its name
-does not matter. A file can come from anybody: pickles are read by a machine that cannot call
+.keras, and the state of a Flux model in JLD2. The first bytes of a file tell its format; its
+name does not matter. A file can come from anybody: pickles are read by a machine that cannot call
 anything (`pickles`), nothing outside the file is opened, and a file that declares more than a
 thousand times its size, or than 16 GiB, is refused.
 
@@ -18,12 +18,12 @@ from typing import Literal
 import numpy as np
 
 from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
-from zoo_pretrained.read.files import Allowance, ReadError, UnreadableError
+from zoo_pretrained.read.files import ByteBudget, ReadError, UnreadableError
 from zoo_pretrained.read.zip_archive import ZipArchive
 
-__all__ = ["ReadError", "arrays", "source"]
+__all__ = ["ReadError", "arrays", "detect_format"]
 
-FileKind = Literal["torch", "safetensors", "keras", "flux"]
+FileFormat = Literal["torch", "safetensors", "keras", "flux"]
 
 
 def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str, np.ndarray]:
@@ -46,18 +46,18 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
     """
     with _name_in_errors(path):
         data = files.map_file(path)
-        kind, wrapper, found = _read(data)
+        file_format, wrapper, found = _read(data)
         for array in found.values():
             array.flags.writeable = False
         if not found:
             raise UnreadableError("holds no arrays of weights")
         if inside is None or inside == wrapper:
             return found
-        return _select_part(found, inside, "/" if kind == "keras" else ".")
+        return _select_part(found, inside, "/" if file_format == "keras" else ".")
 
 
-def source(path: str | os.PathLike[str]) -> FileKind:
-    """What kind of weight file it is: "torch", "safetensors", "keras" or "flux".
+def detect_format(path: str | os.PathLike[str]) -> FileFormat:
+    """The format of a weight file: "torch", "safetensors", "keras" or "flux".
 
     Raises:
       ReadError: as `arrays`, as far as this needs to read.
@@ -65,28 +65,28 @@ def source(path: str | os.PathLike[str]) -> FileKind:
     with _name_in_errors(path):
         data = files.map_file(path)
         if _is_zip(data):
-            return "keras" if _is_dot_keras(ZipArchive(data, Allowance(len(data)))) else "torch"
+            return "keras" if _is_dot_keras(ZipArchive(data, ByteBudget(len(data)))) else "torch"
         if pth.is_legacy(data):
             return "torch"
         if hdf5.find_start(data) >= 0:
-            with hdf5.Hdf5File(data, Allowance(len(data))) as file:
+            with hdf5.Hdf5File(data, ByteBudget(len(data))) as file:
                 return "flux" if jld2.is_jld2(data, file) else "keras"
         _check_safetensors(data)
         return "safetensors"
 
 
-def _read(data: np.ndarray) -> tuple[FileKind, str, dict[str, np.ndarray]]:
-    """A file's kind, the name of the wrapper around its arrays or "", and the arrays."""
-    allowance = Allowance(len(data))
+def _read(data: np.ndarray) -> tuple[FileFormat, str, dict[str, np.ndarray]]:
+    """A file's format, the name of the wrapper around its arrays or "", and the arrays."""
+    budget = ByteBudget(len(data))
     if _is_zip(data):
-        archive = ZipArchive(data, allowance)
+        archive = ZipArchive(data, budget)
         if _is_dot_keras(archive):
-            return "keras", "", keras.from_zip(archive, allowance)
-        return "torch", *pth.from_zip(archive, allowance)
+            return "keras", "", keras.from_zip(archive, budget)
+        return "torch", *pth.from_zip(archive, budget)
     if pth.is_legacy(data):
-        return "torch", *pth.from_legacy(data, allowance)
+        return "torch", *pth.from_legacy(data, budget)
     if hdf5.find_start(data) >= 0:
-        with hdf5.Hdf5File(data, allowance) as file:
+        with hdf5.Hdf5File(data, budget) as file:
             if jld2.is_jld2(data, file):
                 return "flux", *jld2.from_hdf5(file)
             return "keras", "", keras.from_hdf5(file)

@@ -25,7 +25,7 @@ class UnreadableError(Exception):
     """The reason why a file cannot be read, to follow its path, such as "names os.system"."""
 
 
-class Allowance:
+class ByteBudget:
     """The number of bytes of arrays that a file may still declare.
 
     Args:
@@ -69,10 +69,10 @@ class ByteStream(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Moves, and returns the position."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._bytes)}[whence]
-        if origin + offset < 0:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._bytes)}[whence]
+        if start + offset < 0:
             raise ValueError("a position before the start")
-        self._at = origin + offset
+        self._at = start + offset
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:

@@ -8,7 +8,6 @@ import importlib
 import io
 import itertools
 import math
-import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from zoo_pretrained.read.files import SMALL, Allowance, ByteStream, UnreadableError, view
+from zoo_pretrained.natural_order import natural_key
+from zoo_pretrained.read.files import SMALL, ByteBudget, ByteStream, UnreadableError, view
 from zoo_pretrained.read.headers import Headers
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -36,17 +36,17 @@ class Hdf5File:
 
     Args:
       data: the file's bytes.
-      allowance: limits the arrays.
+      budget: limits the arrays.
     """
 
-    def __init__(self, data: np.ndarray, allowance: Allowance) -> None:
+    def __init__(self, data: np.ndarray, budget: ByteBudget) -> None:
         try:
             self._h5: Any = importlib.import_module(
                 "h5py"
             )  # a dependency that only these files need
         except ModuleNotFoundError as error:
             raise UnreadableError("is HDF5, which needs h5py: pip install h5py") from error
-        self._data, self._allowance = data, allowance
+        self._data, self._budget = data, budget
         self._headers = Headers(data, find_start(data))
         self._opened = 0
         self._followed: dict[int, Any] = {}
@@ -61,7 +61,7 @@ class Hdf5File:
 
     def children(self, group: Any) -> Iterator[tuple[str, Any]]:
         """The members of a group by name, in natural order: "conv2d_2" before "conv2d_10"."""
-        for name in sorted(group, key=_natural_key):
+        for name in sorted(group, key=natural_key):
             yield name, self.child(group, name)
 
     def child(self, group: Any, path: str) -> Any:
@@ -144,8 +144,8 @@ class Hdf5File:
         if size > SMALL:
             raise UnreadableError(f"has records of {size} bytes at {dataset.name!r}")
         layout = dataset.id.get_create_plist().get_layout()
-        if layout == self._h5.h5d.CONTIGUOUS and (place := dataset.id.get_offset()) is not None:
-            return view(self._data, dtype, dataset.shape, place)
+        if layout == self._h5.h5d.CONTIGUOUS and (offset := dataset.id.get_offset()) is not None:
+            return view(self._data, dtype, dataset.shape, offset)
         if layout == self._h5.h5d.COMPACT:
             return view(self._headers.compact_data(self._address(dataset)), dtype, dataset.shape, 0)
         raise UnreadableError(f"has records in pieces, or none, at {dataset.name!r}")
@@ -207,7 +207,7 @@ class Hdf5File:
             return None
         name, shape = str(dataset.name), dataset.shape
         nbytes = math.prod(shape) * dtype.itemsize
-        self._allowance.take(nbytes, name)
+        self._budget.take(nbytes, name)
         if nbytes == 0:
             return np.zeros(shape, dtype)
         same = bfloat16 or dataset.id.get_type() == h5.h5t.py_create(dataset.dtype, logical=True)
@@ -215,12 +215,12 @@ class Hdf5File:
         if layout == h5.h5d.CHUNKED and same:
             return self._chunked(dataset, dtype)
         if layout == h5.h5d.CONTIGUOUS:
-            place = dataset.id.get_offset()
-            if place is None:
+            offset = dataset.id.get_offset()
+            if offset is None:
                 raise UnreadableError(
                     f"declares {nbytes} bytes at {name!r} and stores none of them"
                 )
-            stored = view(self._data, np.dtype("u1"), [dataset.id.get_storage_size()], place)
+            stored = view(self._data, np.dtype("u1"), [dataset.id.get_storage_size()], offset)
             if same:
                 return view(stored, dtype, shape, 0)
         if layout == h5.h5d.CHUNKED or nbytes > SMALL:
@@ -268,10 +268,3 @@ def _refuse_external(h5: Any, dataset: Any) -> None:
     properties = dataset.id.get_create_plist()
     if properties.get_layout() == h5.h5d.VIRTUAL or properties.get_external_count():
         raise UnreadableError(f"has its numbers of {dataset.name!r} in another file")
-
-
-def _natural_key(name: str) -> list[tuple[int, int | str]]:
-    return [
-        (0, int(part)) if part.isdecimal() else (1, part)
-        for part in re.findall(r"[0-9]+|[^0-9]+", name)
-    ]

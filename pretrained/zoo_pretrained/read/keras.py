@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from zoo_pretrained.read import keras_names
-from zoo_pretrained.read.files import TEXT_LIMIT, Allowance, UnreadableError
+from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError
 from zoo_pretrained.read.hdf5 import DEPTH, Hdf5File
 from zoo_pretrained.read.zip_archive import ZipArchive
 
@@ -29,12 +29,12 @@ _TOP = "top_level_model_weights"  # the group of a model's own variables, in an 
 _NOT_LAYERS = ("optimizer", "metrics", "_metrics", "_loss_tracker", "seed_generator")
 
 
-def from_zip(archive: ZipArchive, allowance: Allowance) -> dict[str, np.ndarray]:
+def from_zip(archive: ZipArchive, budget: ByteBudget) -> dict[str, np.ndarray]:
     """The arrays of a .keras, in the order of its layers."""
     config = {}
     if CONFIG in archive.members:
         config = json.loads(archive.read(CONFIG, limit=TEXT_LIMIT).tobytes()).get("config", {})
-    with Hdf5File(archive.read(WEIGHTS), allowance) as file:
+    with Hdf5File(archive.read(WEIGHTS), budget) as file:
         return _Walker(file).arrays(config)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo_pretrained.read.files import TEXT_LIMIT, Allowance, UnreadableError, view
+from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError, view
 from zoo_pretrained.read.pickles import Global, Storage, Tensor, load
 from zoo_pretrained.read.zip_archive import ZipArchive
 
@@ -26,7 +26,7 @@ def is_legacy(data: np.ndarray) -> bool:
     return data[:1] == b"\x80"[0] and MAGIC[0].to_bytes(10, "little") in bytes(data[:32])
 
 
-def from_zip(archive: ZipArchive, allowance: Allowance) -> tuple[str, dict[str, np.ndarray]]:
+def from_zip(archive: ZipArchive, budget: ByteBudget) -> tuple[str, dict[str, np.ndarray]]:
     """The wrapper's name, or "", and the arrays of a zip, in their order."""
     pickles = [name for name in archive.members if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
@@ -43,10 +43,10 @@ def from_zip(archive: ZipArchive, allowance: Allowance) -> tuple[str, dict[str, 
     def read_storage(key: str) -> _StorageData:
         return _StorageData(archive.read(f"{folder}data/{key}"), order == b"big")
 
-    return _to_arrays(value, read_storage, allowance)
+    return _to_arrays(value, read_storage, budget)
 
 
-def from_legacy(data: np.ndarray, allowance: Allowance) -> tuple[str, dict[str, np.ndarray]]:
+def from_legacy(data: np.ndarray, budget: ByteBudget) -> tuple[str, dict[str, np.ndarray]]:
     """The wrapper's name, or "", and the arrays of the legacy format, in their order."""
     stream = io.BytesIO(data[:TEXT_LIMIT].data)
     if (load(stream), load(stream)) != MAGIC:
@@ -68,7 +68,7 @@ def from_legacy(data: np.ndarray, allowance: Allowance) -> tuple[str, dict[str, 
             )
         storages[key] = _StorageData(data[at + 8 : end], swapped=False)
         at = end
-    return _to_arrays(value, storages.__getitem__, allowance)
+    return _to_arrays(value, storages.__getitem__, budget)
 
 
 class _StorageData(NamedTuple):
@@ -94,7 +94,7 @@ def _parse_storage(identity: Any, sizes: dict[str, int] | None = None) -> Storag
 
 
 def _to_arrays(
-    value: Any, read_storage: Callable[[str], _StorageData], allowance: Allowance
+    value: Any, read_storage: Callable[[str], _StorageData], budget: ByteBudget
 ) -> tuple[str, dict[str, np.ndarray]]:
     """The wrapper's name, or "", and the arrays of a state dict or of the one in a checkpoint."""
     wrapper, tensors = "", _find_tensors(value)
@@ -110,7 +110,7 @@ def _to_arrays(
     found = {}
     for name, tensor in tensors.items():
         found[name] = _to_array(tensor, read_storage(tensor.storage.key))
-        allowance.take(found[name].nbytes, name)
+        budget.take(found[name].nbytes, name)
     return wrapper, found
 
 

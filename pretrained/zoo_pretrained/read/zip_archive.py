@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from zoo_pretrained.read.files import LIMIT, RATIO, SMALL, Allowance, ByteStream, UnreadableError
+from zoo_pretrained.read.files import LIMIT, RATIO, SMALL, ByteBudget, ByteStream, UnreadableError
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, and lengths of name and extra field
 
@@ -17,14 +17,14 @@ class ZipArchive:
 
     Args:
       data: the archive's bytes.
-      allowance: limits what has to be inflated.
+      budget: limits what has to be inflated.
 
     Raises:
       UnreadableError: two members share a name or bytes, or one lies outside the file.
     """
 
-    def __init__(self, data: np.ndarray, allowance: Allowance) -> None:
-        self._data, self._allowance = data, allowance
+    def __init__(self, data: np.ndarray, budget: ByteBudget) -> None:
+        self._data, self._budget = data, budget
         with zipfile.ZipFile(ByteStream(data)) as file:
             members = file.infolist()
         self.members = {member.filename: member for member in members}
@@ -64,7 +64,7 @@ class ZipArchive:
             raise UnreadableError(
                 f"declares {name!r} as more than {RATIO} times what is stored of it"
             )
-        self._allowance.take(member.file_size, name)
+        self._budget.take(member.file_size, name)
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(stored.data, member.file_size + 1)
         if len(inflated) != member.file_size or zlib.crc32(inflated) != member.CRC:
             raise UnreadableError(f"is damaged: {name!r} is not what the zip says of it")

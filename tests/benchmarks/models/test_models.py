@@ -113,7 +113,7 @@ def run(root, file, *arguments):
 
 @pytest.mark.slow
 def test_models_run(root, tmp_path):
-    peers = {"flax": "flax", **({"kept": "ours, memory kept"} if GLIBC else {})}
+    peers = {"flax": "flax", **({"keep-memory": "ours, memory kept"} if GLIBC else {})}
     small = ["--size", "32", "--batches", "2", "--peers", ",".join(peers)]
     passes = ["--passes", cases.FUSED_INFERENCE, cases.TRAINING_STEP]
     record, output = run(root, tmp_path / "m.json", "--models", "SqueezeNet1_1", *small, *passes)

@@ -60,10 +60,10 @@ def test_second_derivative(act):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
-def test_slope_is_zero_at_the_kinks_of_relu6():
+def test_derivative_is_zero_at_the_kinks_of_relu6():
     x = jnp.array([[0.0], [6.0]])
-    slopes = jax.grad(lambda x: kernels.bias_act(x, jnp.zeros(1), "relu6").sum())(x)
-    assert slopes.ravel().tolist() == [0.0, 0.0]
+    derivatives = jax.grad(lambda x: kernels.bias_act(x, jnp.zeros(1), "relu6").sum())(x)
+    assert derivatives.ravel().tolist() == [0.0, 0.0]
 
 
 def test_bfloat16_is_rounded_once():

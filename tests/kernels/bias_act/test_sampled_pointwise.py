@@ -1,6 +1,6 @@
 """bias_act and both batch norms on sampled calls, against plain compositions in float64.
 
-Near an activation's kink, rounding may land on its other side, where the slope is another one:
+Near an activation's kink, rounding may land on its other side, where the derivative is another:
 those few entries get a cotangent of 0.
 """
 
@@ -83,9 +83,9 @@ def compare(ours, plain, plain_z, case, arrays, size):
     count = got.size // got.shape[-1]
     largest = np.abs(np.asarray(dy, np.float64)).max()
     for name, gradient in gots.items():
-        # A slope comes from a y or z that was rounded, and z·slope'(z) stays below 1.2 for every
-        # activation: so its error is the dtype's. Errors of a sum over the batch are as likely up
-        # as down and grow as its square root; six of their deviations bound them.
+        # A derivative comes from a y or z that was rounded, and z·act''(z) stays below 1.2 for
+        # every activation: so its error is the dtype's. Errors of a sum over the batch are as
+        # likely up as down and grow as its square root; six of their deviations bound them.
         terms = 1 if gradient.shape == got.shape else count
         most = 4 * coarse + size * fine
         each = largest + np.abs(wants[name]).max() / np.sqrt(terms)

@@ -94,8 +94,8 @@ def test_low_precision_is_accumulated_in_float32(dtype, rtol):
 
 
 @pytest.mark.parametrize("op", [kernels.conv, kernels.depthwise_conv])
-def test_flip_rotates_the_kernel(op):
-    """NNlib's conv(x, w) = crosscor(x, w turned by 180 degrees), worked out by hand."""
+def test_flip_reverses_both_axes_of_the_kernel(op):
+    """NNlib's conv(x, w) = crosscor(x, w flipped in height and width), worked out by hand."""
     x = jnp.arange(1.0, 4.0).reshape(1, 1, 3, 1)
     w = jnp.array([1.0, 10.0]).reshape(1, 2, 1, 1)
     assert op(x, w, padding="VALID").ravel().tolist() == [21.0, 32.0]

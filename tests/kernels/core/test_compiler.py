@@ -202,7 +202,7 @@ class TestOneDNN:
             assert implementations(kernels.jit(kernels.depthwise_conv), x, w) == {"cpu"}
 
     def test_the_input_gradient_is_run_by_onednn(self):
-        """A turned kernel must not become a property of the convolution."""
+        """A flipped kernel must not become a property of the convolution."""
         f = kernels.jit(jax.grad(lambda x: kernels.depthwise_conv(x, W).sum()))
         text = f.lower(jnp.asarray(np.ones((2, 28, 28, 4), np.float32))).compile().as_text()
         assert "onednn" in text

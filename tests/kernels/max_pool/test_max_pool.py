@@ -72,12 +72,12 @@ def test_sampled_pools(case):
         inferred, y, dy, dx = passes(x)
     assert y.dtype == dx.dtype == x.dtype
     padding = explicit_padding(geometry["padding"], shape, kernel, geometry)
-    want, slope = reference(
+    want, gradient = reference(
         np.float64(x), np.float64(dy), kernel, geometry["strides"], padding, geometry["dilation"]
     )
     np.testing.assert_array_equal(np.float64(y), want)
     np.testing.assert_array_equal(np.float64(inferred), want)
-    np.testing.assert_array_equal(dx, slope.astype(dx.dtype))
+    np.testing.assert_array_equal(dx, gradient.astype(dx.dtype))
 
 
 def test_windows_with_more_than_128_values():

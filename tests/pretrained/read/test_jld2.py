@@ -101,7 +101,7 @@ def test_reads_a_state_by_dotted_paths(tmp_path):
     for name, array in NORM.items():
         np.testing.assert_array_equal(found[f"layers.2.{name}"], array)
     np.testing.assert_array_equal(found["layers.4.layers.1.bias"], np.arange(4))
-    assert read.source(path) == "flux"
+    assert read.detect_format(path) == "flux"
     array = found["layers.1.weight"]
     while not isinstance(array, np.memmap):
         array = array.base

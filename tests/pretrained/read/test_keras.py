@@ -77,7 +77,7 @@ def test_reads_h5_of_keras_2(tmp_path, text, block, form):
         with h5py.File(path, "w", userblock_size=block, libver=form) as file:
             write_legacy(file, layers, text=text, group=group)
             file["optimizer_weights/adam/kernel"] = KERNEL
-        assert read.source(path) == "keras"
+        assert read.detect_format(path) == "keras"
         assert shapes(read.arrays(path)) == {
             "conv1_conv/kernel": (3, 3, 4, 8),
             "conv1_conv/bias": (8,),
@@ -258,7 +258,7 @@ def test_a_configuration_gives_names_order_and_missing_variables(tmp_path, compr
         "n2/moving_variance",
     ]
     np.testing.assert_array_equal(found["backbone/stem/kernel"], KERNEL)
-    assert read.source(path) == "keras"
+    assert read.detect_format(path) == "keras"
     array = found["n2/gamma"]
     while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         array = array.base

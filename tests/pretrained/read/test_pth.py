@@ -37,7 +37,7 @@ def test_reads_a_state_dict_in_its_order(tmp_path, form):
     np.testing.assert_array_equal(found["conv.weight"], storages["0"].reshape(2, 3, 2, 2))
     np.testing.assert_array_equal(found["norm.weight"], storages["1"])
     assert found["norm.num_batches_tracked"] == 7
-    assert read.source(path) == "torch"
+    assert read.detect_format(path) == "torch"
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
@@ -182,7 +182,7 @@ def test_refuses_what_is_no_file_of_weights(tmp_path):
     assert_refused(tmp_path / "x.npz", "0 entries data.pkl")
     for name in ("empty", "text", "nothing"):
         with pytest.raises(read.ReadError, match=name):
-            read.source(tmp_path / name)
+            read.detect_format(tmp_path / name)
 
 
 def test_refuses_files_without_tensors(tmp_path):

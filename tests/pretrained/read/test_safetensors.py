@@ -38,7 +38,7 @@ def test_round_trip_with_the_package(tmp_path):
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
-    assert read.source(tmp_path / "x") == "safetensors"
+    assert read.detect_format(tmp_path / "x") == "safetensors"
     assert list(read.arrays(tmp_path / "x", inside="b")) == ["weight"]
 
 

@@ -40,8 +40,8 @@ class TestStores:
         for file in (tmp_path / "store").glob("[!.]*"):
             server.add(f"/store/{file.name}", file.read_bytes())
         monkeypatch.setenv("ZOO_STORES", f"{server.address}/store/")
-        origin = resolve.list_origins()[MODEL][WEIGHTS]
-        assert (origin.kind, origin.location) == (
+        location = resolve.list_locations()[MODEL][WEIGHTS]
+        assert (location.kind, location.location) == (
             "store",
             f"{server.address}/store/{stored.archive}",
         )
@@ -50,13 +50,13 @@ class TestStores:
             "/store/index.json",
             f"/store/{stored.archive}",
         }
-        assert resolve.list_origins()[MODEL][WEIGHTS].kind == "cache"
+        assert resolve.list_locations()[MODEL][WEIGHTS].kind == "cache"
 
     def test_weights_through_fsspec(self, cache_folder, checkpoint, tmp_path, monkeypatch):
         publish_as("memory://bucket/store", checkpoint, tmp_path)
         publish_as("memory://bucket/store", checkpoint, tmp_path, "more")
         monkeypatch.setenv("ZOO_STORES", "memory://bucket/store")
-        assert set(resolve.list_origins()[MODEL]) == {WEIGHTS, "ours", "more"}
+        assert set(resolve.list_locations()[MODEL]) == {WEIGHTS, "ours", "more"}
         assert_same_variables(zoo.trained(MODEL, weights="more"), checkpoint)
 
     def test_a_store_that_is_down_is_skipped_with_a_warning(
@@ -203,7 +203,7 @@ class TestStores:
         monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
         zoo.trained(MODEL, weights="ours")
         monkeypatch.delenv("ZOO_STORES")
-        assert resolve.list_origins()[MODEL]["ours"].kind == "cache"
+        assert resolve.list_locations()[MODEL]["ours"].kind == "cache"
 
     @pytest.mark.parametrize("fault", ["planted", "longer", "changed"])
     def test_archives_through_fsspec_are_verified(
@@ -216,7 +216,7 @@ class TestStores:
         (stored,) = publish_as(store, checkpoint, tmp_path)
         monkeypatch.setenv("ZOO_STORES", store)
         content = fsspec.filesystem("memory").cat_file(f"/bucket/{fault}/{stored.archive}")
-        target = cache.download(f"{stored.sha256[:16]}-{stored.archive}")
+        target = cache.download_path(f"{stored.sha256[:16]}-{stored.archive}")
         if fault == "planted":
             target.parent.mkdir(parents=True)
             target.write_bytes(b"another archive")

@@ -131,13 +131,15 @@ def test_a_model_without_weights(shell, examples):
 
 def test_a_damaged_checkpoint(shell, examples, tmp_path, monkeypatch, capfd):
     copy = tmp_path / "copy"
-    original = catalogue.checkpoint(catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"])
+    original = catalogue.embedded_checkpoint_path(
+        catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
+    )
     shutil.copytree(original, copy)
     largest = max(copy.rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
     with largest.open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")
-    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: copy)
+    monkeypatch.setattr(catalogue, "embedded_checkpoint_path", lambda entry: copy)
     monkeypatch.setattr(zoo, "trained", ORIGINAL)
     code, out, err = shell("classify", examples / "cat.jpg")
     assert (code, out) == (1, "")
@@ -197,7 +199,9 @@ def test_list(shell):
         "licence",
     ]
     assert first.split()[:4] == ["EfficientNetLite0", "IMAGENET1K", "75.1", "embedded"]
-    folder = catalogue.checkpoint(catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"])
+    folder = catalogue.embedded_checkpoint_path(
+        catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
+    )
     held = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert f"  {held / 1e6:.1f} MB  {folder}  Apache-2.0" in first
     assert all("upstream" in line and "hf://timm/" in line for line in more)

@@ -66,8 +66,8 @@ def test_goes_through_jit_grad_and_vmap_as_a_pytree(lite):
     np.testing.assert_allclose(jax.jit(lambda m, x: m(x))(thin, x), want, rtol=1e-4, atol=1e-4)
     rows = jax.vmap(lambda m, x: m(x[None])[0], (None, 0))(thin, x)
     np.testing.assert_allclose(rows, want, rtol=1e-4, atol=1e-4)
-    slopes = jax.grad(lambda m: m(x).sum())(thin).variables["params"]["head"]["bias"]
-    np.testing.assert_allclose(slopes, 2.0)
+    gradient = jax.grad(lambda m: m(x).sum())(thin).variables["params"]["head"]["bias"]
+    np.testing.assert_allclose(gradient, 2.0)
     doubled = jax.tree.map(lambda leaf: 2 * leaf, thin)
     assert isinstance(doubled, zoo.Trained)
     assert doubled.info is lite.info
@@ -100,7 +100,7 @@ def test_kernels_for_convolution_are_flipped_on_loading(lite, examples, tmp_path
         return np.asarray(leaf)[::-1, ::-1] if leaf.ndim == 4 else np.asarray(leaf)
 
     entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
-    metadata = checkpoint.restore(catalogue.checkpoint(entry)).metadata
+    metadata = checkpoint.restore(catalogue.embedded_checkpoint_path(entry)).metadata
     metadata["kernel_convention"] = "convolution"
     variables = jax.tree.map(flip, lite.variables)
     checkpoint.save(tmp_path / "flipped", variables, metadata)
@@ -109,7 +109,7 @@ def test_kernels_for_convolution_are_flipped_on_loading(lite, examples, tmp_path
 
 
 def test_flipped_kernels_classify_images_turned_by_180_degrees(lite, examples):
-    """Kernels turned by 180 degrees are the network for images turned by 180 degrees.
+    """Kernels flipped in height and width are the network for images turned by 180 degrees.
 
     Exactly so where padding is symmetric and, for strides, sides are odd. Cups and cats are still
     named, with less certainty; nobody has photographed a rocket on its head.
@@ -158,7 +158,7 @@ class TestWithoutAClassifier:
     def backbone(self, lite, tmp_path):
         """Lite0's features alone."""
         entry = catalogue.entries()["EfficientNetLite0"]["IMAGENET1K"]
-        variables, metadata = checkpoint.restore(catalogue.checkpoint(entry))
+        variables, metadata = checkpoint.restore(catalogue.embedded_checkpoint_path(entry))
         del variables["params"]["head"]
         checkpoint.save(tmp_path / "backbone", variables, {**metadata, "head": False})
         return zoo.trained("EfficientNetLite0", weights=tmp_path / "backbone")
@@ -217,6 +217,6 @@ class TestNames:
 
 
 def test_a_missing_checkpoint_is_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(catalogue, "checkpoint", lambda entry: tmp_path / "gone")
+    monkeypatch.setattr(catalogue, "embedded_checkpoint_path", lambda entry: tmp_path / "gone")
     with pytest.raises(CheckpointError, match="gone"):
         zoo.trained(zoo.EfficientNetLite0)

@@ -16,7 +16,7 @@ import zoo
 import zoo.models
 import zoo_pretrained.convert
 from tests.zoo.models.small_models import PUBLISHED, SMALL
-from zoo.models.base import MODELS, Entry, Model
+from zoo.models.base import MODELS, Model, ModelEntry
 from zoo.models.options import INTERNAL
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +43,7 @@ def lacking(family: str) -> list[str]:
     return [sentence for check in checks for sentence in check(family, entries)]
 
 
-def lacking_in_zoo(family: str, entries: list[Entry]) -> Iterator[str]:
+def lacking_in_zoo(family: str, entries: list[ModelEntry]) -> Iterator[str]:
     for entry in entries:
         if getattr(zoo, entry.name, None) is not entry.constructor:
             yield f"zoo/__init__.py: import {entry.name} from zoo.models.{family}"
@@ -51,7 +51,7 @@ def lacking_in_zoo(family: str, entries: list[Entry]) -> Iterator[str]:
             yield f'zoo/__init__.py: add "{entry.name}" to __all__'
 
 
-def lacking_in_tests(family: str, entries: list[Entry]) -> Iterator[str]:
+def lacking_in_tests(family: str, entries: list[ModelEntry]) -> Iterator[str]:
     if family not in SMALL:
         yield f"tests/zoo/models/small_models.py: add a small {family} to SMALL"
     elif type(SMALL[family]).__module__ != f"zoo.models.{family}":
@@ -70,7 +70,7 @@ def lacking_in_tests(family: str, entries: list[Entry]) -> Iterator[str]:
         )
 
 
-def lacking_weights(family: str, entries: list[Entry]) -> Iterator[str]:
+def lacking_weights(family: str, entries: list[ModelEntry]) -> Iterator[str]:
     if not (CONVERT / f"{family}.py").is_file():
         yield (
             f"pretrained/zoo_pretrained/convert/{family}.py: make it, with the rules of one source "
@@ -86,7 +86,7 @@ def lacking_weights(family: str, entries: list[Entry]) -> Iterator[str]:
         yield f"pretrained/zoo_pretrained/convert/{family}.py: add a Source to SOURCES"
 
 
-def lacking_docs(family: str, entries: list[Entry]) -> Iterator[str]:
+def lacking_docs(family: str, entries: list[ModelEntry]) -> Iterator[str]:
     page = ROOT / "docs" / "models.md"
     text = page.read_text()
     for entry in entries:
@@ -94,7 +94,7 @@ def lacking_docs(family: str, entries: list[Entry]) -> Iterator[str]:
             yield f"{page.relative_to(ROOT)}: add {entry.name} to the table of models"
 
 
-def lacking_in_class(family: str, entries: list[Entry]) -> Iterator[str]:
+def lacking_in_class(family: str, entries: list[ModelEntry]) -> Iterator[str]:
     file = f"zoo/models/{family}.py"
     for entry in entries:
         model = entry.constructor()
@@ -147,7 +147,7 @@ def test_a_new_family_is_told_what_it_lacks(monkeypatch):
             return self.logits(x, train)
 
     assert lacking("toynet") == ["zoo/models/toynet.py: put @register() above a constructor"]
-    monkeypatch.setitem(MODELS, "ToyNet", Entry("ToyNet", "toynet", ToyNet, 224))
+    monkeypatch.setitem(MODELS, "ToyNet", ModelEntry("ToyNet", "toynet", ToyNet, 224))
     places = [sentence.partition(": ")[0] for sentence in lacking("toynet")]
     assert places == [
         "zoo/__init__.py",

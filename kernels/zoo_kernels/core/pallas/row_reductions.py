@@ -85,7 +85,13 @@ class RowSplit(NamedTuple):
 
 
 def split_rows(shard_size: int, like: Any, reads: int) -> RowSplit:
-    """Splits shards of so many examples of arrays like that one, of which so many are read."""
+    """Splits the rows of one shard among programs.
+
+    Args:
+      shard_size: examples in a shard.
+      like: an array, or its shape and dtype; all arrays of the kernel are like it.
+      reads: how many arrays the kernel reads.
+    """
     rows = shard_size * math.prod(like.shape[1:-1])
     return _split_rows(rows, like.shape[-1], jnp.dtype(like.dtype).itemsize, UNROLL[reads])
 
@@ -113,7 +119,7 @@ def _split_rows(rows: int, channels: int, size: int, unroll: int) -> RowSplit:
     return RowSplit(rows, columns, channels, tile, unroll, steps, programs)
 
 
-class Program:
+class RowProgram:
     """One program's walk over its rows; to be constructed inside a kernel.
 
     Args:
@@ -204,7 +210,7 @@ def launch_row_kernel(
     def body(*refs: Any) -> None:
         tensor_refs, vector_refs = refs[:reads], refs[reads : len(operands)]
         output_refs, sum_refs = refs[len(operands) :][:outputs], refs[len(operands) + outputs :]
-        program = Program(split, shards, reverse)
+        program = RowProgram(split, shards, reverse)
         vector_tiles = _restore_none(vectors, map(program.load_vector, vector_refs))
 
         def step(i: Any, totals: Any) -> Any:
