@@ -33,7 +33,8 @@ test-peers: $(call installed,test) $(call installed,peers)
 	$(PYTEST) --unoptimised $(IN_TWO) -m peer
 
 test-notebooks: $(call installed,test)
-	$(PYTEST) -m notebook
+	$(PYTEST) -m notebook tests/notebooks
+	$(PYTEST) --unoptimised $(IN_TWO) -m notebook tests/docs
 
 # Builds the wheel, installs it into an environment of its own, and uses it outside the checkout.
 test-wheel: $(call installed,base)

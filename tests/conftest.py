@@ -15,8 +15,8 @@ settings.register_profile("thorough", max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 ROOT = Path(__file__).parent.parent
-# Files that take longest, as they compile whole models.
-LONGEST = ("tests/zoo/models/test_models.py", "tests/docs/test_code_blocks.py")
+# The file that takes longest, as it compiles whole models.
+LONGEST = "tests/zoo/models/test_models.py"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,8 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the longest files, so that no process works on one alone at the end."""
-    items.sort(key=lambda item: item.path.relative_to(ROOT).as_posix() not in LONGEST)
+    """Begins with the longest file, so that no process works on it alone at the end."""
+    items.sort(key=lambda item: item.path.relative_to(ROOT).as_posix() != LONGEST)
 
 
 @pytest.fixture(autouse=True, scope="session")

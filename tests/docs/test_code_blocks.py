@@ -48,6 +48,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_blocks_run(page, folder, monkeypatch, capfd):
     namespace = {"__name__": "__main__"}

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from zoo.cli.output import format_bytes
-from zoo.columns import format_columns
 from zoo.models.base import UnknownModelError
 from zoo.runtime.bench import PASSES, Measurement, measure
+from zoo.runtime.columns import format_columns
 from zoo.runtime.memory import keep_memory
 
 

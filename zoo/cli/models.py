@@ -7,7 +7,7 @@ import typer
 
 import zoo
 from zoo.cli.output import format_bytes
-from zoo.columns import format_columns
+from zoo.runtime.columns import format_columns
 from zoo_pretrained import catalogue, resolve
 
 

@@ -9,8 +9,8 @@ import typer
 import zoo
 from zoo.checkpoints.weights import load_weights
 from zoo.cli.output import format_bytes
-from zoo.columns import format_columns
 from zoo.models.base import ModelEntry, find_model
+from zoo.runtime.columns import format_columns
 from zoo_pretrained import cache as weights_cache
 from zoo_pretrained import remote_store
 from zoo_pretrained.checkpoint import restore

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from zoo.columns import format_columns
 from zoo.models.base import MODELS, Model, find_model
+from zoo.runtime.columns import format_columns
 from zoo.surgery.intercept import Call, intercept
 
 

@@ -56,14 +56,14 @@ def _max_pool(window: Window, requested: dispatch.Requested, x: jax.Array) -> ja
 def _fwd(
     window: Window, requested: dispatch.Requested, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    y, places = _run("forward_saving", 2, window, requested, x)
-    return y, places
+    y, indices = _run("forward_saving", 2, window, requested, x)
+    return y, indices
 
 
 def _bwd(
-    window: Window, requested: dispatch.Requested, places: jax.Array, dy: jax.Array
+    window: Window, requested: dispatch.Requested, indices: jax.Array, dy: jax.Array
 ) -> tuple[jax.Array]:
-    return (_run("backward", 1, window, requested, places, dy)[0],)
+    return (_run("backward", 1, window, requested, indices, dy)[0],)
 
 
 _max_pool.defvjp(_fwd, _bwd)

@@ -1,6 +1,6 @@
-"""Max pooling by shifted copies; its gradient by the place of each maximum in its window.
+"""Max pooling by shifted copies; its gradient by the index of each maximum in its window.
 
-XLA's gradient of a maximum compares pairs of a place and a value in one more reduction over
+XLA's gradient of a maximum compares pairs of an index and a value in one more reduction over
 windows, of arrays as large as x that it writes beforehand: on 2 cores that takes 10 to 60 times as
 long as this (3x3 with strides 2, 8x112x112x64: 122 ms instead of 2 to 8). Here the forward pass
 saves which value of its window was the largest, and the backward pass writes dx in one loop.
@@ -44,39 +44,39 @@ def forward(window: Window, x: jax.Array) -> list[jax.Array]:
 
 
 def forward_saving(window: Window, x: jax.Array) -> list[jax.Array]:
-    """(x) → y, and the place of each maximum in its window, counted by rows."""
+    """(x) → y, and the index of each maximum in its window, counted by rows."""
     y, *others = _tap_values(window, x)
-    # Where all of a window is −inf, its place is the first inside of x, not in the padding.
+    # Where all of a window is −inf, its index is the first inside of x, not in the padding.
     row, column = (_first_tap_inside(window, axis) for axis in (0, 1))
     first = (row[:, None] * window.kernel[1] + column)[:, :, None]
-    places = jnp.broadcast_to(jnp.asarray(first, _index_dtype(window)), y.shape)
-    for place, value in enumerate(others, start=1):
+    indices = jnp.broadcast_to(jnp.asarray(first, _index_dtype(window)), y.shape)
+    for index, value in enumerate(others, start=1):
         larger = (value > y) | jnp.isnan(value)
         y = jnp.where(larger, value, y)
-        places = jnp.where(larger, places.dtype.type(place), places)
-    return [y, places]
+        indices = jnp.where(larger, indices.dtype.type(index), indices)
+    return [y, indices]
 
 
-def backward(window: Window, places: jax.Array, dy: jax.Array) -> list[jax.Array]:
-    """(places, dy) → dx.
+def backward(window: Window, indices: jax.Array, dy: jax.Array) -> list[jax.Array]:
+    """(indices, dy) → dx.
 
-    With strides s, row s·q + r of the padded dx meets row q − o of dy at the place i of its window
+    With strides s, row s·q + r of the padded dx meets row q − o of dy at the index i of its window
     where i · dilation = s·o + r. So dx is a sum over the few offsets o, written as an array
-    [N, H/s, s, W/s, s, C] whose places i are known for each phase r.
+    [N, H/s, s, W/s, s, C] whose indices i are known for each phase r.
     """
     (sh, sw), (top, left) = window.strides, (pad[0] for pad in window.padding)
     qh, qw = (
         -(-(n + low) // s)
         for n, low, s in zip(window.size, (top, left), window.strides, strict=True)
     )
-    rows, columns = (_places_by_offset(window, axis) for axis in (0, 1))
-    # Places in the padding are −1, which no window's place is.
+    rows, columns = (_indices_by_offset(window, axis) for axis in (0, 1))
+    # Indices in the padding are −1, which no window's index is.
     padding = [
         (max(offsets), q - n)
         for offsets, q, n in zip((rows, columns), (qh, qw), window.out, strict=True)
     ]
     dtype = accumulation_dtype(dy.dtype)
-    padded_dy, places = cpu.pad(dy, padding, 0), cpu.pad(places, padding, -1)
+    padded_dy, indices = cpu.pad(dy, padding, 0), cpu.pad(indices, padding, -1)
 
     def shift(array: jax.Array, row: int, column: int) -> jax.Array:
         """An array like dy, shifted by so many rows and columns: [N, qh, 1, qw, 1, C]."""
@@ -87,9 +87,9 @@ def backward(window: Window, places: jax.Array, dy: jax.Array) -> list[jax.Array
 
     dx = jnp.zeros((), dtype)
     for (row, i), (column, j) in itertools.product(rows.items(), columns.items()):
-        place = np.where((i[:, None] < 0) | (j < 0), -2, i[:, None] * window.kernel[1] + j)
-        phase_places = jnp.asarray(place, places.dtype)[:, None, :, None]
-        is_largest = shift(places, row, column) == phase_places
+        index = np.where((i[:, None] < 0) | (j < 0), -2, i[:, None] * window.kernel[1] + j)
+        phase_indices = jnp.asarray(index, indices.dtype)[:, None, :, None]
+        is_largest = shift(indices, row, column) == phase_indices
         dx = dx + jnp.where(is_largest, shift(padded_dy, row, column).astype(dtype), 0)
     dx = dx.reshape(dy.shape[0], qh * sh, qw * sw, dy.shape[3])
     dx = dx[:, top : top + window.size[0], left : left + window.size[1]]
@@ -97,7 +97,7 @@ def backward(window: Window, places: jax.Array, dy: jax.Array) -> list[jax.Array
 
 
 def _tap_values(window: Window, x: jax.Array) -> Iterator[jax.Array]:
-    """For each place in a window, by rows, the values of all windows."""
+    """For each index in a window, by rows, the values of all windows."""
     overlapping = any(
         s < (k - 1) * d + 1
         for k, s, d in zip(window.kernel, window.strides, window.dilation, strict=True)
@@ -109,8 +109,8 @@ def _tap_values(window: Window, x: jax.Array) -> Iterator[jax.Array]:
     return convolution.slice_taps(window, x)
 
 
-def _places_by_offset(window: Window, axis: int) -> dict[int, np.ndarray]:
-    """For each offset o of `backward`, the place i for each phase r on one axis, −1 for none."""
+def _indices_by_offset(window: Window, axis: int) -> dict[int, np.ndarray]:
+    """For each offset o of `backward`, the index i for each phase r on one axis, −1 for none."""
     k, s, d = window.kernel[axis], window.strides[axis], window.dilation[axis]
     offsets: dict[int, np.ndarray] = {}
     for i in range(k):
@@ -119,13 +119,13 @@ def _places_by_offset(window: Window, axis: int) -> dict[int, np.ndarray]:
 
 
 def _first_tap_inside(window: Window, axis: int) -> np.ndarray:
-    """For each output on one axis, the first place of its window that is not padding."""
+    """For each output on one axis, the first index of its window that is not padding."""
     begins = np.arange(window.out[axis]) * window.strides[axis] - window.padding[axis][0]
     return np.clip(-(begins // window.dilation[axis]), 0, window.kernel[axis] - 1)
 
 
 def _index_dtype(window: Window) -> type[np.signedinteger]:
-    """The dtype of the places in a window."""
+    """The dtype of the indices in a window."""
     return np.int8 if math.prod(window.kernel) < 128 else np.int32
 
 
