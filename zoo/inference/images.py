@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from zoo.inference.image_metadata import strip_metadata
-from zoo.inference.pixels import from_array, to_upright_rgb
+from zoo.inference.pixels import PixelError, from_array, to_upright_rgb
 
 ImageSource = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | ArrayLike
@@ -28,7 +29,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "JPEG2000
 # Cameras make photos of up to 102 million pixels; with as many, memory stays below 1 GB. The
 # decoders of some formats need more memory for each pixel.
 MAX_PIXELS = 102_000_000
-_MAX_PIXELS_OF = {"JPEG2000": 30_000_000, "WEBP": 60_000_000, "AVIF": 60_000_000}
+_MAX_PIXELS_OF = {"JPEG2000": 30_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
 
 # What comes from a pipe is held in memory.
 MAX_BYTES = 256 << 20
@@ -113,9 +114,9 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
       max_pixels: the largest image that is opened, width times height; by default 102 million, and
         fewer for formats whose decoders need more memory. PIL images and arrays have no limit.
 
-    EXIF's orientation is applied, and what else is in the metadata never refuses an image; palettes,
-    CMYK and greyscale become RGB; 16 bits become 8; transparent pixels become white; of an animation
-    the first frame is taken.
+    EXIF's orientation is applied where it can be read; other metadata is ignored. Palettes, CMYK
+    and greyscale become RGB; 16 bits become 8; transparent pixels become white; of an animation the
+    first frame is taken.
 
     Raises:
       ImageError: a file is missing, unreadable, truncated or not an image of `FORMATS`, or an image
@@ -138,18 +139,20 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
     try:
         array = np.asarray(source)
     except Exception as error:  # of the framework whose tensor it is
-        raise ImageError(f"the {type(source).__name__} is no NumPy array: {_cause(error)}") from error
+        raise ImageError(
+            f"the {type(source).__name__} is no NumPy array: {_cause(error)}"
+        ) from error
     if array.ndim == 0 and array.dtype.kind in "OUST":
         return load_image(array.item(), max_pixels=max_pixels)
     try:
         return _to_rgb(from_array(array), "the array")
-    except ImageError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ImageError(_cause(error)) from error
+    except PixelError as error:
+        raise ImageError(str(error)) from error
 
 
 def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
+    if re.match(r"\w+:/", str(path)):
+        raise ImageError(f"{path} is an address, not a file; download it first")
     try:
         if path.is_dir():
             any(path.iterdir())  # raises where it may not be read
@@ -303,17 +306,18 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Converts to upright RGB; any error becomes an ImageError."""
     if min(image.size) < MIN_SIDE:
         raise ImageError(
-            f"{name} is {image.width}x{image.height} pixels; "
-            f"an image has {MIN_SIDE} a side or more"
+            f"{name} is {image.width}x{image.height} pixels; an image has {MIN_SIDE} a side or more"
         )
     try:
         return to_upright_rgb(image)
+    except PixelError as error:
+        raise ImageError(f"{name} cannot be shown: {error}") from error
     except Exception as error:  # each of Pillow's decoders raises errors of its own
         raise _damaged(name, error) from error
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(f"{name} is damaged, truncated or of an unknown kind: {_cause(error)}")
+    return ImageError(f"{name} is damaged or truncated: {_cause(error)}")
 
 
 def _cause(error: Exception) -> str:
