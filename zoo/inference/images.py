@@ -1,23 +1,38 @@
 """Reads images of any kind and makes normalised arrays of them."""
 
 import dataclasses
+import functools
 import io
 import os
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+import stat
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import ArrayLike
+from PIL import Image
 
-ImageSource = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+from zoo.inference.image_metadata import strip_metadata
+from zoo.inference.pixels import PixelError, from_array, to_upright_rgb
 
-# The photos of a folder are files that end so; a file that is named itself may be called anything.
-EXTENSIONS = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+ImageSource = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | ArrayLike
 )
+
+# Pillow's names of the formats that are opened, in the order in which they are tried. Its other
+# formats are of no use for photos, and one of them starts a program (EPS: Ghostscript).
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
+
+# Cameras make photos of up to 102 million pixels; with as many, memory stays below 1 GB. The
+# decoders of some formats need more memory for each pixel.
+MAX_PIXELS = 102_000_000
+_MAX_PIXELS_OF = {"JPEG2000": 30_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
+
+# What comes from a pipe is held in memory.
+MAX_BYTES = 256 << 20
 
 # A smaller image shows nothing to recognise: resizing it only invents pixels.
 MIN_SIDE = 8
@@ -89,40 +104,63 @@ class Preprocessing:
         return np.asarray(cropped)
 
 
-def load_image(source: ImageSource) -> Image.Image:
+def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.Image:
     """Loads an image of any kind as an upright RGB image.
 
     Args:
-      source: a path, an encoded image's bytes, a PIL image, or an array [H, W], [H, W, 1],
-        [H, W, 3] or [H, W, 4]: uint8, uint16, or floating point from 0 to 1.
+      source: a path, an encoded image's bytes, a file that is open for reading bytes, a PIL image,
+        or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: uint8, uint16, or floating point from
+        0 to 1. Tensors of other frameworks are arrays where NumPy can read them.
+      max_pixels: the largest image that is opened, width times height; by default 102 million, and
+        fewer for formats whose decoders need more memory. PIL images and arrays have no limit.
 
-    EXIF's orientation is applied; palettes, CMYK and greyscale become RGB; 16 bits become 8;
-    transparent pixels become white; of an animation the first frame is taken.
+    EXIF's orientation is applied where it can be read; other metadata is ignored. Palettes, CMYK
+    and greyscale become RGB; 16 bits become 8; transparent pixels become white; of an animation the
+    first frame is taken.
 
     Raises:
-      ImageError: a file is missing, unreadable, truncated or not an image, or an image has fewer
-        than 8 pixels a side or too many to be safe; the message names the file.
+      ImageError: a file is missing, unreadable, truncated or not an image of `FORMATS`, or an image
+        has fewer than 8 pixels a side or more than `max_pixels`; the message names the file.
     """
     if isinstance(source, Image.Image):
-        return _convert(getattr(source, "filename", "") or "the image", lambda: source)
-    if isinstance(source, bytes):
-        return _convert("the image", lambda: Image.open(io.BytesIO(source)))
-    if hasattr(source, "__array__"):
-        return _convert("the array", lambda: _from_array(np.asarray(source)))
-    if not isinstance(source, str | os.PathLike):
+        image = _to_rgb(source, getattr(source, "filename", "") or "the image")
+        return image.copy() if image is source else image
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(io.BytesIO(source), "the image", max_pixels)
+    if isinstance(source, str | os.PathLike):
+        return _load_path(Path(source), max_pixels)
+    if hasattr(source, "read"):
+        return _load_stream(source, max_pixels)
+    if not hasattr(source, "__array__"):
         kind = type(source).__name__
-        raise ImageError(f"an image is a path, bytes, a PIL image or an array, got {kind}")
-    path = Path(source)
+        raise ImageError(
+            f"an image is a path, bytes, an open file, a PIL image or an array, got {kind}"
+        )
+    try:
+        array = np.asarray(source)
+    except Exception as error:  # of the framework whose tensor it is
+        raise ImageError(
+            f"the {type(source).__name__} is no NumPy array: {_cause(error)}"
+        ) from error
+    if array.ndim == 0 and array.dtype.kind in "OUST":
+        return load_image(array.item(), max_pixels=max_pixels)
+    try:
+        return _to_rgb(from_array(array), "the array")
+    except PixelError as error:
+        raise ImageError(str(error)) from error
+
+
+def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
+    if re.match(r"\w+:/", str(path)):
+        raise ImageError(f"{path} is an address, not a file; download it first")
     try:
         if path.is_dir():
             any(path.iterdir())  # raises where it may not be read
             raise ImageError(f"{path} is a folder without images")
+        if not (path.is_file() or path.is_fifo()) and path.exists():
+            raise ImageError(f"{path} is a device or a socket, not a file")
         with path.open("rb") as file:
-            data = file if file.seekable() else io.BytesIO(file.read())
-            if not data.read(1):
-                raise ImageError(f"{path} is empty")
-            data.seek(0)
-            return _convert(str(path), lambda: Image.open(data))
+            return _decode(file, str(path), max_pixels)
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a text that cannot be a path
@@ -130,8 +168,24 @@ def load_image(source: ImageSource) -> Image.Image:
         raise ImageError(f"{path} cannot be read: {cause}") from error
 
 
+def _load_stream(stream: Any, max_pixels: int | None) -> Image.Image:
+    name = getattr(stream, "name", None)
+    name = name if isinstance(name, str) else "the image"
+    if isinstance(stream, io.TextIOBase):
+        raise ImageError(f"{name} is open for reading text; open it for reading bytes, as 'rb'")
+    try:
+        return _decode(stream, name, max_pixels)
+    except ImageError:
+        raise
+    except Exception as error:  # of whatever kind of file it is
+        raise ImageError(f"{name} cannot be read: {_cause(error)}") from error
+
+
 def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     """Yields files as they are, and for a folder the photos anywhere below it, sorted by name.
+
+    Photos are regular files whose names end as those of `FORMATS` do. Hidden files and folders are
+    left out, Apple's "._" files among them. Links are followed, to each folder once.
 
     Raises no errors: a folder without photos, or one that may not be read, is yielded itself, so
     that `load_image` complains of it.
@@ -142,78 +196,129 @@ def find_photos(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 def _photos_below(folder: Path) -> list[Path]:
     found: list[Path] = []
+    visited: set[tuple[int, int]] = set()
+    endings = extensions()
     # `walk` reports a path that is not a folder as an error.
-    for parent, _, names in os.walk(folder, onerror=lambda e: found.append(Path(e.filename))):
-        photos = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
-        found.extend(Path(parent, name) for name in photos)
+    walk = os.walk(folder, followlinks=True, onerror=lambda e: found.append(Path(e.filename)))
+    for parent, folders, names in walk:
+        state = Path(parent).stat()
+        if (state.st_dev, state.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        photos = [Path(parent, name) for name in names if not name.startswith(".")]
+        found.extend(
+            path for path in photos if path.suffix.lower() in endings and not _is_special(path)
+        )
     return sorted(found)
+
+
+@functools.cache
+def extensions() -> frozenset[str]:
+    """The endings of photos' names, such as ".jpg"; a file that is named itself may have any."""
+    known = Image.registered_extensions()
+    return frozenset(ending for ending, name in known.items() if name in (*FORMATS, "MPO"))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a pipe, a device or a socket, whose reading may never end."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # `load_image` says why it cannot be read
+        return False
 
 
 def is_single_image(images: Any) -> bool:
     """Whether this is one image, rather than a sequence of images or a batch [N, H, W, C]."""
+    if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image):
+        return True
+    if hasattr(images, "read"):
+        return True
     if hasattr(images, "__array__"):
-        return np.ndim(images) < 4
-    return not isinstance(images, Iterable) or isinstance(images, str | bytes)
+        dimensions = np.ndim(images)
+        # Of one dimension are arrays and Series of paths; numbers would be no image either.
+        return dimensions < 4 and not (dimensions == 1 and np.asarray(images).dtype.kind in "OUST")
+    return not isinstance(images, Iterable) or isinstance(images, Mapping)
 
 
 def _list_images(images: Any) -> list[ImageSource]:
     return [images] if is_single_image(images) else list(images)
 
 
-def _convert(name: str, open_image: Callable[[], Image.Image]) -> Image.Image:
-    """Opens an image and makes it upright RGB; any error of Pillow becomes an ImageError."""
+def _decode(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
+    """Reads an image from a file; what Pillow refuses is tried again without its metadata."""
+    if not (hasattr(file, "seekable") and file.seekable()):
+        data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ImageError(f"{name} holds more than {MAX_BYTES >> 20} MiB")
+        file = io.BytesIO(data)
+    start = file.tell()
+    if not file.read(1):
+        raise ImageError(f"{name} is empty")
+    file.seek(start)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata, and of more than 90 million pixels, which cameras have;
-            # for twice as many it raises an error.
-            warnings.simplefilter("ignore")
-            image = open_image()
-            if (
-                image.mode == "I" and image.format is not None
-            ):  # Pillow's mode for some files of 16 bits
-                image = image.convert("I;16")
-            width, height = image.size
-            if min(width, height) < MIN_SIDE:
-                raise ImageError(
-                    f"{name} is {width}x{height} pixels; an image has {MIN_SIDE} a side or more"
-                )
-            return _to_rgb(ImageOps.exif_transpose(image))
+        return _open(file, name, max_pixels)
     except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name} is not an image of a known format") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name} has too many pixels to be safe to open") from error
-    except Exception as error:  # each of Pillow's decoders raises errors of its own
-        cause = str(error).partition("\n")[0] or type(error).__name__
-        raise ImageError(f"{name} is damaged or truncated: {cause}") from error
+        file.seek(start)
+        data = file.read(MAX_BYTES)
+        stripped = strip_metadata(data)
+        if len(stripped) == len(data):
+            raise
+        return _open(io.BytesIO(stripped), name, max_pixels)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # greyscale of more than 8 bits
-        image = _from_array(np.asarray(image))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
-        raise ImageError(f"an image array is [H, W] or [H, W, 1, 3 or 4], got {array.shape}")
-    dtype = array.dtype
-    if jnp.issubdtype(dtype, jnp.floating):  # bfloat16 too
-        array = array.astype(np.float32)
-    low, high = array.min(initial=0), array.max(initial=0)
-    if array.dtype == np.float32 and low >= 0 and high <= 1:
-        array = array * 255
-    elif dtype.kind == "u" and dtype.itemsize == 2:
-        array = array / 257
-    elif dtype != np.uint8:
+def _open(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
+    image = _identify(file, name)
+    limit = _MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS) if max_pixels is None else max_pixels
+    if image.width * image.height > limit:
         raise ImageError(
-            "an image array is uint8, uint16, or floating point from 0 to 1; "
-            f"got {dtype} from {low} to {high}"
+            f"{name} has too many pixels, {image.width}x{image.height}: at most "
+            f"{limit / 1e6:g} million are opened, or max_pixels of zoo.inference.images.load_image"
         )
-    return Image.fromarray(np.round(array).astype(np.uint8))
+    return _to_rgb(image, name)
+
+
+def _identify(file: IO[bytes], name: str) -> Image.Image:
+    """Reads an image's header.
+
+    `PIL.Image.open` does the same, but warns of many pixels; to silence a warning changes the state
+    of the whole process, which threads must not do.
+    """
+    Image.init()
+    start = file.tell()
+    prefix = file.read(16)
+    for name_of_format in FORMATS:
+        factory, accept = Image.OPEN.get(name_of_format, (None, None))
+        if factory is None or (accept and accept(prefix) is not True):
+            continue
+        file.seek(start)
+        try:
+            return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue  # as Pillow says that it is another format
+        except Exception as error:
+            raise _damaged(name, error) from error
+    raise ImageError(f"{name} is not an image of a known format")
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Converts to upright RGB; any error becomes an ImageError."""
+    if min(image.size) < MIN_SIDE:
+        raise ImageError(
+            f"{name} is {image.width}x{image.height} pixels; an image has {MIN_SIDE} a side or more"
+        )
+    try:
+        return to_upright_rgb(image)
+    except PixelError as error:
+        raise ImageError(f"{name} cannot be shown: {error}") from error
+    except Exception as error:  # each of Pillow's decoders raises errors of its own
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} is damaged or truncated: {_cause(error)}")
+
+
+def _cause(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
