@@ -10,8 +10,9 @@
 Each operator has several implementations: "xla" for all platforms, "cpu" and "onednn" for CPUs,
 "triton" for NVIDIA GPUs. The platform that a program is lowered for decides which one runs;
 `implementation=` asks for one by name, and `explain(op, *args)` tells which one runs on each
-platform, and why. `jit` is `jax.jit` with the compiler options that make the operators fast on a
-CPU. `RecomputableArray` is an activation that a convolution recomputes for its gradient.
+platform, and why. `using("lax")` has all operators run in plain lax and jnp, for forward mode.
+`jit` is `jax.jit` with the compiler options that make the operators fast on a CPU.
+`RecomputableArray` is an activation that a convolution recomputes for its gradient.
 
 An operator is a folder here: its `__init__` has the function and its gradients, and a file for each
 implementation beside it. `implementations` lists them all; `core` has what they share.
@@ -21,7 +22,7 @@ from zoo_kernels.batch_norm import batch_norm, batch_norm_inference
 from zoo_kernels.bias_act import bias_act
 from zoo_kernels.conv import conv
 from zoo_kernels.core.compiler import compiler_options, jit
-from zoo_kernels.core.dispatch import Choice, explain
+from zoo_kernels.core.dispatch import Choice, explain, using
 from zoo_kernels.core.recompute import RecomputableArray
 from zoo_kernels.depthwise_conv import depthwise_conv
 from zoo_kernels.implementations import register_all
@@ -39,6 +40,7 @@ __all__ = [
     "explain",
     "jit",
     "max_pool",
+    "using",
 ]
 
 register_all()

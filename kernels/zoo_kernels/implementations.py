@@ -7,37 +7,53 @@ from collections.abc import Callable
 from typing import Any
 
 from zoo_kernels.batch_norm import cpu as batch_norm_cpu
+from zoo_kernels.batch_norm import lax as batch_norm_lax
 from zoo_kernels.batch_norm import xla as batch_norm_xla
 from zoo_kernels.bias_act import cpu as bias_act_cpu
+from zoo_kernels.bias_act import lax as bias_act_lax
 from zoo_kernels.bias_act import xla as bias_act_xla
 from zoo_kernels.conv import cpu as conv_cpu
+from zoo_kernels.conv import lax as conv_lax
 from zoo_kernels.conv import onednn as conv_onednn
 from zoo_kernels.conv import xla as conv_xla
 from zoo_kernels.core.dispatch import Implementation, Passes, register, with_gradients
 from zoo_kernels.depthwise_conv import cpu as depthwise_cpu
+from zoo_kernels.depthwise_conv import lax as depthwise_lax
 from zoo_kernels.depthwise_conv import onednn as depthwise_onednn
 from zoo_kernels.depthwise_conv import xla as depthwise_xla
+from zoo_kernels.max_pool import lax as max_pool_lax
 from zoo_kernels.max_pool import xla as max_pool_xla
 
 IMPLEMENTATIONS = {
     "conv": (
+        conv_lax.IMPLEMENTATION,
         conv_xla.IMPLEMENTATION,
         conv_cpu.IMPLEMENTATION,
         conv_onednn.IMPLEMENTATION,
     ),
     "depthwise_conv": (
+        depthwise_lax.CONV,
         depthwise_xla.CONV,
         depthwise_cpu.CONV,
         depthwise_onednn.CONV,
     ),
     "depthwise_bias_act": (
+        depthwise_lax.CONV_BIAS_ACT,
         depthwise_xla.CONV_BIAS_ACT,
         depthwise_cpu.CONV_BIAS_ACT,
         depthwise_onednn.CONV_BIAS_ACT,
     ),
-    "bias_act": (bias_act_xla.IMPLEMENTATION, bias_act_cpu.IMPLEMENTATION),
-    "batch_norm": (batch_norm_xla.IMPLEMENTATION, batch_norm_cpu.IMPLEMENTATION),
-    "max_pool": (max_pool_xla.IMPLEMENTATION,),
+    "bias_act": (
+        bias_act_lax.IMPLEMENTATION,
+        bias_act_xla.IMPLEMENTATION,
+        bias_act_cpu.IMPLEMENTATION,
+    ),
+    "batch_norm": (
+        batch_norm_lax.IMPLEMENTATION,
+        batch_norm_xla.IMPLEMENTATION,
+        batch_norm_cpu.IMPLEMENTATION,
+    ),
+    "max_pool": (max_pool_lax.IMPLEMENTATION, max_pool_xla.IMPLEMENTATION),
 }
 
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -20,27 +20,48 @@ from zoo.cli.output import escape_unprintable
 from zoo.inference import images
 from zoo.runtime import compiler
 from zoo.runtime.prefetch import prefetch
+from zoo_pretrained import addresses
 from zoo_pretrained.catalogue import Label
+from zoo_pretrained.fetch import FetchError
 
 # The progress bar of fewer photos would vanish before it is seen.
 MIN_PHOTOS_FOR_BAR = 5
 
 
-class Result(NamedTuple):
-    """The likeliest classes of one photo, or the error if it cannot be read."""
+# A photo from the web is held in memory.
+MAX_DOWNLOAD = 64 << 20
 
-    file: Path
+
+class Result(NamedTuple):
+    """The likeliest classes of one photo, or the error if it cannot be read.
+
+    Args:
+      photo: a path, an address, or "-" for standard input.
+      classes: labels and probabilities, the likeliest first.
+      error: why it cannot be read.
+    """
+
+    photo: str
     classes: Sequence[tuple[Label, float]] = ()
     error: str | None = None
 
 
 def classify(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, and folders to search for photos.")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos, folders to search for photos, addresses of photos (https://…), "
+            "or - for standard input."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="A model with trained weights.")] = "EfficientNetLite0",
     weights: Annotated[
         str | None, typer.Option(help="Weights: a name, a folder, an archive or its address.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of classes to name.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of classes to name.", show_default="5, or all if fewer"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Number of photos in a batch.")] = 32,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per photo, each on a line.")
@@ -51,29 +72,39 @@ def classify(
     trained = zoo.trained(model, weights=weights)
     if not trained.info.head:
         raise typer.BadParameter(f"{weights} have no classifier", param_hint="--weights")
-    if top > len(trained.info.labels):
+    count = trained.count_top(top)
+    if count > len(trained.info.labels):
         raise typer.BadParameter(
             f"{model} has {len(trained.info.labels)} classes", param_hint="--top"
         )
-    files = list(images.find_photos(photos))
+    files = list(_find_photos(photos))
     failed = False
     with _progress(len(files)) as (output, errors, advance):
-        for result in _classify_files(trained, files, top, batch_size, advance):
+        for result in _classify_files(trained, files, count, batch_size, advance):
             if result.error is not None:
                 failed = True
                 errors.print(Text(escape_unprintable(f"zoo: {result.error}")), soft_wrap=True)
             if as_json:
                 output.print(Text(_as_json(trained, result)), soft_wrap=True)
             elif result.error is None:
-                output.print(Text(escape_unprintable(str(result.file)), "bold"), soft_wrap=True)
+                output.print(Text(escape_unprintable(result.photo), "bold"), soft_wrap=True)
                 output.print(_table(result))
     if failed:
         raise typer.Exit(1)
 
 
+def _find_photos(photos: list[str]) -> Iterator[str]:
+    """Yields addresses and "-" as they are, files, and the photos of folders."""
+    for photo in photos:
+        if photo == "-" or addresses.is_http(photo):
+            yield photo
+        else:
+            yield from map(str, images.find_photos([photo]))
+
+
 def _classify_files(
     trained: zoo.Trained,
-    files: list[Path],
+    files: list[str],
     top: int,
     batch_size: int,
     advance: Callable[[], None],
@@ -91,7 +122,7 @@ def _classify_files(
 
 
 def _load_batches(
-    trained: zoo.Trained, files: list[Path], size: int, advance: Callable[[], None]
+    trained: zoo.Trained, files: list[str], size: int, advance: Callable[[], None]
 ) -> Iterator[tuple[list[Result], Any]]:
     """Yields results to fill in, and their photos on the device, padded to [size, H, W, C].
 
@@ -108,11 +139,19 @@ def _load_batches(
         yield [result for result, _ in loaded], batch
 
 
-def _load(trained: zoo.Trained, file: Path) -> tuple[Result, np.ndarray | None]:
+def _load(trained: zoo.Trained, photo: str) -> tuple[Result, np.ndarray | None]:
+    source: Any = photo
     try:
-        return Result(file), trained.preprocess(file)[0]
+        if photo == "-":
+            source = sys.stdin.buffer
+        elif addresses.is_http(photo):
+            source = addresses.read_http(photo, MAX_DOWNLOAD)
+        return Result(photo), trained.preprocess(source)[0]
     except zoo.ImageError as error:
-        return Result(file, error=str(error)), None
+        message = str(error).replace("the image", addresses.redact_address(photo), 1)
+        return Result(photo, error=message), None
+    except FetchError as error:
+        return Result(photo, error=str(error)), None
 
 
 def _classify_batch(
@@ -135,7 +174,7 @@ def _table(result: Result) -> Table:
 
 
 def _as_json(trained: zoo.Trained, result: Result) -> str:
-    fields: dict[str, Any] = {"file": str(result.file), "model": trained.info.model}
+    fields: dict[str, Any] = {"file": result.photo, "model": trained.info.model}
     if result.error is not None:
         return json.dumps({**fields, "error": result.error})
     classes = [

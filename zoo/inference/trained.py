@@ -23,6 +23,8 @@ from zoo_pretrained.catalogue import Label
 from zoo_pretrained.checkpoint import CheckpointError
 from zoo_pretrained.convert import default_preprocessing
 
+DEFAULT_TOP = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class Info:
@@ -79,13 +81,13 @@ class Trained:
         return _probabilities(model)(variables, x)
 
     def classify(
-        self, images: ImageSource | Iterable[ImageSource], top: int = 5
+        self, images: ImageSource | Iterable[ImageSource], top: int | None = None
     ) -> list[tuple[str, float]] | list[list[tuple[str, float]]]:
         """The likeliest classes of one image, or of each of several.
 
         Args:
           images: an image of any kind, or several.
-          top: the number of classes; the likeliest comes first.
+          top: the number of classes, the likeliest first; by default 5, or all if there are fewer.
 
         Returns:
           [(label, probability), …] for one image; a list of those for a sequence or a batch.
@@ -98,9 +100,13 @@ class Trained:
         x = self.preprocess(images)
         likeliest = [
             [(label.name, probability) for label, probability in ranked]
-            for ranked in self.rank_labels(self.probabilities(x), top)
+            for ranked in self.rank_labels(self.probabilities(x), self.count_top(top))
         ]
         return likeliest[0] if is_single_image(images) else likeliest
+
+    def count_top(self, top: int | None = None) -> int:
+        """How many classes to name: `top`, or by default 5, or all if there are fewer."""
+        return min(DEFAULT_TOP, len(self.info.labels)) if top is None else top
 
     def rank_labels(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
         """The `top` likeliest labels of each row of [N, num_classes], with their probabilities."""

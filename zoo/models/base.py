@@ -159,6 +159,11 @@ class Model(nn.Module, kw_only=True):
         """Raises ValueError or TypeError for what is no batch of images for this model."""
         if jnp.ndim(x) != 4:
             raise ValueError(f"{self.title} takes images [N, H, W, C], got shape {jnp.shape(x)}")
+        if not all(isinstance(n, int) for n in x.shape[1:]):
+            raise ValueError(
+                f"{self.title} takes images of a size that is known, got shape {x.shape}; "
+                f"only the batch may be symbolic"
+            )
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(
                 f"{self.title} takes normalised floating-point images, got {x.dtype}; "
@@ -244,6 +249,8 @@ def find_model(model: str | Callable[..., Any]) -> ModelEntry:
     """The entry of a constructor or of its name; UnknownModelError if there is none."""
     name = model if isinstance(model, str) else getattr(model, "__name__", repr(model))
     entry = MODELS.get(name)
+    if entry is None and isinstance(model, str):  # names in any case
+        entry = {known.lower(): MODELS[known] for known in MODELS}.get(name.lower())
     if entry is not None and (isinstance(model, str) or entry.constructor is model):
         return entry
     hint = suggest(name, MODELS) or "see list_models()"

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+import zoo_kernels as kernels
 from zoo.models.base import Model
 from zoo.models.suggest import suggest
 from zoo.surgery.intercept import Call, intercept
@@ -46,7 +47,7 @@ def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, 
 def _compiled(
     module: Model, patterns: tuple[str, ...]
 ) -> Callable[..., OrderedDict[str, jax.Array]]:
-    @jax.jit
+    @kernels.jit
     def run(variables: Mapping[str, Any], x: jax.Array) -> OrderedDict[str, jax.Array]:
         outputs: dict[str, jax.Array] = {}
         completed, missing = _complete_classifier(module, variables)

@@ -68,12 +68,16 @@ def batch_norm(
         raise ValueError(f"{OP}: axis_name must be a name or names of axes, got {axis_name!r}")
     axis_name = tuple(names) or None
     spec = BatchNormSpec(float(eps), act, axis_name)
-    if not recompute:
-        return _batch_norm(spec, implementation, *match_varying(x, scale, bias, residual))
-    if residual is not None:
+    if recompute and residual is not None:
         raise ValueError(f"{OP}: recompute takes no residual, got one of {residual.shape}")
-    x, scale, bias = match_varying(x, scale, bias)
-    y, mean, var = _batch_norm(spec, implementation, x, scale, bias, None)
+    x, scale, bias, residual = match_varying(x, scale, bias, residual)
+    requested = dispatch.resolve_request(OP, implementation)
+    if dispatch.is_lax(requested):
+        y, mean, var = dispatch.run_pass(OP, "forward", requested, spec, x, scale, bias, residual)
+    else:
+        y, mean, var = _batch_norm(spec, requested, x, scale, bias, residual)
+    if not recompute:
+        return y, mean, var
     function = functools.partial(apply_statistics, spec)
     return RecomputableArray(y, function, (x, scale, bias, mean, var)), mean, var
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo_kernels.core import activations, dispatch
-from zoo_kernels.core.dtypes import DTYPES
+from zoo_kernels.core.dtypes import DTYPES, accumulation_dtype
 from zoo_kernels.core.sharding import match_sharding, match_varying
 
 OP = "bias_act"
@@ -67,7 +67,11 @@ def scale_bias_act(
         residual = None if residual is None else residual[None]
         return scale_bias_act(op, x[None], scale, bias, act, residual, implementation)[0]
     spec = BiasActSpec(act, residual is not None)
-    return _bias_act(spec, implementation, *match_varying(x, scale, bias, residual))
+    operands = match_varying(x, scale, bias, residual)
+    requested = dispatch.resolve_request(OP, implementation)
+    if dispatch.is_lax(requested):
+        return dispatch.run_pass(OP, "forward", requested, spec, *operands)
+    return _bias_act(spec, requested, *operands)
 
 
 def check_arguments(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:
@@ -99,6 +103,18 @@ def check_arguments(op: str, x: Any, act: str, residual: Any, **vectors: Any) ->
                 f"got {residual.dtype}{list(residual.shape)}"
             )
     return [*arrays, residual]
+
+
+def add_bias_residual(
+    x: jax.Array, scale: jax.Array | None, bias: jax.Array, residual: jax.Array | None
+) -> jax.Array:
+    """Computes x · scale + bias + residual in float32 or better; no scale means 1."""
+    dtype = accumulation_dtype(x.dtype)
+    z = x.astype(dtype)
+    if scale is not None:
+        z = z * scale.astype(dtype)
+    z = z + bias.astype(dtype)
+    return z if residual is None else z + residual.astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

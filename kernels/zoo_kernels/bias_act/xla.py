@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from zoo_kernels.bias_act import BiasActSpec
+from zoo_kernels.bias_act import BiasActSpec, add_bias_residual
 from zoo_kernels.core import activations, dispatch
 from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.reductions import XLA, Reductions
@@ -32,13 +32,7 @@ def forward_saving_z(
     residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     """→ y = act(z) and z = x · scale + bias + residual, both like x."""
-    dtype = accumulation_dtype(x.dtype)
-    z = x.astype(dtype)
-    if scale is not None:
-        z = z * scale.astype(dtype)
-    z = z + bias.astype(dtype)
-    if residual is not None:
-        z = z + residual.astype(dtype)
+    z = add_bias_residual(x, scale, bias, residual)
     return activations.ACTIVATIONS[spec.act].value(z).astype(x.dtype), z.astype(x.dtype)
 
 

@@ -56,7 +56,7 @@ def weight_grad_by_images(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Ar
     An x that is sharded over devices has a lane on each, as in the depthwise weight gradient.
     """
     window = spec.window
-    lanes = math.gcd(x.shape[0], cpu.count_devices())
+    lanes = cpu.count_lanes(x.shape[0])
     images = x.shape[0] // lanes
     divisors = (n for n in range(1, images) if images % n == 0)
     step = next((n for n in divisors if n * math.prod(window.out) >= MIN_ROWS), images)

@@ -55,7 +55,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(jax.nn.sigmoid, lambda y: y * (1 - y)),
     "tanh": Activation(jnp.tanh, lambda y: 1 - y * y),
     "hard_sigmoid": Activation(
-        jax.nn.hard_sigmoid, lambda y: jnp.where((y > 0) & (y < 1), 1 / 6, 0.0)
+        jax.nn.hard_sigmoid,
+        lambda y: jnp.where((y > 0) & (y < 1), jnp.asarray(1 / 6, y.dtype), 0),
     ),
     "hard_swish": Activation(jax.nn.hard_swish),
     "silu": Activation(jax.nn.silu),

@@ -1,5 +1,6 @@
 """Helpers for formulations that XLA's compiler for CPUs turns into fast loops."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def count_devices() -> int:
         return jax.device_count("cpu")
     except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
         return 1
+
+
+def count_lanes(images: int) -> int:
+    """How many parts a batch is split into, so that each device has whole ones."""
+    return math.gcd(images, count_devices()) if isinstance(images, int) else 1
 
 
 def pad(x: jax.Array, padding: Sequence[Sequence[int]], value: float = 0) -> jax.Array:

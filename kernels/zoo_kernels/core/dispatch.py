@@ -27,6 +27,8 @@ Passes = Mapping[str, Callable[..., Any]]
 
 # Stands for all platforms that are not named.
 ANY = "any"
+# The implementation in plain lax and jnp, which operators run without `jax.custom_vjp`.
+LAX = "lax"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ _recorders: contextvars.ContextVar[tuple[list[Choice], ...]] = contextvars.Conte
 )
 # A new value makes jax trace anew, and so choose anew.
 _trace_key = jax_compat.TraceContext(default=None)
+_default_request = jax_compat.TraceContext(default=None)
 
 
 def register(op: str, *implementations: Implementation) -> None:
@@ -78,6 +81,44 @@ def register(op: str, *implementations: Implementation) -> None:
         if implementation.name in registered:
             raise ValueError(f"{op}: there is an implementation {implementation.name!r} already")
         registered[implementation.name] = implementation
+
+
+@contextlib.contextmanager
+def using(implementation: str | Sequence[str]) -> Iterator[None]:
+    """Makes an implementation the default of every operator that is traced in the `with` block.
+
+        with zoo.kernels.using("lax"):
+            tangent = jax.jvp(f, (x,), (dx,))
+
+    "lax" is plain lax and jnp, differentiated by jax itself: for forward mode (`jax.jvp`,
+    `jax.jacfwd`, Hessian-vector products), which the other implementations refuse, for converters
+    that do not know `jax.custom_vjp`, and for debugging. On a CPU it is many times as slow.
+
+    Args:
+      implementation: a name, or a sequence of names to be tried in order. Operators that have none
+        of them, and calls with an `implementation` of their own, are not affected.
+
+    Raises:
+      ValueError: no operator has an implementation of that name.
+    """
+    names = (implementation,) if isinstance(implementation, str) else tuple(implementation)
+    known = sorted({name for registered in _registry.values() for name in registered})
+    for name in names:
+        if name not in known:
+            raise ValueError(f"using: unknown implementation {name!r}; known: {', '.join(known)}")
+    with _default_request(names):
+        yield
+
+
+def resolve_request(op: str, requested: Requested) -> Requested:
+    """A call's request, or else that of `using`."""
+    return restrict_request(op, _default_request.value) if requested is None else requested
+
+
+def is_lax(requested: Requested) -> bool:
+    """Whether a request begins with "lax", so that jax differentiates what runs."""
+    names = [requested] if isinstance(requested, str) else list(requested or ())
+    return names[:1] == [LAX]
 
 
 def restrict_request(op: str, requested: Requested) -> Requested:
@@ -113,7 +154,8 @@ def run_pass(op: str, pass_name: str, requested: Requested, spec: Hashable, *arr
     distinct = [(p, pass_) for p, pass_ in passes.items() if p == ANY or pass_ is not general]
     names = ", ".join(sorted({repr(implementation.name) for implementation, _ in chosen.values()}))
     message = f"{op}: implementation {names} runs on {', '.join(chosen)} only"
-    return _compile(tuple(distinct), spec, message)(*arrays)
+    with jax_compat.standard_promotion():
+        return _compile(tuple(distinct), spec, message)(*arrays)
 
 
 @functools.cache
@@ -279,7 +321,8 @@ def with_gradient(pass_: Callable[..., Any], reference: Callable[..., Any]) -> C
         return call(spec, *arrays), arrays
 
     def backward(spec: Any, arrays: Any, cotangents: Any) -> Any:
-        return jax.vjp(functools.partial(reference, spec), *arrays)[1](cotangents)
+        with jax_compat.standard_promotion():
+            return jax.vjp(functools.partial(reference, spec), *arrays)[1](cotangents)
 
     call.defvjp(forward, backward)
     return call

@@ -117,6 +117,20 @@ def reset_compilation_cache() -> None:
     reset_cache()
 
 
+def standard_promotion() -> contextlib.AbstractContextManager[None]:
+    """Lets arrays of different ranks and dtypes meet inside a `with` block.
+
+    For the operators' own code, where the user has jax refuse that (`jax_numpy_rank_promotion`,
+    `jax_numpy_dtype_promotion`).
+    """
+    stack = contextlib.ExitStack()
+    if config_value("jax_numpy_rank_promotion") not in (None, "allow"):
+        stack.enter_context(jax.numpy_rank_promotion("allow"))
+    if config_value("jax_numpy_dtype_promotion") not in (None, "standard"):
+        stack.enter_context(jax.numpy_dtype_promotion("standard"))
+    return stack
+
+
 # --- Optimisation barriers
 
 
@@ -164,6 +178,7 @@ def make_identity_primitive(name: str, lower: Callable[..., list[Any]]) -> Calla
         from jax.interpreters import batching, mlir
 
         primitive = Primitive(name)
+        primitive.def_impl(lambda x, **_: x)  # with jit disabled
         primitive.def_abstract_eval(lambda x, **_: x)
         batching.defvectorized(primitive)
         mlir.register_lowering(primitive, lower)

@@ -74,7 +74,8 @@ def recompute(
     def keep(value: jax.Array, t: jax.Array, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         return value, t
 
-    results: tuple[jax.Array, jax.Array] = dispatch.select_by_platform(
-        value, t, *arrays, default=keep, cpu=compute
-    )
+    with jax_compat.standard_promotion():
+        results: tuple[jax.Array, jax.Array] = dispatch.select_by_platform(
+            value, t, *arrays, default=keep, cpu=compute
+        )
     return results

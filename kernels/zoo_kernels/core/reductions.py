@@ -6,7 +6,6 @@ a few rows at a time, and computes the terms while they are in registers.
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -77,7 +76,7 @@ def _sum_in_loop(
     arrays, vectors = operands[:count], operands[count:]
     x = arrays[0]
     channels = x.shape[-1]
-    lanes = 1 if x.ndim < 3 else math.gcd(x.shape[0], cpu.count_devices())
+    lanes = 1 if x.ndim < 3 else cpu.count_lanes(x.shape[0])
     arrays = tuple(a.reshape(lanes, -1, channels) for a in arrays)
     rows = arrays[0].shape[1]
     step = _rows_per_step(rows, channels)

@@ -1,6 +1,5 @@
 """Depthwise convolution: every channel is filtered on its own."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -81,11 +80,14 @@ def depthwise_conv(
             f"{w.shape}, got {bias.dtype}{list(bias.shape)}"
         )
     spec = DepthwiseBiasActSpec(window, act)
-    return _depthwise_bias_act(spec, implementation, *sharding.match_varying(x, w, bias))
+    operands = sharding.match_varying(x, w, bias)
+    requested = dispatch.resolve_request(FUSED_OP, implementation)
+    if dispatch.is_lax(requested):
+        return _run_fused(spec, requested, *operands)
+    return _depthwise_bias_act(spec, requested, *operands)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _depthwise_bias_act(
+def _run_fused(
     spec: DepthwiseBiasActSpec,
     requested: dispatch.Requested,
     x: jax.Array,
@@ -97,6 +99,9 @@ def _depthwise_bias_act(
 
     partition_spec = (sharding.partition_spec(x)[0], None, None, sharding.partition_spec(w)[3])
     return sharding.auto_shard(call, [partition_spec], x, w, bias)[0]
+
+
+_depthwise_bias_act = jax.custom_vjp(_run_fused, nondiff_argnums=(0, 1))
 
 
 def _fwd(

@@ -8,7 +8,6 @@ they stay [N, H, W, C]. The sums broadcast over whatever follows the two spatial
 """
 
 import itertools
-import math
 from typing import Any
 
 import jax
@@ -114,7 +113,7 @@ def weight_grad(spec: ConvSpec, x: jax.Array, dy: jax.Array) -> jax.Array:
     x = cpu.pad(x, window.padding)
     if m > 1:
         x, dy = x[..., None], dy.reshape(*dy.shape[:3], window.groups, m)
-    lanes = math.gcd(x.shape[0], cpu.count_devices())
+    lanes = cpu.count_lanes(x.shape[0])
     images = x.shape[0] // lanes
     x, dy = (a.reshape(lanes, images, *a.shape[1:]) for a in (x, dy))
     shape = (lanes, wo, *jnp.broadcast_shapes(x.shape[4:], dy.shape[4:]))

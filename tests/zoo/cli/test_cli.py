@@ -1,6 +1,9 @@
 """`zoo classify`, `list`, `describe`: output, messages, exit codes."""
 
 import contextlib
+import functools
+import http.server
+import io
 import json
 import os
 import pty
@@ -8,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -175,6 +179,46 @@ def test_file_names_that_are_long_or_not_printable(shell, examples, tmp_path):
     assert shown == [names[0], "caf\\udce9.jpg", "[bold]red.jpg", "two\\nlines.jpg"]
     _, _, err = shell("classify", tmp_path / "gone\n.jpg")
     assert err.count("\n") == 1
+
+
+class Stdin:
+    def __init__(self, data):
+        self.buffer = io.BytesIO(data)
+
+
+def test_a_photo_from_standard_input(shell, examples, monkeypatch):
+    _, want, _ = shell("classify", examples / "cat.jpg", "--top", "1")
+    monkeypatch.setattr(sys, "stdin", Stdin((examples / "cat.jpg").read_bytes()))
+    code, out, err = shell("classify", "-", "--top", "1")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "-"
+    assert out.splitlines()[1] == want.splitlines()[1]
+    monkeypatch.setattr(sys, "stdin", Stdin(b""))
+    code, out, err = shell("classify", "-")
+    assert (code, out) == (1, "")
+    assert err == "zoo: - is empty\n"
+
+
+def test_a_photo_from_the_web(shell, examples, tmp_path, monkeypatch):
+    shutil.copy(examples / "cat.jpg", tmp_path)
+    (tmp_path / "notes.txt").write_text("no photo")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}"
+        code, out, err = shell("classify", f"{host}/cat.jpg?secret", f"{host}/notes.txt", "--json")
+        server.shutdown()
+    first, second = map(json.loads, out.splitlines())
+    assert code == 1
+    assert "cat" in first["classes"][0]["label"]
+    assert second["error"] in err
+    assert f"{host}/notes.txt is not an image" in err
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    code, out, err = shell("classify", f"{host}/cat.jpg?secret")
+    assert (code, out) == (1, "")
+    assert "ZOO_OFFLINE" in err
+    assert "secret" not in err
 
 
 def test_version(shell):

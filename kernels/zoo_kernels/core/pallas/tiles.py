@@ -78,6 +78,8 @@ def unsupported(*arrays: Any) -> str | None:
             continue
         if array.dtype.name not in DTYPES:
             return f"takes {', '.join(DTYPES)}, got {array.dtype}"
+        if not all(isinstance(n, int) for n in array.shape):  # of jax.export
+            return f"takes sizes that are known, got {array.shape}"
         if array.size > MAX_ELEMENTS:
             return f"takes at most {MAX_ELEMENTS} elements, got {array.shape}"
     return None
