@@ -11,8 +11,10 @@ Their byte order and strides are the file's, which must not change while they ar
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -31,14 +33,17 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
 
     Args:
       path: the file.
-      inside: the name of a part at any depth, such as a nested model; only the arrays below it are
-        returned, by their names within the part.
+      inside: the path of a dict in a PyTorch checkpoint, such as "model_ema" or
+        "model.state_dict"; or the name of a part of the model at any depth, such as a nested model.
+        Only the arrays below it are returned, by their names within it.
 
     Returns:
       Names as PyTorch and safetensors have them, "layer1.0.conv1.weight"; in Keras
       "conv1_conv/kernel" (see `keras`); of Flux "layers.1.weight" (see `jld2`). The state dict of
-      a checkpoint is taken out of its "state_dict", "model_state_dict", "model" or "model_ema",
-      and a "module." that all names begin with is dropped.
+      a checkpoint is taken out of its "state_dict", "model" or the like (`pth.RAW_WRAPPERS`); where
+      averaged weights are beside it, a warning says how to take those. What DataParallel and
+      torch.compile put before all names is dropped. The index of safetensors in several files
+      (`model.safetensors.index.json`) stands for all of them.
 
     Raises:
       ReadError: the file is missing, damaged, of another kind, without arrays, or without such a
@@ -46,12 +51,12 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
     """
     with _name_in_errors(path):
         data = files.map_file(path)
-        file_format, wrapper, found = _read(data)
+        file_format, selected, found = _read(data, os.fspath(path), inside)
         for array in found.values():
             array.flags.writeable = False
         if not found:
             raise UnreadableError("holds no arrays of weights")
-        if inside is None or inside == wrapper:
+        if inside is None or inside == selected:
             return found
         return _select_part(found, inside, "/" if file_format == "keras" else ".")
 
@@ -71,27 +76,58 @@ def detect_format(path: str | os.PathLike[str]) -> FileFormat:
         if hdf5.find_start(data) >= 0:
             with hdf5.Hdf5File(data, ByteBudget(len(data))) as file:
                 return "flux" if jld2.is_jld2(data, file) else "keras"
-        _check_safetensors(data)
+        if not safetensors.is_index(data):
+            _check_safetensors(data)
         return "safetensors"
 
 
-def _read(data: np.ndarray) -> tuple[FileFormat, str, dict[str, np.ndarray]]:
-    """A file's format, the name of the wrapper around its arrays or "", and the arrays."""
+def _read(
+    data: np.ndarray, path: str, inside: str | None
+) -> tuple[FileFormat, str, dict[str, np.ndarray]]:
+    """A file's format, the path of the dict in it that was taken or "", and the arrays."""
     budget = ByteBudget(len(data))
     if _is_zip(data):
         archive = ZipArchive(data, budget)
         if _is_dot_keras(archive):
             return "keras", "", keras.from_zip(archive, budget)
-        return "torch", *pth.from_zip(archive, budget)
+        return "torch", *_tell_averages(pth.from_zip(archive, budget, inside), path)
     if pth.is_legacy(data):
-        return "torch", *pth.from_legacy(data, budget)
+        return "torch", *_tell_averages(pth.from_legacy(data, budget, inside), path)
     if hdf5.find_start(data) >= 0:
         with hdf5.Hdf5File(data, budget) as file:
             if jld2.is_jld2(data, file):
                 return "flux", *jld2.from_hdf5(file)
             return "keras", "", keras.from_hdf5(file)
+    if safetensors.is_index(data):
+        return "safetensors", "", pth.drop_prefixes(_read_shards(data, Path(path).parent))
     _check_safetensors(data)
-    return "safetensors", "", safetensors.from_bytes(data)
+    return "safetensors", "", pth.drop_prefixes(safetensors.from_bytes(data))
+
+
+def _read_shards(index: np.ndarray, folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of several safetensors files, by the names that their index lists."""
+    found: dict[str, np.ndarray] = {}
+    weight_map = safetensors.parse_index(index)
+    for name in dict.fromkeys(weight_map.values()):
+        shard = files.map_file(folder / name)
+        _check_safetensors(shard)
+        found.update(safetensors.from_bytes(shard))
+    if missing := weight_map.keys() - found.keys():
+        raise UnreadableError(f"lists {min(missing)!r}, which is not in its file")
+    return {name: found[name] for name in weight_map}
+
+
+def _tell_averages(found: pth.StateDict, path: str) -> tuple[str, dict[str, np.ndarray]]:
+    """A state dict's path and arrays; warns of averaged weights beside it."""
+    if found.averages:
+        warnings.warn(
+            files.to_one_line(
+                f"{path}: took the weights in {found.path!r}; inside={found.averages!r} takes "
+                f"their moving average"
+            ),
+            stacklevel=4,
+        )
+    return found.path, found.arrays
 
 
 def _is_zip(data: np.ndarray) -> bool:

@@ -18,8 +18,9 @@ import numpy as np
 
 from zoo_pretrained.read.files import UnreadableError
 
-# A tensor takes some forty operations, so this allows 12 000 tensors: a second or two.
-OPERATIONS = 500_000
+# A tensor takes some forty operations, so this allows 50 000 tensors, or as long a history beside
+# them: some seconds.
+OPERATIONS = 2_000_000
 
 STORAGES = {
     "DoubleStorage": np.dtype("<f8"),
@@ -259,7 +260,7 @@ class _Machine:
 
 def _find_global(module: Any, name: Any) -> Global:
     full = f"{module}.{name}"
-    if full in _CALLS or full in _INERT:
+    if full in _CALLS or full in _INERT or full.startswith(_INERT_PACKAGES):
         return Global(full)
     scope, _, last = full.rpartition(".")
     if scope == "torch" and last in STORAGES | DTYPES:
@@ -276,7 +277,7 @@ def call(function: Any, arguments: Any) -> Any:
     """The result of calling a global."""
     if not isinstance(function, Global) or not isinstance(arguments, tuple):
         raise UnreadableError("holds a pickle that calls what is no function")
-    if function.name in _INERT:
+    if function.name in _INERT or function.name.startswith(_INERT_PACKAGES):
         return OPAQUE
     if function.name not in _CALLS:
         raise UnreadableError(f"holds a pickle that calls {function.name}")
@@ -284,13 +285,11 @@ def call(function: Any, arguments: Any) -> Any:
 
 
 def _build_dict(pairs: Any) -> dict[Any, Any]:
-    """A dict whose keys are cheap to hash: tuples of tuples can take for ever."""
-    found = {}
-    for key, value in pairs:
-        if not isinstance(key, str | int | float | bytes | None):
-            raise UnreadableError(f"holds a dict with a {type(key).__name__} for a key")
-        found[key] = value
-    return found
+    """A dict of the keys that are cheap to hash: tuples of tuples can take for ever.
+
+    Others, such as classes and pairs, are beside the weights, and left out.
+    """
+    return {key: value for key, value in pairs if isinstance(key, str | int | float | bytes | None)}
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> Tensor:
@@ -348,5 +347,28 @@ _INERT = frozenset(
         "__builtin__.set",
         "__builtin__.dict",
         "__builtin__.list",
+        "builtins.complex",
+        "builtins.bytearray",
+        "collections.deque",
+        "decimal.Decimal",
+        "fractions.Fraction",
+        "uuid.UUID",
+        "datetime.date",
+        "datetime.datetime",
+        "datetime.time",
+        "datetime.timedelta",
+        "datetime.timezone",
+        "numpy.dtype",
+        "numpy.ndarray",
+        "numpy.core.multiarray.scalar",
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray.scalar",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.core.numeric._frombuffer",
+        "numpy._core.numeric._frombuffer",
+        "torch.Generator",
+        "torch.torch_version.TorchVersion",
     )
 )
+# Packages whose objects stand beside weights: settings, and a trainer's state.
+_INERT_PACKAGES = ("omegaconf.", "lightning.", "pytorch_lightning.", "lightning_fabric.")

@@ -7,7 +7,7 @@ that says "big" in its entry `byteorder`; the writer of the legacy format swaps 
 import functools
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,14 @@ from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError, v
 from zoo_pretrained.read.pickles import Global, Storage, Tensor, load
 from zoo_pretrained.read.zip_archive import ZipArchive
 
+MAX_DEPTH = 8  # of dicts in dicts
 MAGIC = (119547037146038801333356, 1001)  # of the legacy format, and its version
 # Keys under which checkpoints keep the state dict, in the order in which they are tried.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "state_dict_ema", "ema")
+RAW_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
+# The same of the moving average of the weights.
+EMA_WRAPPERS = ("model_ema", "state_dict_ema", "ema_state_dict", "params_ema", "ema")
+# What wraps a model adds to all of its names: DataParallel and AveragedModel, torch.compile.
+PREFIXES = ("module.", "_orig_mod.")
 
 
 def is_legacy(data: np.ndarray) -> bool:
@@ -26,8 +31,22 @@ def is_legacy(data: np.ndarray) -> bool:
     return data[:1] == b"\x80"[0] and MAGIC[0].to_bytes(10, "little") in bytes(data[:32])
 
 
-def from_zip(archive: ZipArchive, budget: ByteBudget) -> tuple[str, dict[str, np.ndarray]]:
-    """The wrapper's name, or "", and the arrays of a zip, in their order."""
+class StateDict(NamedTuple):
+    """The arrays of a checkpoint, and where they are in it.
+
+    Args:
+      path: the keys of the dict that holds them, joined by dots; "" for the file's own.
+      arrays: by name, in the file's order.
+      averages: the path of averaged weights that are beside them, or "".
+    """
+
+    path: str
+    arrays: dict[str, np.ndarray]
+    averages: str = ""
+
+
+def from_zip(archive: ZipArchive, budget: ByteBudget, inside: str | None = None) -> StateDict:
+    """The state dict of a zip: that at the path `inside` if there is one, or the default."""
     pickles = [name for name in archive.members if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
         raise UnreadableError(f"is a zip with {len(pickles)} entries data.pkl, not one")
@@ -43,11 +62,11 @@ def from_zip(archive: ZipArchive, budget: ByteBudget) -> tuple[str, dict[str, np
     def read_storage(key: str) -> _StorageData:
         return _StorageData(archive.read(f"{folder}data/{key}"), order == b"big")
 
-    return _to_arrays(value, read_storage, budget)
+    return _to_arrays(value, read_storage, budget, inside)
 
 
-def from_legacy(data: np.ndarray, budget: ByteBudget) -> tuple[str, dict[str, np.ndarray]]:
-    """The wrapper's name, or "", and the arrays of the legacy format, in their order."""
+def from_legacy(data: np.ndarray, budget: ByteBudget, inside: str | None = None) -> StateDict:
+    """The state dict of a file of the legacy format, as `from_zip`."""
     stream = io.BytesIO(data[:TEXT_LIMIT].data)
     if (load(stream), load(stream)) != MAGIC:
         raise UnreadableError("is of another version of PyTorch's older format")
@@ -68,7 +87,17 @@ def from_legacy(data: np.ndarray, budget: ByteBudget) -> tuple[str, dict[str, np
             )
         storages[key] = _StorageData(data[at + 8 : end], swapped=False)
         at = end
-    return _to_arrays(value, storages.__getitem__, budget)
+    return _to_arrays(value, storages.__getitem__, budget, inside)
+
+
+def drop_prefixes(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Drops what wrappers of models add to all names, and the counter that AveragedModel adds."""
+    names = [name for name in arrays if name != "n_averaged"]
+    for prefix in PREFIXES * len(PREFIXES):  # in any order
+        if names and all(name.startswith(prefix) for name in names):
+            arrays = {n.removeprefix(prefix): arrays[n] for n in arrays if n != "n_averaged"}
+            names = list(arrays)
+    return dict(arrays)
 
 
 class _StorageData(NamedTuple):
@@ -94,24 +123,53 @@ def _parse_storage(identity: Any, sizes: dict[str, int] | None = None) -> Storag
 
 
 def _to_arrays(
-    value: Any, read_storage: Callable[[str], _StorageData], budget: ByteBudget
-) -> tuple[str, dict[str, np.ndarray]]:
-    """The wrapper's name, or "", and the arrays of a state dict or of the one in a checkpoint."""
-    wrapper, tensors = "", _find_tensors(value)
-    for name in WRAPPERS:
-        if (
-            not tensors
-            and isinstance(value, Mapping)
-            and (tensors := _find_tensors(value.get(name)))
-        ):
-            wrapper = name
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    value: Any,
+    read_storage: Callable[[str], _StorageData],
+    budget: ByteBudget,
+    inside: str | None,
+) -> StateDict:
+    """The arrays of a state dict, or of one in a checkpoint."""
+    state_dicts = dict(_find_state_dicts(value))
+    path = inside if inside is not None and inside in state_dicts else _choose(state_dicts)
     found = {}
-    for name, tensor in tensors.items():
+    for name, tensor in drop_prefixes(state_dicts.get(path, {})).items():
         found[name] = _to_array(tensor, read_storage(tensor.storage.key))
         budget.take(found[name].nbytes, name)
-    return wrapper, found
+    averages = [p for p in state_dicts if p != path and _last(p) in EMA_WRAPPERS]
+    return StateDict(path, found, averages[0] if averages and path != inside else "")
+
+
+def _find_state_dicts(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yields each dict that holds tensors, with its path: a checkpoint's own, and nested ones."""
+    if not isinstance(value, Mapping) or path.count(".") >= MAX_DEPTH:
+        return
+    if tensors := _find_tensors(value):
+        yield path, tensors
+    for name, item in value.items():
+        if isinstance(name, str):
+            yield from _find_state_dicts(item, f"{path}.{name}" if path else name)
+
+
+def _choose(state_dicts: Mapping[str, Any]) -> str:
+    """The path of the dict that holds the weights, where none is asked for.
+
+    A dict under a known key comes before tensors beside it, such as the best accuracy; a single
+    dict may have any key.
+    """
+    for wrappers in (RAW_WRAPPERS, EMA_WRAPPERS):
+        known = [path for path in state_dicts if path and _last(path) in wrappers]
+        if known:
+            return min(known, key=lambda path: (path.count("."), wrappers.index(_last(path))))
+    if "" in state_dicts or not state_dicts:
+        return ""
+    if len(state_dicts) > 1:
+        listed = ", ".join(map(repr, state_dicts))
+        raise UnreadableError(f"holds several dicts of tensors, {listed}: say which is inside")
+    return next(iter(state_dicts))
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _find_tensors(value: Any) -> dict[str, Tensor]:

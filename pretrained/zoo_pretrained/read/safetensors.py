@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import PurePath
 from typing import Any
 
 import ml_dtypes
@@ -10,6 +11,7 @@ import numpy as np
 from zoo_pretrained.read.files import UnreadableError, view
 
 HEADER_LIMIT = 16 << 20
+INDEX_LIMIT = 4 << 20  # bytes of the JSON that lists several files
 
 _DTYPES = {
     "F64": np.dtype("<f8"),
@@ -33,6 +35,28 @@ _DTYPES = {
 def is_safetensors(data: np.ndarray) -> bool:
     """Whether the bytes begin with a length and a JSON object."""
     return bytes(data[8:9]) == b"{"
+
+
+def is_index(data: np.ndarray) -> bool:
+    """Whether the bytes are JSON, as the index of safetensors in several files is."""
+    return bytes(data[:64]).lstrip().startswith(b"{") and not is_safetensors(data)
+
+
+def parse_index(data: np.ndarray) -> dict[str, str]:
+    """The names of arrays, and of the file beside the index that holds each.
+
+    Raises:
+      UnreadableError: it is no index, or names a file in another folder.
+    """
+    if len(data) > INDEX_LIMIT:
+        raise UnreadableError(f"is an index of more than {INDEX_LIMIT >> 20} MiB")
+    weight_map = json.loads(bytes(data)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UnreadableError("is JSON without the weight_map of a safetensors index")
+    for name in weight_map.values():
+        if not isinstance(name, str) or name != PurePath(name).name or "\\" in name:
+            raise UnreadableError(f"names {name!r}, which is no file beside it")
+    return weight_map
 
 
 def from_bytes(data: np.ndarray) -> dict[str, np.ndarray]:

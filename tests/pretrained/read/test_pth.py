@@ -134,6 +134,79 @@ def test_unwraps_checkpoints(tmp_path, wrapper):
     assert len(read.arrays(path, inside=wrapper)) == 3
 
 
+@pytest.fixture
+def three(tmp_path):
+    """Writes a checkpoint; its three tensors are 0, 1 and 2."""
+    arrays = {str(n): np.full(1, n, np.float32) for n in range(3)}
+    zero, one, two = (tensor(storage(key, "Float", 1), (1,), (1,)) for key in arrays)
+
+    def write(make, **options):
+        return write_file(tmp_path, make(zero, one, two), arrays, **options)
+
+    return write
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+@pytest.mark.parametrize("extra", ["best_acc1", "rng_state"])
+def test_a_known_wrapper_wins_over_tensors_beside_it(three, extra, form):
+    """PyTorch's ImageNet script saves the best accuracy as a tensor."""
+    path = three(lambda a, b, c: {"epoch": 3, extra: a, "state_dict": {"w": b}}, form=form)
+    for inside in (None, "state_dict"):
+        assert {n: float(v[0]) for n, v in read.arrays(path, inside).items()} == {"w": 1}
+
+
+@pytest.mark.parametrize(
+    ("raw", "averages"),
+    [("model", "model_ema"), ("state_dict", "state_dict_ema"), ("params", "params_ema")],
+)
+def test_averages_beside_the_weights_are_told_and_taken_on_request(three, raw, averages):
+    averaged = {"n_averaged": 5}
+    path = three(
+        lambda a, b, c: {raw: {"w": a}, averages: {**averaged, "n_averaged": c, "module.w": b}}
+    )
+    with pytest.warns(UserWarning, match=rf"took the weights in '{raw}'; inside='{averages}'"):
+        assert read.arrays(path)["w"][0] == 0
+    found = read.arrays(path, inside=averages)
+    assert {n: float(v[0]) for n, v in found.items()} == {"w": 1}
+    only = three(lambda a, b, c: {averages: {"w": b}})
+    assert read.arrays(only)["w"][0] == 1
+
+
+def test_dicts_at_any_depth(three):
+    nested = three(lambda a, b, c: {"model": {"state_dict": {"w": b}}, "rng_state": a})
+    assert read.arrays(nested)["w"][0] == 1
+    assert read.arrays(nested, inside="model.state_dict")["w"][0] == 1
+    unknown = three(lambda a, b, c: {"student": {"w": c}, "epoch": 1})
+    assert read.arrays(unknown)["w"][0] == 2
+    several = three(lambda a, b, c: {"student": {"w": b}, "teacher": {"w": c}})
+    with pytest.raises(read.ReadError, match="several dicts of tensors, 'student', 'teacher'"):
+        read.arrays(several)
+    assert read.arrays(several, inside="teacher")["w"][0] == 2
+    part = three(lambda a, b, c: {"net": {"body.w": b, "head.w": c}, "acc": 90.0})
+    assert list(read.arrays(part)) == ["body.w", "head.w"]
+    assert list(read.arrays(part, inside="body")) == ["w"]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_prefixes_of_wrapped_models_drop(three, prefix):
+    path = three(lambda a, b, c: {f"{prefix}a.w": a, f"{prefix}b.w": b})
+    assert list(read.arrays(path)) == ["a.w", "b.w"]
+
+
+def test_what_stands_beside_weights_is_ignored(three):
+    beside = {
+        "accuracy": call("numpy._core.multiarray.scalar", call("numpy.dtype", "f8"), b"12345678"),
+        "began": call("datetime.datetime", b"1234567890"),
+        "config": call("omegaconf.dictconfig.DictConfig"),
+        "best": {(1, 2): 3, "epoch": 4},
+        "losses": [0.5] * 300_000,
+    }
+    path = three(lambda a, b, c: {"state_dict": {"w": b}, **beside})
+    assert list(read.arrays(path)) == ["w"]
+
+
 def test_reads_parameters_and_drops_the_prefix_of_data_parallel(tmp_path):
     data = np.arange(2, dtype=np.float32)
     held = tensor(storage("0", "Float", 2), (2,), (1,))

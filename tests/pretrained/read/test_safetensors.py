@@ -5,6 +5,7 @@ import json
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.pretrained.read.hostile import assert_refused, damage, read_safely
 from zoo_pretrained import read
@@ -21,7 +22,6 @@ def entry(start, stop, shape, dtype="F32"):
 
 
 def test_round_trip_with_the_package(tmp_path):
-    from safetensors import numpy
 
     rng = np.random.default_rng(0)
     arrays = {
@@ -32,7 +32,7 @@ def test_round_trip_with_the_package(tmp_path):
         "flag": np.array([True, False]),
         "half": rng.normal(size=5).astype(ml_dtypes.bfloat16),
     }
-    numpy.save_file(arrays, tmp_path / "x", metadata={"format": "pt"})
+    save_file(arrays, tmp_path / "x", metadata={"format": "pt"})
     found = read.arrays(tmp_path / "x")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -110,3 +110,44 @@ def test_damaged_files_are_refused_or_give_arrays(tmp_path):
     for number, copy in enumerate(damage(content, seed=1)):
         (tmp_path / f"{number}").write_bytes(copy)
         read_safely(tmp_path / f"{number}")
+
+
+def write_shards(tmp_path, weight_map, shards):
+    for name, arrays in shards.items():
+        save_file(arrays, tmp_path / name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps({"metadata": {"total_size": 8}, "weight_map": weight_map}, indent=2)
+    )
+    return index
+
+
+def test_reads_several_files_by_their_index(tmp_path):
+    one, two = np.ones(2, np.float32), np.full(3, 2, np.float32)
+    shards = {"m-1.safetensors": {"module.b": two}, "m-2.safetensors": {"module.a": one}}
+    weight_map = {"module.a": "m-2.safetensors", "module.b": "m-1.safetensors"}
+    index = write_shards(tmp_path, weight_map, shards)
+    found = read.arrays(index)
+    assert list(found) == ["a", "b"]
+    np.testing.assert_array_equal(found["a"], one)
+    assert read.detect_format(index) == "safetensors"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"weight_map": {"a": "../m.safetensors"}}, "no file beside it"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "no file beside it"),
+        ({"weight_map": {"a": 3}}, "no file beside it"),
+        ({"weight_map": {"a": "gone.safetensors"}}, "is not there"),
+        ({"weight_map": {"b": "m.safetensors"}}, "lists 'b', which is not in its file"),
+        ({"weight_map": {}}, "without the weight_map"),
+        ({"other": 1}, "without the weight_map"),
+    ],
+)
+def test_refuses_indices_that_lie(tmp_path, content, words):
+    save_file({"a": np.ones(2, np.float32)}, tmp_path / "m.safetensors")
+    index = tmp_path / "x.index.json"
+    index.write_text(json.dumps(content, indent=2))
+    with pytest.raises(read.ReadError, match=words):
+        read.arrays(index)
