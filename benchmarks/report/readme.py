@@ -8,31 +8,30 @@ from benchmarks.report.markdown import format_number, format_rate, format_table,
 from benchmarks.report.records import Record, RecordError
 
 README = Path(__file__).parent.parent.parent / "README.md"
-# The files of results: a CPU beside PyTorch, the same beside flax, and a GPU beside PyTorch.
-CPU, FLAX, GPU = "models-cpu-jax0.12.json", "models-cpu-flax-jax0.12.json", "h200-jax0.11.json"
+# The files of results: a CPU beside flax and PyTorch, in one run, and a GPU beside PyTorch.
+CPU, GPU = "models-cpu-flax-jax0.12.json", "h200-jax0.11.json"
 
 
 def format_readme_parts(records: Iterable[Record]) -> dict[str, str]:
     """The generated parts of the README, by name.
 
     Raises:
-      RecordError: one of the three files of results is missing.
+      RecordError: one of the two files of results is missing.
     """
     by_name = {record.path.name: record for record in records}
-    for name in (CPU, FLAX, GPU):
+    for name in (CPU, GPU):
         if name not in by_name:
             raise RecordError(f"README.md: expected {name} among the files of results")
-    return {"speed": "\n".join(_format_speed(*(by_name[name] for name in (CPU, FLAX, GPU))))}
+    return {"speed": "\n".join(_format_speed(by_name[CPU], by_name[GPU]))}
 
 
-def _format_speed(cpu: Record, flax: Record, gpu: Record) -> list[str]:
-    beside_flax = {row["model"]: row for row in flax.rows}
+def _format_speed(cpu: Record, gpu: Record) -> list[str]:
     on_gpu = {row["model"]: row for row in gpu.content["training"]["rows"]}
     rows = [
         {
             "model": row["model"],
             "CPU: ours, ms": _format_milliseconds(row, "ours"),
-            "flax, ms": _format_milliseconds(beside_flax.get(row["model"]), "flax"),
+            "flax, ms": _format_milliseconds(row, "flax"),
             "PyTorch, ms": _format_milliseconds(row, "torch"),
             "H200: ours, images/s": format_rate(on_gpu[row["model"]]["ours"]),
             "torch.compile, images/s": format_rate(on_gpu[row["model"]]["torch_compiled"]),
@@ -47,13 +46,13 @@ def _format_speed(cpu: Record, flax: Record, gpu: Record) -> list[str]:
         "",
         f"CPU: {cpu.content['device']}; jax {cpu.jax}, PyTorch {torch} (eager, channels_last). "
         f"{gpu.content['device']}: jax {gpu.content['jax']}, PyTorch {gpu.content['torch']} "
-        f"(compiled, channels_last). Medians; flax was timed in a run of its own.",
+        f"(compiled, channels_last). Medians, each machine's of one run; –: not measured.",
     ]
 
 
-def _format_milliseconds(row: Mapping[str, Any] | None, candidate: str) -> str:
-    seconds = row["seconds"].get(candidate) if row else None
-    return "not timed" if seconds is None else f"{1e3 * seconds['median']:,.0f}"
+def _format_milliseconds(row: Mapping[str, Any], candidate: str) -> str:
+    seconds = row["seconds"].get(candidate)
+    return "–" if seconds is None else f"{1e3 * seconds['median']:,.0f}"
 
 
 def _format_ratio(row: Mapping[str, Any]) -> str:
