@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from zoo.models.base import Model, ModelOptions, register
 from zoo.models.blocks import Stage, chain
-from zoo.models.layers import BatchNorm, Conv, ConvNorm, LayerOptions, MaxPool
+from zoo.models.layers import BatchNorm, Conv, ConvNorm, LayerOptions, MaxPool, average_pool
 
 BOTTLENECK = 4  # channels of a 1x1 convolution's output, as a multiple of the growth rate
 COMPRESSION = 2  # a transition divides the channels by it
@@ -54,7 +54,7 @@ class Transition(nn.Module):
         """[N, H, W, C] → [N, H / 2, W / 2, C / 2]."""
         preact = BatchNorm("relu", self.options, name="preact")
         reduce = Conv(x.shape[-1] // COMPRESSION, options=self.options, name="reduce")
-        return nn.avg_pool(chain([preact, reduce], x, train), (2, 2), (2, 2))
+        return average_pool(chain([preact, reduce], x, train), 2)
 
 
 class DenseNet(Model, kw_only=True):

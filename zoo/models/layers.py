@@ -348,6 +348,12 @@ def _overhang(n: int, extent: int, strides: int, pad: int) -> int:
     return max(last + extent - n - 2 * pad, 0)
 
 
+def average_pool(x: jax.Array, size: int) -> jax.Array:
+    """Means of windows side by side; rows and columns that fill no window are left out."""
+    window = (1, size, size, 1)
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / size**2
+
+
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     """[N, H, W, C] → [N, size, size, C]: means of even cells, as PyTorch's AdaptiveAvgPool2d.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from zoo_kernels.batch_norm import (
@@ -131,7 +132,8 @@ def _combine_statistics(
     """→ mean and variance, by Chan's formula."""
     shifts, means, squares = results
     shards, count = means.shape[0], x.size // x.shape[-1]
-    weights = row_reductions.split_rows(x.shape[0] // shards, x, 1).row_counts() / count
+    counts = row_reductions.split_rows(x.shape[0] // shards, x, 1).row_counts()
+    weights = (counts / count).astype(np.float32)  # of NumPy, which jax would widen with x64
     shift = shifts[:, 0].mean(0)
     deviations = shifts - shift + means
     deviation = (weights * deviations).sum((0, 1))

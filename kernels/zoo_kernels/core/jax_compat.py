@@ -117,7 +117,7 @@ def reset_compilation_cache() -> None:
     reset_cache()
 
 
-def standard_promotion() -> contextlib.AbstractContextManager[None]:
+def standard_promotion() -> contextlib.AbstractContextManager[Any]:
     """Lets arrays of different ranks and dtypes meet inside a `with` block.
 
     For the operators' own code, where the user has jax refuse that (`jax_numpy_rank_promotion`,
@@ -128,6 +128,18 @@ def standard_promotion() -> contextlib.AbstractContextManager[None]:
         stack.enter_context(jax.numpy_rank_promotion("allow"))
     if config_value("jax_numpy_dtype_promotion") not in (None, "standard"):
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
+    return stack
+
+
+def default_settings() -> contextlib.AbstractContextManager[Any]:
+    """Traces as under jax's default settings inside a `with` block: for GPU kernels.
+
+    They compute in float32 and count in int32, which `jax_enable_x64` would widen.
+    """
+    stack = contextlib.ExitStack()
+    stack.enter_context(standard_promotion())
+    if config_value("jax_enable_x64"):
+        stack.enter_context(jax.enable_x64(False))
     return stack
 
 

@@ -37,7 +37,7 @@ def test_forward_mode(case):
     function, *arrays = CASES[case]
     directions = tangents(arrays)
     with kernels.using("lax"):
-        y, tangent = jax.jvp(function, arrays, directions)
+        y, tangent = jax.jvp(function, tuple(arrays), directions)
         weights = array(*y.shape, seed=2)
     _, gradients = value_and_gradients(function, *arrays)
     want = sum(jnp.vdot(g, d) for g, d in zip(gradients, directions, strict=True))

@@ -12,7 +12,7 @@ from zoo_kernels.core.activations import ACTIVATIONS
 
 
 def x64():
-    return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
+    return jax.enable_x64(True)
 
 
 SETTINGS = {
@@ -117,3 +117,21 @@ def test_other_dtypes_with_x64(case, dtype):
         gradients = jax.grad(lambda *a: function(*a).astype(float).sum(), range(len(arrays)))
         for gradient in gradients(*arrays):
             assert gradient.dtype == jnp.dtype(dtype)
+
+
+@pytest.mark.triton
+@pytest.mark.filterwarnings("ignore:jax has deprecated:DeprecationWarning")
+@pytest.mark.parametrize("setting", ["x64", "rank promotion"])
+@pytest.mark.parametrize(
+    "case", ["depthwise_conv with bias", "batch_norm", "bias_act with residual"]
+)
+def test_gradients_are_lowered_for_a_gpu(case, setting):
+    """With the Triton kernels, whose bodies are traced at that moment."""
+    function, *arrays = CASES[case]
+
+    def gradients(*arrays):
+        return jax.grad(lambda *a: jnp.square(function(*a)).sum(), range(len(arrays)))(*arrays)
+
+    with SETTINGS[setting]():
+        lowered = jax.jit(gradients).trace(*arrays).lower(lowering_platforms=("cuda",))
+    assert lowered.as_text().count("triton_kernel_call") >= 1

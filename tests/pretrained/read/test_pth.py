@@ -150,7 +150,9 @@ def three(tmp_path):
 @pytest.mark.parametrize("extra", ["best_acc1", "rng_state"])
 def test_a_known_wrapper_wins_over_tensors_beside_it(three, extra, form):
     """PyTorch's ImageNet script saves the best accuracy as a tensor."""
-    path = three(lambda a, b, c: {"epoch": 3, extra: a, "state_dict": {"w": b}}, form=form)
+    path = three(
+        lambda a, b, c: {"epoch": 3, extra: a, "other": c, "state_dict": {"w": b}}, form=form
+    )
     for inside in (None, "state_dict"):
         assert {n: float(v[0]) for n, v in read.arrays(path, inside).items()} == {"w": 1}
 

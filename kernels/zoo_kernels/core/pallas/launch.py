@@ -289,7 +289,7 @@ def _lowering_rule(
     devices = getattr(context.module_context.axis_context, "num_devices", 1)
     if devices > 1 and shards > 1:
         fun = _partition_batch(fun, inputs, outputs, shards, shard_size)
-    with _silence_jax_deprecation(), _without_mesh(), jax_compat.standard_promotion():
+    with _silence_jax_deprecation(), _without_mesh(), jax_compat.default_settings():
         return mlir.lower_fun(fun, multiple_results=True)(plain, *operands)
 
 
