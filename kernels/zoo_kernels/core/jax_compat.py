@@ -199,6 +199,12 @@ def make_identity_primitive(name: str, lower: Callable[..., list[Any]]) -> Calla
     return primitive.bind
 
 
+def is_exporting(context: Any) -> bool:
+    """Whether a program is lowered for `jax.export`, by the context of a lowering rule."""
+    parameters = getattr(context.module_context, "lowering_parameters", None)
+    return bool(getattr(parameters, "for_export", False))
+
+
 def require_devices_during_lowering(primitive: Any) -> None:
     """Lets a primitive be lowered to `custom_partitioning`, which asks for the devices."""
     from jax._src import dispatch

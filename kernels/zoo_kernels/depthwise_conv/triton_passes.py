@@ -8,7 +8,7 @@ import jax
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
 from zoo_kernels.core.pallas import row_reductions, tiles
 from zoo_kernels.core.pallas.launch import Output, TritonPass, first_result
-from zoo_kernels.depthwise_conv import DepthwiseBiasActSpec, stencil
+from zoo_kernels.depthwise_conv import DepthwiseBiasActSpec, stencil, xla
 from zoo_kernels.depthwise_conv.triton_forward import Operation, choose_tiling, launch_convolution
 from zoo_kernels.depthwise_conv.triton_weight_grad import (
     WeightGradTiling,
@@ -23,8 +23,12 @@ MAX_KERNEL_COLUMNS = 64
 def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     """The operator's passes by name."""
     return {
-        FORWARD: TritonPass(_forward, _y_output, _first_is_batched, first_result, interpret),
-        INPUT_GRAD: TritonPass(_input_grad, _dx_output, _first_is_batched, first_result, interpret),
+        FORWARD: TritonPass(
+            _forward, _y_output, _first_is_batched, first_result, interpret, _forward_by_xla
+        ),
+        INPUT_GRAD: TritonPass(
+            _input_grad, _dx_output, _first_is_batched, first_result, interpret, _input_grad_by_xla
+        ),
         WEIGHT_GRAD: TritonPass(
             _weight_grad, _partial_sums, _all_are_batched, _add_partial_sums, interpret
         ),
@@ -33,7 +37,8 @@ def passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
 
 def fused_passes(interpret: bool = False) -> dict[str, Callable[..., Any]]:
     """The passes of the operator with bias and activation."""
-    return {"forward": TritonPass(_fused, _y_output, _first_is_batched, first_result, interpret)}
+    fused = TritonPass(_fused, _y_output, _first_is_batched, first_result, interpret, _fused_by_xla)
+    return {"forward": fused}
 
 
 def unsupported(spec: ConvSpec | DepthwiseBiasActSpec, *arrays: jax.Array) -> str | None:
@@ -69,6 +74,18 @@ def _input_grad(spec: ConvSpec, shard_size: int, dy: jax.Array, w: jax.Array) ->
     tiling = choose_tiling(stencil.input_grad_axis, window, dy.dtype)
     operation = Operation(window.kernel, dy.shape[3], window.channels)
     return [launch_convolution(tiling, operation, "depthwise_input_grad", dy, w)]
+
+
+def _forward_by_xla(spec: ConvSpec, *arrays: jax.Array) -> list[jax.Array]:
+    return [xla.CONV.passes[FORWARD](spec, *arrays)]
+
+
+def _input_grad_by_xla(spec: ConvSpec, *arrays: jax.Array) -> list[jax.Array]:
+    return [xla.CONV.passes[INPUT_GRAD](spec, *arrays)]
+
+
+def _fused_by_xla(spec: DepthwiseBiasActSpec, *arrays: jax.Array) -> list[jax.Array]:
+    return [xla.CONV_BIAS_ACT.passes[FORWARD](spec, *arrays)]
 
 
 def _weight_grad(spec: ConvSpec, shard_size: int, x: jax.Array, dy: jax.Array) -> list[jax.Array]:

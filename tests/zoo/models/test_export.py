@@ -1,14 +1,12 @@
 """`jax.export`: any batch, any platform, from any machine, on a small member of each family."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
 
-import zoo_kernels as kernels
+import zoo
 from tests.zoo.models.small_models import SMALL, logits, small
 
 FAMILIES = sorted(SMALL)
@@ -38,12 +36,9 @@ def test_a_free_batch_for_all_platforms_at_once(family):
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize("batch", ["2", "batch"])
 def test_each_platform_alone(platform, batch):
-    # Where sizes are known a GPU runs Triton kernels, of which jax does not promise that later
-    # versions know them.
-    chosen = kernels.using("xla") if batch == "2" else contextlib.nullcontext()
-    with chosen:
-        program = exported("mobilenet_v2", (platform,), batch)
+    program = exported("mobilenet_v2", (platform,), batch)
     assert program.platforms == (platform,)
+    # No call that another machine or a later version of jax may not know.
     assert "triton" not in program.mlir_module()
     assert "onednn" not in program.mlir_module()
 
@@ -53,3 +48,14 @@ def test_a_free_size_of_images_is_refused_by_name():
     shape = jax.ShapeDtypeStruct((1, *export.symbolic_shape("h, w"), 3), x.dtype)
     with pytest.raises(ValueError, match="takes images of a size that is known"):
         export.export(jax.jit(lambda x: model.apply(variables, x)))(shape)
+
+
+@pytest.mark.filterwarnings("ignore:jax has deprecated:DeprecationWarning")
+def test_a_fused_model_for_a_gpu():
+    """Its depthwise convolutions have their bias and activation in one Triton kernel."""
+    model, variables, x = small("mobilenet_v2")
+    model, variables = zoo.fuse(model, variables)
+    program = jax.jit(lambda x: model.apply(variables, x))
+    text = program.trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    assert "triton" in text
+    assert "triton" not in export.export(program, platforms=("cuda",))(x).mlir_module()

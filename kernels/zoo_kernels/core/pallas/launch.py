@@ -135,6 +135,9 @@ class TritonPass:
         axis is the batch. The others are the same on all devices.
       finish: `finish(spec, results, *arrays)` → what the operator expects of the pass.
       interpret: runs the kernels by Pallas's interpreter, on any platform.
+      portable: `portable(spec, *arrays)` → arrays like `outputs`, by XLA's operations: what
+        `jax.export` takes in place of the kernels, of which jax does not promise that later
+        versions know them. None where there is nothing of the kind; jax then refuses to export.
     """
 
     launch: Callable[..., Sequence[jax.Array]]
@@ -142,6 +145,7 @@ class TritonPass:
     is_batched: Callable[..., Sequence[bool]]
     finish: Callable[..., Any]
     interpret: bool = False
+    portable: Callable[..., Sequence[jax.Array]] | None = None
 
     def __call__(self, spec: Any, *arrays: Any) -> Any:
         """Binds the pass as one primitive."""
@@ -154,6 +158,7 @@ class TritonPass:
         bind = functools.partial(
             _kernels_p.bind,
             fun=_jit_launch(self.launch, spec, shard_size, len(arrays), present, self.interpret),
+            portable=self.portable and _jit_portable(self.portable, spec, len(arrays), present),
             inputs=tuple(
                 _axes(arrays[i].ndim, first) for i, first in zip(present, first_axes, strict=True)
             ),
@@ -200,9 +205,7 @@ def _jit_launch(
     """The pass as a function of the arrays that are not None; jitted, so that it is traced once."""
 
     def fun(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-        arguments: list[Any] = [None] * arity
-        for i, array in zip(present, arrays, strict=True):
-            arguments[i] = array
+        arguments = _place_arguments(arity, present, arrays)
         token = _interpreting.set(interpret)
         try:
             return tuple(launch(spec, shard_size, *arguments))
@@ -210,6 +213,28 @@ def _jit_launch(
             _interpreting.reset(token)
 
     return jax.jit(fun)
+
+
+@functools.cache
+def _jit_portable(
+    portable: Callable[..., Any], spec: Any, arity: int, present: tuple[int, ...]
+) -> Callable[..., Any]:
+    """The same of what is exported."""
+
+    def fun(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(portable(spec, *_place_arguments(arity, present, arrays)))
+
+    return jax.jit(fun)
+
+
+def _place_arguments(
+    arity: int, present: Sequence[int], arrays: Sequence[jax.Array]
+) -> list[jax.Array | None]:
+    """A pass's arguments: the arrays in their places, and None elsewhere."""
+    arguments: list[jax.Array | None] = [None] * arity
+    for i, array in zip(present, arrays, strict=True):
+        arguments[i] = array
+    return arguments
 
 
 _kernels_p = jax.extend.core.Primitive("triton_kernels")
@@ -243,6 +268,7 @@ def _batching_rule(
     batch_axes: Sequence[int | None],
     *,
     fun: Callable[..., Any],
+    portable: Callable[..., Any] | None,
     inputs: Sequence[tuple[str, ...]],
     outputs: Sequence[Any],
     **sizes: int,
@@ -256,6 +282,7 @@ def _batching_rule(
     results = _kernels_p.bind(
         *moved,
         fun=jax.jit(jax.vmap(fun, in_axes=in_axes)),
+        portable=portable and jax.jit(jax.vmap(portable, in_axes=in_axes)),
         inputs=tuple(
             axes if m is None else (REPLICATED, *axes)
             for axes, m in zip(inputs, in_axes, strict=True)
@@ -275,12 +302,15 @@ def _lowering_rule(
     context: Any,
     *operands: Any,
     fun: Callable[..., Any],
+    portable: Callable[..., Any] | None,
     inputs: Sequence[tuple[str, ...]],
     outputs: Sequence[Any],
     shards: int,
     shard_size: int,
 ) -> Any:
     """Traces the pass, and partitions it where there are several devices."""
+    if portable is not None and jax_compat.is_exporting(context):
+        fun, shards = portable, 1  # which the compiler partitions
     # Inside jax.shard_map arrays have types of their own, which Pallas's kernels do not know.
     plain = context.replace(
         avals_in=[jax.core.ShapedArray(a.shape, a.dtype) for a in context.avals_in],
@@ -344,7 +374,13 @@ def _partition_batch(
             with _without_mesh():
                 shapes = tuple((a.shape, a.dtype, ()) for a in jax.eval_shape(fun, *arrays))
             return _kernels_p.bind(
-                *arrays, fun=fun, inputs=inputs, outputs=shapes, shards=1, shard_size=shard_size
+                *arrays,
+                fun=fun,
+                portable=None,
+                inputs=inputs,
+                outputs=shapes,
+                shards=1,
+                shard_size=shard_size,
             )
 
         return mesh, run_locally, shardings(results), shardings(operands)
