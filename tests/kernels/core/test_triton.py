@@ -16,6 +16,7 @@ import pytest
 
 import zoo_kernels as kernels
 from tests.kernels.cases import draw
+from tests.kernels.gpu import lower_for_gpu
 from zoo_kernels.core.pallas import launch
 
 X, W, BIAS = draw((2, 4, 5, 4), "float32"), draw((2, 2, 1, 4), "float32"), draw((4,), "float32")
@@ -163,19 +164,11 @@ def test_pallas_is_not_imported_on_a_cpu(root):
     subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, check=True)
 
 
-def lowered(f, *arrays):
-    """The StableHLO of a function for an H100, which need not be present."""
-    gpu = jax.sharding.AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
-    mesh = jax.sharding.AbstractMesh((), (), abstract_device=gpu)
-    with jax.sharding.use_abstract_mesh(mesh):
-        return jax.jit(f).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
-
-
 @pytest.mark.filterwarnings("ignore:jax has deprecated the backend")
 @pytest.mark.parametrize("name", OPERATORS)
 def test_triton_is_the_default_on_a_gpu(name):
     op, arrays = OPERATORS[name]
-    text = lowered(lambda *a: gradients(op, None, *a), *arrays)
+    text = lower_for_gpu(lambda *a: gradients(op, None, *a), *arrays)
     assert "__gpu$xla.gpu.triton" in text
     assert "stablehlo.convolution" not in text
 
@@ -187,5 +180,5 @@ def test_deprecation_warning_comes_once():
     op, arrays = OPERATORS["batch_norm"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        lowered(lambda *a: gradients(op, None, *a), *arrays)
+        lower_for_gpu(lambda *a: gradients(op, None, *a), *arrays)
     assert [str(w.message) for w in caught] == [launch.DEPRECATED]
