@@ -117,8 +117,8 @@ def resolve_request(op: str, requested: Requested) -> Requested:
 
 def is_lax(requested: Requested) -> bool:
     """Whether a request begins with "lax", so that jax differentiates what runs."""
-    names = [requested] if isinstance(requested, str) else list(requested or ())
-    return names[:1] == [LAX]
+    names = (requested,) if isinstance(requested, str) else requested
+    return isinstance(names, Sequence) and len(names) > 0 and names[0] == LAX
 
 
 def restrict_request(op: str, requested: Requested) -> Requested:
