@@ -151,7 +151,7 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
 
 
 def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
-    if re.match(r"\w+:/", str(path)):
+    if re.match(r"\w{2,}:/", str(path)):
         raise ImageError(f"{path} is an address, not a file; download it first")
     try:
         if path.is_dir():
