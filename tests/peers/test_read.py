@@ -1,5 +1,8 @@
 """Files that PyTorch and Keras write themselves, read without them."""
 
+import collections
+import datetime
+
 import numpy as np
 import pytest
 
@@ -89,10 +92,20 @@ def test_checkpoints_of_a_training_run(tmp_path, new, protocol):
         read.arrays(tmp_path / "net")
 
 
-def test_refuses_numpy_scalars(tmp_path):
-    torch.save({"x": np.float64(2)}, tmp_path / "numpy")
-    with pytest.raises(read.ReadError, match="multiarray"):
-        read.arrays(tmp_path / "numpy")
+def test_ignores_what_stands_beside_weights(tmp_path):
+    beside = {
+        "best_acc1": torch.tensor(71.2),
+        "accuracy": np.float64(0.712),
+        "history": np.arange(5),
+        "began": datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC),
+        "rng": torch.get_rng_state(),
+        "seen": collections.deque([1, 2]),
+    }
+    for legacy in (False, True):
+        path = tmp_path / f"checkpoint-{legacy}"
+        checkpoint = {"state_dict": {"w": torch.ones(2)}, **beside}
+        torch.save(checkpoint, path, _use_new_zipfile_serialization=not legacy)
+        assert list(read.arrays(path)) == ["w"]
 
 
 def test_a_published_pytorch_file():
