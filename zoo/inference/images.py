@@ -26,10 +26,15 @@ ImageSource = (
 # formats are of no use for photos, and one of them starts a program (EPS: Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB", "GIF", "JPEG2000", "PPM")
 
-# Cameras make photos of up to 102 million pixels; with as many, memory stays below 1 GB. The
-# decoders of some formats need more memory for each pixel.
-MAX_PIXELS = 102_000_000
-_MAX_PIXELS_OF = {"JPEG2000": 30_000_000, "WEBP": 50_000_000, "AVIF": 50_000_000}
+# With as many pixels memory stays below 1 GiB. The decoders of some formats need more for each
+# pixel, and Pillow warns of larger TIFFs.
+MAX_PIXELS = 100_000_000
+_MAX_PIXELS_OF = {
+    "JPEG2000": 30_000_000,
+    "WEBP": 50_000_000,
+    "AVIF": 50_000_000,
+    "TIFF": 89_000_000,
+}
 
 # What comes from a pipe is held in memory.
 MAX_BYTES = 256 << 20
@@ -111,7 +116,7 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
       source: a path, an encoded image's bytes, a file that is open for reading bytes, a PIL image,
         or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]: uint8, uint16, or floating point from
         0 to 1. Tensors of other frameworks are arrays where NumPy can read them.
-      max_pixels: the largest image that is opened, width times height; by default 102 million, and
+      max_pixels: the largest image that is opened, width times height; by default 100 million, and
         fewer for formats whose decoders need more memory. PIL images and arrays have no limit.
 
     EXIF's orientation is applied where it can be read; other metadata is ignored. Palettes, CMYK
