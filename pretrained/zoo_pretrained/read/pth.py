@@ -4,6 +4,7 @@ Tensors are views of the file. Both formats are little-endian on every machine, 
 that says "big" in its entry `byteorder`; the writer of the legacy format swaps bytes.
 """
 
+import collections
 import functools
 import io
 import struct
@@ -16,7 +17,7 @@ from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError, v
 from zoo_pretrained.read.pickles import Global, Storage, Tensor, load
 from zoo_pretrained.read.zip_archive import ZipArchive
 
-MAX_DEPTH = 8  # of dicts in dicts
+MAX_PATH = 400  # characters of the keys that lead to a dict; deeper ones are not looked for
 MAGIC = (119547037146038801333356, 1001)  # of the legacy format, and its version
 # Keys under which checkpoints keep the state dict, in the order in which they are tried.
 RAW_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
@@ -139,15 +140,23 @@ def _to_arrays(
     return StateDict(path, found, averages[0] if averages and path != inside else "")
 
 
-def _find_state_dicts(value: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yields each dict that holds tensors, with its path: a checkpoint's own, and nested ones."""
-    if not isinstance(value, Mapping) or path.count(".") >= MAX_DEPTH:
-        return
-    if tensors := _find_tensors(value):
-        yield path, tensors
-    for name, item in value.items():
-        if isinstance(name, str):
-            yield from _find_state_dicts(item, f"{path}.{name}" if path else name)
+def _find_state_dicts(value: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yields each dict that holds tensors, with its path: a checkpoint's own, and nested ones.
+
+    A dict may be in several places, in itself too: it is looked through once.
+    """
+    tensors_of: dict[int, dict[str, Tensor]] = {}
+    pending = collections.deque([("", value)])
+    while pending:
+        path, found = pending.popleft()
+        if not isinstance(found, Mapping) or len(path) > MAX_PATH:
+            continue
+        if id(found) not in tensors_of:
+            tensors_of[id(found)] = _find_tensors(found)
+            prefix = f"{path}." if path else ""
+            pending += ((prefix + k, v) for k, v in found.items() if isinstance(k, str))
+        if tensors_of[id(found)]:
+            yield path, tensors_of[id(found)]
 
 
 def _choose(state_dicts: Mapping[str, Any]) -> str:
@@ -162,7 +171,7 @@ def _choose(state_dicts: Mapping[str, Any]) -> str:
             return min(known, key=lambda path: (path.count("."), wrappers.index(_last(path))))
     if "" in state_dicts or not state_dicts:
         return ""
-    if len(state_dicts) > 1:
+    if len({id(tensors) for tensors in state_dicts.values()}) > 1:
         listed = ", ".join(map(repr, state_dicts))
         raise UnreadableError(f"holds several dicts of tensors, {listed}: say which is inside")
     return next(iter(state_dicts))

@@ -14,6 +14,7 @@ from tests.pretrained.read.hostile import (
     call,
     encode,
     global_,
+    read_safely,
     state_dict,
     storage,
     tensor,
@@ -187,6 +188,25 @@ def test_dicts_at_any_depth(three):
     part = three(lambda a, b, c: {"net": {"body.w": b, "head.w": c}, "acc": 90.0})
     assert list(read.arrays(part)) == ["body.w", "head.w"]
     assert list(read.arrays(part, inside="body")) == ["w"]
+
+
+def test_dicts_in_themselves_and_in_many_places(tmp_path):
+    """Paths to them are without end, or more than can be listed."""
+    data = {"0": np.ones(1, np.float32)}
+    held = tensor(storage("0", "Float", 1), (1,), (1,))
+    # What the pickle puts into its memo at 100 and later; texts use 0.
+    itself = Op(b"}qd(" + encode("model") + encode({"w": held}) + encode("again") + b"hdu")
+    found = read_safely(torch_zip(tmp_path / "itself.pth", itself, data))
+    assert list(found) == ["w"]
+    level = Op(encode({"w": held}) + b"qd")
+    for memo in range(101, 140):  # each level is twice in the next
+        level = Op(b"}(" + encode("a") + level + encode("b") + b"h" + bytes([memo - 1]) + b"u")
+        level = Op(level + b"q" + bytes([memo]))
+    found = read_safely(torch_zip(tmp_path / "many.pth", level, data))
+    assert list(found) == ["w"]
+    key = encode("k" * 10_000) + b"qe0"  # 101, and dropped
+    deep = Op(key + b"}(he" * 20_000 + encode({"w": held}) + b"u" * 20_000)
+    assert "no arrays" in str(read_safely(torch_zip(tmp_path / "deep.pth", deep, data)))
 
 
 @pytest.mark.parametrize(
