@@ -71,11 +71,8 @@ def batch_norm(
     if recompute and residual is not None:
         raise ValueError(f"{OP}: recompute takes no residual, got one of {residual.shape}")
     x, scale, bias, residual = match_varying(x, scale, bias, residual)
-    requested = dispatch.resolve_request(OP, implementation)
-    if dispatch.is_lax(requested):
-        y, mean, var = dispatch.run_pass(OP, "forward", requested, spec, x, scale, bias, residual)
-    else:
-        y, mean, var = _batch_norm(spec, requested, x, scale, bias, residual)
+    requested, call = dispatch.resolve_call(OP, implementation, _batch_norm)
+    y, mean, var = call(spec, requested, x, scale, bias, residual)
     if not recompute:
         return y, mean, var
     function = functools.partial(apply_statistics, spec)

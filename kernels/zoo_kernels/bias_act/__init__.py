@@ -68,10 +68,9 @@ def scale_bias_act(
         return scale_bias_act(op, x[None], scale, bias, act, residual, implementation)[0]
     spec = BiasActSpec(act, residual is not None)
     operands = match_varying(x, scale, bias, residual)
-    requested = dispatch.resolve_request(OP, implementation)
-    if dispatch.is_lax(requested):
-        return dispatch.run_pass(OP, "forward", requested, spec, *operands)
-    return _bias_act(spec, requested, *operands)
+    requested, call = dispatch.resolve_call(OP, implementation, _bias_act)
+    y: jax.Array = call(spec, requested, *operands)
+    return y
 
 
 def check_arguments(op: str, x: Any, act: str, residual: Any, **vectors: Any) -> list[Any]:

@@ -110,15 +110,18 @@ def using(implementation: str | Sequence[str]) -> Iterator[None]:
         yield
 
 
-def resolve_request(op: str, requested: Requested) -> Requested:
-    """A call's request, or else that of `using`."""
-    return restrict_request(op, _default_request.value) if requested is None else requested
+def resolve_call(op: str, requested: Requested, call: Any) -> tuple[Requested, Callable[..., Any]]:
+    """A call's request, or else that of `using`; and the function that is to be called.
 
-
-def is_lax(requested: Requested) -> bool:
-    """Whether a request begins with "lax", so that jax differentiates what runs."""
+    Args:
+      call: a `jax.custom_vjp`; where "lax" is requested first, jax is to differentiate what it
+        wraps.
+    """
+    if requested is None:
+        requested = restrict_request(op, _default_request.value)
     names = (requested,) if isinstance(requested, str) else requested
-    return isinstance(names, Sequence) and len(names) > 0 and names[0] == LAX
+    is_lax = isinstance(names, Sequence) and len(names) > 0 and names[0] == LAX
+    return requested, call.__wrapped__ if is_lax else call
 
 
 def restrict_request(op: str, requested: Requested) -> Requested:

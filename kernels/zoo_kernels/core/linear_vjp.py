@@ -39,16 +39,16 @@ def convolve(
       recomputable: how to compute x again for the gradients, in place of keeping it.
     """
     x, w = sharding.match_varying(x, w)
-    requested = dispatch.resolve_request(op, requested)
-    if dispatch.is_lax(requested):
-        return _run_pass(op, FORWARD, requested, spec, x, w)
-    if recomputable is None:
-        return _run(op, FORWARD, requested, spec, x, w)
+    requested, run = dispatch.resolve_call(op, requested, _run)
+    if recomputable is None or run is not _run:  # jax itself keeps what it differentiates by
+        y: jax.Array = run(op, FORWARD, requested, spec, x, w)
+        return y
     function, arrays = recomputable.function, recomputable.arrays
     return _convolve_recomputable(op, requested, spec, function, arrays, x, w)
 
 
-def _run_pass(
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def _run(
     op: str,
     pass_name: str,
     requested: dispatch.Requested,
@@ -64,9 +64,6 @@ def _run_pass(
         return [dispatch.run_pass(op, pass_name, requested, spec, a, b)]
 
     return sharding.auto_shard(call, [(batch, None, None, channels)], a, b)[0]
-
-
-_run = jax.custom_vjp(_run_pass, nondiff_argnums=(0, 1, 2, 3))
 
 
 def _fwd(

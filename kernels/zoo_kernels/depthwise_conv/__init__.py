@@ -1,5 +1,6 @@
 """Depthwise convolution: every channel is filtered on its own."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -81,13 +82,13 @@ def depthwise_conv(
         )
     spec = DepthwiseBiasActSpec(window, act)
     operands = sharding.match_varying(x, w, bias)
-    requested = dispatch.resolve_request(FUSED_OP, implementation)
-    if dispatch.is_lax(requested):
-        return _run_fused(spec, requested, *operands)
-    return _depthwise_bias_act(spec, requested, *operands)
+    requested, call = dispatch.resolve_call(FUSED_OP, implementation, _depthwise_bias_act)
+    y: jax.Array = call(spec, requested, *operands)
+    return y
 
 
-def _run_fused(
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _depthwise_bias_act(
     spec: DepthwiseBiasActSpec,
     requested: dispatch.Requested,
     x: jax.Array,
@@ -99,9 +100,6 @@ def _run_fused(
 
     partition_spec = (sharding.partition_spec(x)[0], None, None, sharding.partition_spec(w)[3])
     return sharding.auto_shard(call, [partition_spec], x, w, bias)[0]
-
-
-_depthwise_bias_act = jax.custom_vjp(_run_fused, nondiff_argnums=(0, 1))
 
 
 def _fwd(

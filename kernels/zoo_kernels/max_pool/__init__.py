@@ -45,10 +45,9 @@ def max_pool(
     (four, from 128 values a window on), and not x.
     """
     x, window = resolve_pool(OP, x, size, size if strides is None else strides, padding, dilation)
-    requested = dispatch.resolve_request(OP, implementation)
-    if dispatch.is_lax(requested):
-        return _run("forward", 1, window, requested, x)[0]
-    return _max_pool(window, requested, x)
+    requested, call = dispatch.resolve_call(OP, implementation, _max_pool)
+    y: jax.Array = call(window, requested, x)
+    return y
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
