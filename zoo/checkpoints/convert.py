@@ -40,7 +40,8 @@ def convert(
     """Makes a checkpoint of a file of weights.
 
     Args:
-      file: `.pth`, `.safetensors`, `.h5`, `.weights.h5`, `.keras` or `.jld2`; its content tells.
+      file: `.pth`, `.safetensors` (or the `.index.json` of several), `.h5`, `.weights.h5`, `.keras`
+        or `.jld2`; its content tells.
       model: a constructor such as `zoo.ResNet50`, or its name.
       out: the folder to make.
       source: whose layer names and architecture the weights have: "torchvision", "timm", "timm_tf"
@@ -49,8 +50,9 @@ def convert(
         names tell; they do not tell "timm" from "timm_tf". What `export` wrote needs none.
       num_classes: by default as many as the file's classifier has.
       head: False leaves the classifier out, whether the file has one or not.
-      inside: the name of a model inside the file's model, such as a backbone that was fine-tuned;
-        only its weights count.
+      inside: the path of a dict in a PyTorch checkpoint, such as "model_ema", or the name of a
+        model inside the file's model, such as a backbone that was fine-tuned; only its weights
+        count.
       ignore: shell patterns for names of arrays that are not the model's, such as "decoder.*".
       arguments: further ones of the constructor, beyond those that its source implies.
       metadata: further entries of the checkpoint's metadata, such as "labels".

@@ -35,7 +35,7 @@ def convert(
     head: Annotated[bool, typer.Option(help="Convert the classifier, or leave it out.")] = True,
     inside: Annotated[
         str | None,
-        typer.Option(help="Name of a model inside the file's model, such as a backbone."),
+        typer.Option(help="Dict in the file, such as model_ema, or model inside the file's model."),
     ] = None,
     ignore: Annotated[
         list[str] | None,

@@ -1,5 +1,7 @@
 """Models under the settings of jax that change how programs are traced."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,12 +61,11 @@ def test_inference_without_jit(lite):
 
 
 def test_forward_mode_of_a_model():
-    """The derivative of the logits along a direction, beside a difference of float64."""
+    """The derivative of the logits along a direction is the gradient's product with it."""
     model, variables, x = small("mobilenet_v3")
     direction = jnp.asarray(np.random.default_rng(1).standard_normal(x.shape), x.dtype)
     with kernels.using("lax"):
-        run = lambda x: model.apply(variables, x)  # noqa: E731
-        y, tangent = jax.jvp(run, (x,), (direction,))
+        y, tangent = jax.jvp(functools.partial(model.apply, variables), (x,), (direction,))
         np.testing.assert_allclose(y, logits(model, variables, x), rtol=1e-3, atol=1e-4)
         weights = jnp.asarray(np.random.default_rng(2).standard_normal(y.shape), y.dtype)
     gradient = jax.grad(lambda x: (model.apply(variables, x) * weights).sum())(x)

@@ -66,6 +66,16 @@ def test_gradients_reach_the_image():
     assert np.any(grad)
 
 
+def test_nan_is_seen_where_the_compiled_model_has_it():
+    """On a CPU `jax.jit` without the zoo's options turns the relu of NaN into 0 in this model."""
+    model, variables, x = small("resnet")
+    x = x.at[0].set(jnp.nan)
+    want = np.isnan(zoo.jit(model.apply)(variables, x))
+    assert want[0].all()
+    got = zoo.features((model, variables), x, "head")["head"]
+    np.testing.assert_array_equal(np.isnan(got), want)
+
+
 def test_features_of_a_model_with_remat():
     model, variables, x = PAIR
     want = zoo.features((model, variables), x, "stage1")["stage1"]
