@@ -54,7 +54,8 @@ def format_survey_summary(record: Record) -> list[str]:
         line |= {f"beside {peer}": _compare(rows, field) for peer, field in PEERS.items()}
         ratios = [row["triton_us"] / row["limit_us"] for row in rows]
         body.append({**line, "over the limit": _format_range(ratios)})
-    return format_table([text_column(name) for name in body[0]], body, left=3)
+    table = format_table([text_column(name) for name in body[0]], body, left=3)
+    return [_describe(record), *table]
 
 
 def format_survey_cases(record: Record) -> list[str]:
@@ -66,7 +67,7 @@ def format_survey_cases(record: Record) -> list[str]:
         cell = f"{' / '.join(map(_format_micros, times))} ({_format_micros(row['limit_us'])})"
         fastest = times[0] == min(filter(None, times))
         cases.setdefault(row["case"], {})[row["pass"]] = f"**{cell}**" if fastest else cell
-    text = [f"Method: {record.content['method']}."]
+    text = [_describe(record), f"Method: {record.content['method']}."]
     for (dtype, _), cases in groups.items():
         rows = [{dtype: case, **cells} for case, cells in cases.items()]
         text += ["", *format_table([text_column(name) for name in rows[0]], rows, left=1)]
