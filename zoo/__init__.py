@@ -12,10 +12,12 @@ import zoo_kernels as kernels
 import zoo_pretrained as pretrained
 from zoo.checkpoints.convert import convert
 from zoo.checkpoints.export import export
+from zoo.checkpoints.load import trained
+from zoo.checkpoints.save import save
 from zoo.checkpoints.weights import NoWeightsError
 from zoo.inference.images import ImageError
-from zoo.inference.trained import Info, Trained, list_models, trained
-from zoo.models.base import UnknownModelError
+from zoo.inference.trained import Info, Trained, list_models
+from zoo.models.base import UnknownModelError, create
 from zoo.models.densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201, DenseNet264
 from zoo.models.efficientnet_lite import (
     EfficientNetLite0,
@@ -100,6 +102,7 @@ __all__ = [
     "backbone",
     "compiler_options",
     "convert",
+    "create",
     "describe",
     "export",
     "features",
@@ -109,5 +112,6 @@ __all__ = [
     "kernels",
     "list_models",
     "pretrained",
+    "save",
     "trained",
 ]

@@ -140,7 +140,7 @@ def _run_jax(platform: str, name: str) -> None:
         def make_state() -> Any:
             variables = model.init(jax.random.key(0), jax.numpy.zeros(images.shape))
             if fused:
-                return fuse(model, variables)[1]
+                return fuse(model, variables).variables
             if workload.pass_name == TRAINING_STEP:
                 return training.init_train_state(variables, optimizer)
             return variables

@@ -21,7 +21,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ import ml_dtypes  # noqa: F401, registers bfloat16 and similar dtypes with NumPy
 import numpy as np
 
 from zoo_pretrained.lazy_array import LazyArray
+from zoo_pretrained.metadata import check_metadata, check_names
 
 FORMAT = 1
 CHECKSUMS = "SHA256SUMS"
@@ -43,6 +44,10 @@ _THREADS = min(8, os.cpu_count() or 1)
 # Orbax cannot save in two threads of a process at once.
 _SAVE_LOCK = threading.Lock()
 _METADATA, _TREE = "metadata/metadata", "variables/_METADATA"
+
+
+# What else `save` checks of (variables, metadata); see `register_check`.
+_CHECKS: list[Callable[[Mapping[str, Any], Mapping[str, Any]], None]] = []
 
 
 class Checkpoint(NamedTuple):
@@ -77,15 +82,16 @@ def save(
     Args:
       path: the folder to make.
       variables: nested dictionaries of arrays; a `LazyArray` is written a chunk at a time.
-      metadata: JSON values. `zoo.trained` uses "model", "arguments" of its constructor,
-        "preprocessing", "labels", "source", "licence", "accuracy" and "kernel_convention":
-        "cross-correlation", which is the default, or "convolution".
+      metadata: JSON values, by the names in `metadata.ENTRIES`. `zoo.save` and the `save` of what
+        `zoo.trained` returns write all of them. "kernel_convention" is "cross-correlation", which
+        is the default, or "convolution".
       overwrite: replaces a checkpoint that exists already.
 
     Raises:
       FileExistsError: the path exists, and `overwrite` is False or it is not a checkpoint.
-      ValueError: there are no variables, or one is empty or not an array of numbers; or the kernel
-        convention is unknown.
+      ValueError: there are no variables, or one is empty or not an array of numbers; an entry of
+        the metadata has an unknown name or a value that cannot be used; or, where the metadata name
+        a model of the zoo, the variables or the labels do not fit it.
       TypeError: JSON cannot represent the metadata.
     """
     target = Path(path).absolute()
@@ -102,7 +108,11 @@ def save(
     _check_arrays(arrays)
     record = {"kernel_convention": KERNEL_CONVENTIONS[0], **metadata, "format": FORMAT}
     _check_convention(record["kernel_convention"])
+    check_names(record)
+    check_metadata(record)
     json.dumps(record)  # raises before anything is written
+    for check in _CHECKS:
+        check(variables, record)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     new, old = temporary / "new", temporary / "old"
@@ -119,6 +129,15 @@ def save(
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def register_check(check: Callable[[Mapping[str, Any], Mapping[str, Any]], None]) -> None:
+    """Adds a check to `save`, for whoever knows more of the variables than this package does.
+
+    Args:
+      check: is called with the variables and the metadata; a ValueError stops the saving.
+    """
+    _CHECKS.append(check)
 
 
 def restore(

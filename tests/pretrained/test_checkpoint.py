@@ -30,7 +30,7 @@ def toy_variables():
 
 @pytest.fixture
 def saved(tmp_path):
-    checkpoint.save(tmp_path / "one", toy_variables(), {"model": "Toy", "top1": 71.5})
+    checkpoint.save(tmp_path / "one", toy_variables(), {"weights": "toy", "accuracy": {"top1": 71.5}})
     return tmp_path / "one"
 
 
@@ -41,7 +41,7 @@ def test_round_trip_is_bit_exact(saved):
     for got, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(want), strict=True):
         assert got.dtype == expected.dtype
         assert got.tobytes() == expected.tobytes()
-    assert (metadata["model"], metadata["top1"]) == ("Toy", 71.5)
+    assert (metadata["weights"], metadata["accuracy"]) == ("toy", {"top1": 71.5})
 
 
 def test_a_checkpoint_can_be_moved_and_contains_no_path(saved, tmp_path):
@@ -54,16 +54,16 @@ def test_a_checkpoint_can_be_moved_and_contains_no_path(saved, tmp_path):
 def test_save_does_not_replace_a_checkpoint_by_default(saved):
     with pytest.raises(FileExistsError, match="pass overwrite to replace it"):
         checkpoint.save(saved, {}, {})
-    assert checkpoint.restore(saved).metadata["model"] == "Toy"
+    assert checkpoint.restore(saved).metadata["weights"] == "toy"
 
 
 def test_overwrite_replaces_the_whole_checkpoint(saved, tmp_path):
     checkpoint.save(
-        saved, {"params": {"a": np.ones(3, np.float32)}}, {"model": "New"}, overwrite=True
+        saved, {"params": {"a": np.ones(3, np.float32)}}, {"weights": "new"}, overwrite=True
     )
     restored, metadata = checkpoint.restore(saved)
     assert list(restored) == ["params"]
-    assert metadata["model"] == "New"
+    assert metadata["weights"] == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
@@ -89,7 +89,7 @@ def test_a_failed_save_leaves_no_files_and_no_damage(saved, tmp_path, monkeypatc
         )
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
-    assert checkpoint.restore(saved).metadata["model"] == "Toy"
+    assert checkpoint.restore(saved).metadata["weights"] == "toy"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_failed_save_leaves_no_files_and_no_damage(saved, tmp_path, monkeypatc
     ],
 )
 def test_raises_for_what_cannot_be_saved(tmp_path, bad, error, words):
-    metadata = {"not JSON": object()} if bad is None else {}
+    metadata = {"extra": object()} if bad is None else {}
     with pytest.raises(error, match=words):
         checkpoint.save(tmp_path / "bad", toy_variables() if bad is None else bad, metadata)
     assert not list(tmp_path.iterdir())

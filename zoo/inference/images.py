@@ -1,6 +1,5 @@
 """Reads images of any kind and makes normalised arrays of them."""
 
-import dataclasses
 import functools
 import io
 import os
@@ -42,71 +41,9 @@ MAX_BYTES = 256 << 20
 # A smaller image shows nothing to recognise: resizing it only invents pixels.
 MIN_SIDE = 8
 
-_INTERPOLATIONS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "nearest": Image.Resampling.NEAREST,
-}
-
 
 class ImageError(ValueError):
     """Something that should be an image is not; the message names the file or the value."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """The preprocessing of a model's images: resize, crop the centre, normalise.
-
-    Args:
-      size: height and width of the model's input, in pixels.
-      resize: the length in pixels to which the image's shorter side is resized; the centre of the
-        resized image is cropped.
-      interpolation: "bilinear", "bicubic", "lanczos" or "nearest", antialiased.
-      mean, std: of each channel, where black is 0 and white is 1: (pixel − mean) / std.
-      channels: "RGB" or "BGR".
-    """
-
-    size: int
-    resize: int
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    channels: str = "RGB"
-
-    @classmethod
-    def from_metadata(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """Makes it from the JSON of a checkpoint's metadata."""
-        mean, std = tuple(fields["mean"]), tuple(fields["std"])
-        return cls(**{**fields, "mean": mean, "std": std})
-
-    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> np.ndarray:
-        """One image or several → [N, size, size, 3], float32, normalised.
-
-        Raises:
-          ImageError: there are no images, or something is not an image.
-        """
-        sources = _list_images(images)
-        if not sources:
-            raise ImageError("at least one image is needed, got no images")
-        batch = np.stack([self._resize_and_crop(load_image(source)) for source in sources])
-        batch = batch if self.channels == "RGB" else batch[..., ::-1]
-        # The constants are scaled to the pixels in float64, so that 127/255 is 127 again.
-        mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
-        return (batch.astype(np.float32) - mean) / std
-
-    def _resize_and_crop(self, image: Image.Image) -> np.ndarray:
-        """Resizes the shorter side and crops the centre in one step, which computes no more."""
-        width, height = image.size
-        resized = [side * self.resize // min(width, height) for side in (width, height)]
-        # The corners of the centre, in the resized image and then in the original.
-        corner = [round((side - self.size) / 2) for side in resized]
-        ratio = [old / new for old, new in zip((width, height), resized, strict=True)]
-        left, top = (c * r for c, r in zip(corner, ratio, strict=True))
-        right, bottom = ((c + self.size) * r for c, r in zip(corner, ratio, strict=True))
-        box = (left, top, min(right, width), min(bottom, height))
-        cropped = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation], box)
-        return np.asarray(cropped)
 
 
 def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.Image:
@@ -153,6 +90,25 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
         return _to_rgb(from_array(array), "the array")
     except PixelError as error:
         raise ImageError(str(error)) from error
+
+
+def load_bands(source: ImageSource, count: int) -> list[Image.Image]:
+    """Loads an array [H, W, count] as a grey image for each of its channels.
+
+    Args:
+      source: an array, or a tensor that NumPy can read: uint8, uint16, or floating point from 0
+        to 1.
+      count: the number of channels.
+
+    Raises:
+      ImageError: it is something else.
+    """
+    kind = type(source).__name__
+    array = np.asarray(source) if hasattr(source, "__array__") else np.empty(0)
+    if isinstance(source, Image.Image) or array.ndim != 3 or array.shape[2] != count:
+        got = array.shape if array.size else kind
+        raise ImageError(f"an image of {count} channels is an array [H, W, {count}], got {got}")
+    return [load_image(array[..., band]).convert("L") for band in range(count)]
 
 
 def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
@@ -247,7 +203,8 @@ def is_single_image(images: Any) -> bool:
     return not isinstance(images, Iterable) or isinstance(images, Mapping)
 
 
-def _list_images(images: Any) -> list[ImageSource]:
+def list_images(images: Any) -> list[ImageSource]:
+    """One image or several → a list of them."""
     return [images] if is_single_image(images) else list(images)
 
 

@@ -4,8 +4,9 @@ import dataclasses
 import fnmatch
 import functools
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
@@ -13,15 +14,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
-from zoo.checkpoints.validate import constructor_arguments
-from zoo.checkpoints.weights import load_weights
-from zoo.inference.images import ImageSource, Preprocessing, is_single_image
-from zoo.models.base import MODELS, Model, ModelEntry, find_model
-from zoo.surgery.fuse import fuse
-from zoo_pretrained import catalogue
+from zoo.inference.images import ImageSource, is_single_image
+from zoo.inference.preprocessing import Preprocessing
+from zoo.models.base import MODELS, Model
+from zoo.models.fold import fold_norms
+from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.catalogue import Label
-from zoo_pretrained.checkpoint import CheckpointError
-from zoo_pretrained.convert import default_preprocessing
 
 DEFAULT_TOP = 5
 
@@ -39,6 +37,7 @@ class Info:
       top1: published top-1 accuracy on ImageNet's validation set, in per cent; None if unknown.
       head: whether there are weights for the classifier; without them `zoo.features`,
         `zoo.backbone` and `zoo.adapt` work, and logits are an error.
+      metadata: of the checkpoint that the weights were loaded from.
     """
 
     model: str
@@ -49,6 +48,7 @@ class Info:
     labels: tuple[Label, ...] = dataclasses.field(repr=False)
     top1: float | None
     head: bool = True
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
 
 @functools.partial(
@@ -58,7 +58,8 @@ class Info:
 class Trained:
     """A model, its variables and facts about them; as a pytree, it holds the variables.
 
-    Called on normalised images [N, H, W, C], it gives logits [N, num_classes].
+    Called on normalised images [N, H, W, C], it gives logits [N, num_classes]. It unpacks as a
+    pair: `model, variables = zoo.trained(zoo.VGG19)`.
     """
 
     model: Model
@@ -70,9 +71,76 @@ class Trained:
         self._require_head()
         return _logits(self.model)(self.variables, x)
 
-    def preprocess(self, images: ImageSource | Iterable[ImageSource]) -> np.ndarray:
-        """Images of any kind (see `zoo.inference.images.load_image`) → [N, H, W, C], normalised."""
-        return self.info.preprocessing(images)
+    def __iter__(self) -> Iterator[Any]:
+        """Yields the model, then the variables."""
+        return iter((self.model, self.variables))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, one for each logit."""
+        return tuple(label.name for label in self.info.labels)
+
+    @property
+    def channels(self) -> int:
+        """How many channels the images have: 3, or 1 for grey ones, or those of an array."""
+        return self.model.count_channels(self.variables)
+
+    def preprocess(
+        self, images: ImageSource | Iterable[ImageSource], *, size: int | None = None
+    ) -> np.ndarray:
+        """Images of any kind → [N, size, size, C], normalised.
+
+        Args:
+          images: one or several; see `zoo.inference.images.load_image`. A model of one channel
+            takes them as grey ones, and a model of more than three takes arrays [H, W, C].
+          size: height and width of the result in pixels, of which as large a share of the image is
+            shown; by default the model's own.
+
+        Raises:
+          ImageError: something is not an image.
+          ValueError: `size` is not an integer of at least 1.
+        """
+        preprocessing = self.info.preprocessing
+        return (preprocessing if size is None else preprocessing.resized(size))(images)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with other `variables`, or another `model` or `info`."""
+        return dataclasses.replace(self, **changes)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Saves a checkpoint, which `zoo.trained` loads as the same model.
+
+        It holds the constructor's arguments, the preprocessing, the labels, the licence and the
+        source. The weights' name becomes the folder's.
+
+        Args:
+          path: the folder to make; it appears complete or not at all.
+          overwrite: replaces a checkpoint that is there.
+
+        Raises:
+          FileExistsError: the path exists, and `overwrite` is False or it is not a checkpoint.
+          ValueError: the variables or the labels do not fit the model, or no constructor of the zoo
+            makes it.
+        """
+        metadata = self.to_metadata(weights=Path(path).name)
+        checkpoint.save(path, self.variables, metadata, overwrite=overwrite)
+
+    def to_metadata(self, weights: str) -> dict[str, Any]:
+        """The metadata of a checkpoint of these weights, by that name; see `save`."""
+        info = self.info
+        kept = ("source", "accuracy", "extra") if info.top1 is not None else ("source", "extra")
+        source = {"source": {"url": info.source}} if info.source else {}
+        return {
+            **source,
+            **{name: info.metadata[name] for name in kept if name in info.metadata},
+            "model": self.model.title,
+            "weights": weights,
+            "arguments": self.model.arguments,
+            "head": info.head,
+            "licence": info.licence,
+            "preprocessing": dataclasses.asdict(info.preprocessing),
+            "labels": _name_labels(info.labels),
+        }
 
     def probabilities(self, x: ArrayLike) -> jax.Array:
         """Class probabilities [N, num_classes] of normalised images, by the fused model."""
@@ -134,77 +202,30 @@ class Trained:
 
     @functools.cached_property
     def _fused(self) -> tuple[Model, dict[str, Any]]:
-        model, variables = fuse(self.model, self.variables)
+        model, variables = fold_norms(self.model, self.variables)
         with jax.ensure_compile_time_eval():  # arrays rather than tracers, inside a jit too
             return model, jax.device_put(variables)
 
 
-def trained(
-    model: str | Callable[..., Model], *, weights: str | os.PathLike[str] | None = None
-) -> Trained:
-    """Loads a model with trained weights.
+def make_labels(labels: Any, num_classes: int) -> tuple[Label, ...]:
+    """Labels from the name of a known set, or a list of names or of (synset, name).
 
-    Weights are looked for among the embedded ones, in the cache (`ZOO_CACHE`), in the stores that
-    `ZOO_STORES` lists, and at their publisher's, in this order; they are verified and kept in the
-    cache.
-
-    Args:
-      model: a constructor such as `zoo.ResNet50`, or its name.
-      weights: the name of weights, such as "IMAGENET1K_V1"; a checkpoint's folder or archive; or
-        an archive's address in a store. By default the embedded weights, or else the most accurate
-        ones that may be used for any purpose.
-
-    Raises:
-      UnknownModelError: no model has that name.
-      NoWeightsError: there are no weights for it, or none of that name.
-      FetchError: the weights cannot be downloaded: OfflineError if `ZOO_OFFLINE` forbids it,
-        DigestError if the file is not the one that was published.
-      CheckpointError: the checkpoint is damaged, or another model's.
+    None makes "class 0", "class 1" and so on.
     """
-    entry = find_model(model)
-    variables, metadata = load_weights(entry, weights)
-    built = entry.constructor(**constructor_arguments(variables, metadata))
-    try:
-        info = _info(entry, built, metadata, built.classifier[-1] in variables["params"])
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ) as error:  # anybody may have written it
-        cause = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"the metadata of these weights cannot be used: {cause}") from error
-    return Trained(built, jax.device_put(variables), info)
-
-
-def _info(entry: ModelEntry, model: Model, metadata: dict[str, Any], head: bool) -> Info:
-    """The facts that the metadata holds, with defaults for those that it lacks."""
-    preprocessing = metadata.get("preprocessing")
-    if preprocessing is None:
-        preprocessing = default_preprocessing(entry.family, entry.input_size)
-    source = metadata.get("source") or {}
-    if isinstance(source, str):
-        source = {"url": source}
-    hub = f"hf://{source['hub']}" if "hub" in source else ""
-    return Info(
-        model=entry.name,
-        weights=metadata.get("weights", ""),
-        source=source.get("url") or hub or source.get("file", ""),
-        licence=metadata.get("licence", ""),
-        preprocessing=Preprocessing.from_metadata(preprocessing),
-        labels=_labels(metadata.get("labels"), model.num_classes),
-        top1=(metadata.get("accuracy") or {}).get("top1"),
-        head=head,
-    )
-
-
-def _labels(labels: Any, num_classes: int) -> tuple[Label, ...]:
-    """From the name of a known set, or a list of names or of (synset, name); else numbers."""
     if labels is None:
         return tuple(Label("", f"class {number}") for number in range(num_classes))
     if isinstance(labels, str):
         return catalogue.labels(labels)
     return tuple(Label("", item) if isinstance(item, str) else Label(*item) for item in labels)
+
+
+def _name_labels(labels: tuple[Label, ...]) -> str | list[Any] | None:
+    """Labels as a checkpoint's metadata has them."""
+    if labels == make_labels(None, len(labels)):
+        return None
+    if labels == catalogue.labels("imagenet1k"):
+        return "imagenet1k"
+    return [[*label] if label.synset else label.name for label in labels]
 
 
 def list_models(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypedDict, TypeVar
 
@@ -41,6 +42,7 @@ class Model(nn.Module, kw_only=True):
         `help` does not show them.
       classifier: the outermost modules behind the features. A backbone's checkpoint may lack them,
         and `zoo.adapt` replaces the last.
+      input_conv: the path of the first convolution, whose kernel has the images' channels.
       backbone_excludes: further outermost modules that `zoo.backbone` leaves out.
       backbone_options: arguments that `zoo.backbone` changes.
 
@@ -67,6 +69,7 @@ class Model(nn.Module, kw_only=True):
 
     architecture: ClassVar[tuple[str, ...]] = ()
     classifier: ClassVar[tuple[str, ...]] = ("head",)
+    input_conv: ClassVar[str] = "stem/conv"
     backbone_excludes: ClassVar[tuple[str, ...]] = ()
     backbone_options: ClassVar[Mapping[str, Any]] = {}
 
@@ -129,6 +132,42 @@ class Model(nn.Module, kw_only=True):
         # They do not depend on the compute dtype, and float64 would warn where jax has none.
         model = self.clone(dtype=jnp.float32)
         return jax.eval_shape(model.init, jax.random.key(0), images)
+
+    @nn.nowrap
+    def count_channels(self, variables: Mapping[str, Any]) -> int:
+        """How many channels the images have that these variables are for; 0 if there are none."""
+        node: Any = variables["params"]
+        for name in (*self.input_conv.split("/"), "kernel"):
+            node = node.get(name, {}) if isinstance(node, Mapping) else {}
+        return int(node.shape[2]) if len(getattr(node, "shape", ())) == 4 else 0
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments with which its constructor makes it again, as JSON values.
+
+        Raises:
+          ValueError: no registered constructor makes it.
+        """
+        if self.title not in MODELS:
+            raise ValueError(
+                f"a {self.title} that no constructor of the zoo made has no arguments to name it by"
+            )
+        constructor = MODELS[self.title].constructor
+        default = constructor()
+        differing = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("name", "parent")
+            and getattr(self, field.name) != getattr(default, field.name)
+        }
+        arguments = {"num_classes": self.num_classes}
+        for name, value in differing.items():
+            if name not in (*inspect.signature(constructor).parameters, "fused"):
+                raise ValueError(
+                    f"this {self.title} has {name}={value!r}, which its constructor does not take"
+                )
+            arguments[name] = jnp.dtype(value).name if name.endswith("dtype") else value
+        return arguments
 
     @property
     def min_size(self) -> int:
@@ -243,6 +282,21 @@ def _named(constructor: Callable[..., Model]) -> Any:
 
     construct.__signature__ = signature  # type: ignore[attr-defined]
     return construct
+
+
+def create(model: str | Callable[..., Model], **arguments: Any) -> Model:
+    """A model's definition by its name in any case, as `create("resnet50", num_classes=10)`.
+
+    Args:
+      model: a constructor's name, or a constructor such as `zoo.ResNet50`.
+      **arguments: of the constructor.
+
+    Raises:
+      UnknownModelError: no model has that name; the message lists the nearest.
+      TypeError: an argument that the model does not take; the message lists the nearest.
+      ValueError: a value that an argument does not take.
+    """
+    return find_model(model).constructor(**arguments)
 
 
 def find_model(model: str | Callable[..., Any]) -> ModelEntry:

@@ -168,6 +168,7 @@ class GoogLeNet(Model, kw_only=True):
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("stages",)
+    input_conv: ClassVar[str] = "stem/conv1/conv"
     backbone_options: ClassVar[Mapping[str, Any]] = {"auxiliary": False}
 
     stages: tuple[StageConfig, ...] = STAGES

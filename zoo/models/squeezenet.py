@@ -64,6 +64,7 @@ class SqueezeNet(Model, kw_only=True):
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("version",)
+    input_conv: ClassVar[str] = "stem"
 
     version: Version = V1_1
     dropout_rate: float = 0.5

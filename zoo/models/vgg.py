@@ -65,6 +65,7 @@ class VGG(Model, kw_only=True):
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("depths", "norm")
+    input_conv: ClassVar[str] = "stage1/conv1/conv"
     classifier: ClassVar[tuple[str, ...]] = ("fc6", "fc7", "head")
 
     depths: tuple[int, ...] = D

@@ -132,6 +132,7 @@ class Xception(Model, kw_only=True):
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("stages",)
+    input_conv: ClassVar[str] = "stem/conv1/conv"
 
     stages: tuple[tuple[BlockConfig, ...], ...] = STAGES
     dropout_rate: float = 0.5

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from zoo.models.base import Model, find_model
+from zoo.models.fold import fold_norms
 from zoo.runtime.compiler import uncached
 from zoo.surgery.describe import Description, describe
-from zoo.surgery.fuse import fuse
 from zoo.training.step import init_train_state, make_train_step
 from zoo_kernels import jit
 
@@ -198,7 +198,7 @@ def _program(
             lambda result, arguments: (result[0], *arguments[1:]),
         )
     if name == "inference, fused":
-        module, variables = fuse(module, variables)
+        module, variables = fold_norms(module, variables)
         variables = jax.device_put(variables)
     return jit(module.apply), (variables, x), _same_arguments
 

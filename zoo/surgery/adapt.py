@@ -1,73 +1,80 @@
 """Trained weights for other classes and other images."""
 
+import dataclasses
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from zoo.checkpoints.validate import Shapes, array_shapes, compare_shapes
+from zoo.checkpoints.load import ModelWithWeights, as_trained
+from zoo.checkpoints.validate import check_arrays, model_shapes
+from zoo.inference.trained import Trained, make_labels
 from zoo.models.base import Model
-from zoo.surgery.unpack import unpack
 from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
+from zoo_pretrained.metadata import check_labels
 
 
 def adapt(
-    model: Any,
+    model: ModelWithWeights,
     *,
+    labels: Sequence[str] | None = None,
     num_classes: int | None = None,
     channels: int | None = None,
     key: jax.Array | None = None,
-) -> tuple[Model, dict[str, Any]]:
-    """A model and its weights for another number of classes, or of image channels.
+) -> Trained:
+    """A model with its weights for other classes, or for another number of image channels.
 
     Args:
-      model: what `zoo.trained` returns, or a pair (model, variables).
-      num_classes: the number of logits of a fresh head; everything else stays. None keeps the head.
-        Weights without a classifier get the whole classifier.
+      model: what `zoo.trained` returns, a pair (model, variables), or a model's name.
+      labels: the names of the new classes, in the order of the logits.
+      num_classes: how many new classes there are, where they have no names. Either gives the model
+        a fresh head; weights without a classifier get the whole classifier. None keeps the head.
       channels: the new number of image channels. For one, the first convolution's kernels are
         summed over their channels, so that a grey image gives what it gave as three equal channels.
         For more, the old channels are repeated in turn and scaled by old / new, so that activations
-        keep their size. None keeps the first convolution.
+        keep their size. None keeps the first convolution. The preprocessing follows.
       key: a random key for the fresh head; `jax.random.key(0)` by default.
 
     Returns:
-      (model, variables); arrays that do not change are the same objects.
+      A `Trained`, which remembers everything else, and unpacks as (model, variables). Arrays that
+      do not change are the same objects.
 
     Raises:
-      ValueError: a number below 1, or variables that do not fit the model.
+      ValueError: a number below 1, labels that are none or not as many as `num_classes`, or
+        variables that do not fit the model.
       TypeError: `model` has no variables.
     """
-    old_model, variables = unpack(model)
-    num_classes = _validate_count("num_classes", num_classes)
+    old = as_trained(model)
+    num_classes = _count_classes(labels, num_classes)
     channels = _validate_count("channels", channels)
-    arrays, expected = dict(flatten_variables(variables)), _shapes(old_model, CHANNELS)
-    (first,) = _changed(expected, _shapes(old_model, CHANNELS + 1))
-    missing: list[str] = []
-    if num_classes is not None:  # VGG's classifier has three layers
-        missing = [
-            path
-            for path in expected.keys() - arrays.keys()
-            if path.split("/")[1] in old_model.classifier
-        ]
-    _validate(old_model, arrays, {p: s for p, s in expected.items() if p not in missing}, first)
-    old_channels = arrays[first].shape[2]
-    new_model, adapted = old_model, dict(arrays)
+    _validate(old)
+    arrays = dict(flatten_variables(old.variables))
+    new, info = old.model, old.info
     if num_classes is not None:
-        new_model = old_model.clone(num_classes=num_classes)
-        other_model = old_model.clone(num_classes=old_model.num_classes + 1)
-        heads = _changed(expected, _shapes(other_model, CHANNELS))
-        paths = tuple(sorted({*heads, *missing}))
+        new = old.model.clone(num_classes=num_classes)
         key = jax.random.key(0) if key is None else key
-        fresh = _initialize(new_model, paths, old_channels, key)
-        dtype = arrays[first].dtype
-        adapted |= {path: array.astype(dtype) for path, array in fresh.items()}
-    if channels is not None and channels != old_channels:
-        adapted[first] = _change_channels(arrays[first], channels)
-    return new_model, unflatten_variables(adapted)
+        arrays |= _draw_heads(old, new, arrays, key)
+        info = dataclasses.replace(
+            info, labels=make_labels(labels, num_classes), top1=None, head=True
+        )
+    if channels is not None and channels != old.channels:
+        first = f"params/{old.model.input_conv}/kernel"
+        arrays[first] = _change_channels(arrays[first], channels)
+        preprocessing = info.preprocessing.for_channels(channels)
+        info = dataclasses.replace(info, preprocessing=preprocessing, top1=None)
+    return Trained(new, unflatten_variables(arrays), info)
 
 
-CHANNELS = 3  # any number would do
+def _count_classes(labels: Sequence[str] | None, num_classes: Any) -> int | None:
+    count = _validate_count("num_classes", num_classes)
+    if labels is None:
+        return count
+    check_labels(labels)
+    if count not in (None, len(labels)):
+        raise ValueError(f"num_classes is {count}, but there are {len(labels)} labels")
+    return len(labels)
 
 
 def _validate_count(name: str, value: Any) -> int | None:
@@ -82,22 +89,29 @@ def _validate_count(name: str, value: Any) -> int | None:
     return number
 
 
-def _shapes(model: Model, channels: int) -> Shapes:
-    return array_shapes(model.variable_shapes(channels))
+def _validate(given: Trained) -> None:
+    """Raises ValueError unless the variables fit the model; see `check_arrays`."""
+    try:
+        check_arrays(given.variables, given.model)
+    except ValueError as error:
+        raise ValueError(
+            f"these variables are not those of this {given.model.title}: {error}"
+        ) from None
 
 
-def _changed(shapes: Shapes, others: Shapes) -> list[str]:
-    """The paths of the arrays whose shapes differ between two variants of a model."""
-    return [path for path, shape in shapes.items() if shape != others[path]]
-
-
-def _validate(model: Model, arrays: dict[str, Any], expected: Shapes, first: str) -> None:
-    """Raises ValueError unless the arrays fit the model, for images of any number of channels."""
-    found = {path: tuple(array.shape) for path, array in arrays.items()}
-    if len(found.get(first, ())) == 4:
-        expected = {**expected, first: (*expected[first][:2], found[first][2], expected[first][3])}
-    if mismatch := compare_shapes(found, expected):
-        raise ValueError(f"these variables are not those of this {model.title}: {mismatch}")
+def _draw_heads(
+    old: Trained, new: Model, arrays: dict[str, Any], key: jax.Array
+) -> dict[str, jax.Array]:
+    """Initial values of all that depends on the number of classes, or that the weights lack."""
+    other = model_shapes(old.model.clone(num_classes=new.num_classes + 1))
+    paths = tuple(
+        path
+        for path, shape in model_shapes(new).items()
+        if path not in arrays or shape != other[path]
+    )
+    fresh = _initialize(new, paths, old.channels, key)
+    dtype = arrays[f"params/{old.model.input_conv}/kernel"].dtype
+    return {path: array.astype(dtype) for path, array in fresh.items()}
 
 
 def _initialize(

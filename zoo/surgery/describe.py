@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from zoo.models.base import MODELS, Model, find_model
+from zoo.checkpoints.load import ModelWithWeights, as_trained, find_definition
+from zoo.inference.trained import Trained
+from zoo.models.base import MODELS, Model
 from zoo.runtime.columns import format_columns
 from zoo.surgery.intercept import Call, intercept
 
@@ -102,18 +104,19 @@ class Description:
 
 
 def describe(
-    model: str | Callable[..., Model] | Model,
+    model: ModelWithWeights | Model,
     *,
     size: int | Sequence[int] | None = None,
-    channels: int = 3,
+    channels: int | None = None,
 ) -> Description:
     """Counts a model's parameters, multiply-adds and bytes of activations, layer by layer.
 
     Args:
-      model: a constructor, its name, or a model.
+      model: a constructor, its name, a definition, what `zoo.trained` returns, or a pair (model,
+        variables).
       size: height and width of the image in pixels, or one number for both; by default what the
         model was designed for.
-      channels: of the image.
+      channels: of the image; by default those that the model's weights are for, or 3.
 
     Returns:
       A description; `print` shows it as a table.
@@ -122,7 +125,9 @@ def describe(
       UnknownModelError: no model has that name.
       ValueError: the model does not take images of that size.
     """
-    module = model if isinstance(model, Model) else find_model(model).constructor()
+    module = find_definition(model)
+    if channels is None:
+        channels = as_trained(model).channels if isinstance(model, Trained | tuple) else 3
     if size is None:
         size = MODELS[module.title].input_size if module.title in MODELS else 224
     height, width = size if isinstance(size, Sequence) else (size, size)

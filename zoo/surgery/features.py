@@ -13,17 +13,19 @@ import jax
 import jax.numpy as jnp
 
 import zoo_kernels as kernels
+from zoo.checkpoints.load import ModelWithWeights, find_definition, unpack
 from zoo.models.base import Model
 from zoo.models.suggest import suggest
 from zoo.surgery.intercept import Call, intercept
-from zoo.surgery.unpack import unpack
 
 
-def features(model: Any, x: jax.Array, paths: str | Sequence[str]) -> dict[str, jax.Array]:
+def features(
+    model: ModelWithWeights, x: jax.Array, paths: str | Sequence[str]
+) -> dict[str, jax.Array]:
     """The outputs of a model's modules, by their paths.
 
     Args:
-      model: what `zoo.trained` returns, or a pair (model, variables).
+      model: what `zoo.trained` returns, a pair (model, variables), or a model's name.
       x: normalised images, [N, H, W, C].
       paths: module paths such as "stage3" or "stage4/block2/expand", as in the parameters. In a
         pattern "*" stands for any text without a slash and "**" for any text: "stage*",
@@ -139,14 +141,15 @@ class Backbone(nn.Module):
         return {stride: outputs[path] for stride, path in self.paths}
 
 
-def backbone(model: Model) -> Backbone:
+def backbone(model: ModelWithWeights | Model) -> Backbone:
     """The feature maps at strides 4 to 32, for detection, segmentation and the like.
 
     The map of a stride is the last module's output that has it, before the classifier and the
     convolution that widens the features for it; nothing later is computed.
 
     Args:
-      model: a model's definition, such as `zoo.ResNet50()` or `trained.model`.
+      model: a definition such as `zoo.ResNet50()`, what `zoo.trained` returns, a pair (model,
+        variables), or a model's name.
 
     Returns:
       A module that is initialised and applied as the model is, and takes its variables:
@@ -155,10 +158,9 @@ def backbone(model: Model) -> Backbone:
       dropout of DenseNet's layers.
 
     Raises:
-      TypeError: `model` is not a definition.
+      TypeError: `model` is something else.
     """
-    if not isinstance(model, Model):
-        raise TypeError(f"model must be a definition, such as zoo.ResNet50(), got {model!r}")
+    model = find_definition(model)
     model = model.clone(**model.backbone_options)
     excluded = {*model.classifier, *model.backbone_excludes}
     size, shapes = 256, {}

@@ -34,9 +34,9 @@ def test_draws_a_fresh_head_and_keeps_the_other_arrays():
     head = adapted["params"]["head"]
     assert not np.any(head["bias"])
     assert float(head["kernel"].std()) == pytest.approx(0.01, rel=0.25)  # of 224 numbers
-    again = zoo.adapt((model, variables), num_classes=7, key=key)[1]["params"]["head"]
+    again = zoo.adapt((model, variables), num_classes=7, key=key).variables["params"]["head"]
     np.testing.assert_array_equal(head["kernel"], again["kernel"])
-    other = zoo.adapt((model, variables), num_classes=7)[1]["params"]["head"]
+    other = zoo.adapt((model, variables), num_classes=7).variables["params"]["head"]
     assert not np.array_equal(head["kernel"], other["kernel"])
 
 

@@ -182,6 +182,9 @@ class Outer(nn.Module):
         return self.backbone(x)
 
 
-def test_a_backbone_of_a_constructor_is_an_error():
-    with pytest.raises(TypeError, match="model must be a definition"):
-        zoo.backbone(zoo.ResNet18)
+def test_a_backbone_of_whatever_stands_for_a_model(lite):
+    want = zoo.backbone(lite.model)
+    assert zoo.backbone(lite) == zoo.backbone((lite.model, lite.variables)) == want
+    assert zoo.backbone("resnet18") == zoo.backbone(zoo.ResNet18) == zoo.backbone(zoo.ResNet18())
+    with pytest.raises(TypeError, match="model must be a definition such as .* got int"):
+        zoo.backbone(18)

@@ -4,7 +4,7 @@ import pytest
 
 import zoo
 from tests.zoo.models.small_models import small
-from zoo.surgery.unpack import unpack
+from zoo.checkpoints.load import unpack
 
 MODEL, VARIABLES, X = small("resnet")
 
@@ -20,16 +20,16 @@ def test_a_pair_and_a_trained_model(lite):
     ("model", "got"),
     [
         (MODEL, "ResNet"),
+        (len(VARIABLES), "int"),
         ((MODEL,), r"\(ResNet\)"),
         ((VARIABLES, MODEL), r"\(dict, ResNet\)"),
         ((zoo.ResNet18, VARIABLES), r"\(function, dict\)"),
-        ("ResNet18", "str"),
         (None, "NoneType"),
     ],
-    ids=["definition", "one", "swapped", "constructor", "name", "none"],
+    ids=["definition", "number", "one", "swapped", "constructor", "none"],
 )
 def test_anything_else_is_an_error_that_says_what_was_given(model, got):
-    words = rf"what zoo\.trained returns or a pair \(model, variables\), got {got}$"
-    for function in (unpack, zoo.adapt, lambda model: zoo.features(model, X, "stem")):
+    words = rf"what zoo\.trained returns, a pair \(model, variables\) or a .* name, got {got}$"
+    for function in (unpack, zoo.adapt, zoo.fuse, lambda model: zoo.features(model, X, "stem")):
         with pytest.raises(TypeError, match=words):
             function(model)
