@@ -30,7 +30,9 @@ def toy_variables():
 
 @pytest.fixture
 def saved(tmp_path):
-    checkpoint.save(tmp_path / "one", toy_variables(), {"weights": "toy", "accuracy": {"top1": 71.5}})
+    checkpoint.save(
+        tmp_path / "one", toy_variables(), {"weights": "toy", "accuracy": {"top1": 71.5}}
+    )
     return tmp_path / "one"
 
 

@@ -23,8 +23,9 @@ def _is_real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _is_positive(value: Any) -> bool:
-    return _is_real(value) and 0 < value < float("inf")
+def _is_multiplier(value: Any) -> bool:
+    # A checkpoint of anybody may name it: a depth of a million would take forever to build.
+    return _is_real(value) and 0 < value <= 16
 
 
 def _is_rate(value: Any) -> bool:
@@ -44,7 +45,7 @@ def _is_flag(value: Any) -> bool:
 
 _COUNT = _is_count, "an integer of at least 1"
 _FLAG = _is_flag, "True or False"
-_POSITIVE = _is_positive, "a number above 0"
+_MULTIPLIER = _is_multiplier, "a number above 0 and at most 16"
 _RATE = _is_rate, "a number of at least 0 and below 1"
 _DTYPE = _is_floating, 'a floating-point dtype or its name, such as "bfloat16"'
 # Fields of that name in any family: what they must be.
@@ -61,8 +62,8 @@ EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "auxiliary": _FLAG,
     "stride_in_1x1": _FLAG,
     "output_stride": (lambda value: value in (8, 16, 32), "8, 16 or 32"),
-    "width": _POSITIVE,
-    "depth": _POSITIVE,
+    "width": _MULTIPLIER,
+    "depth": _MULTIPLIER,
     "dropout_rate": _RATE,
     "auxiliary_dropout_rate": _RATE,
     "drop_path_rate": _RATE,

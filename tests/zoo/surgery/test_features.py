@@ -186,5 +186,5 @@ def test_a_backbone_of_whatever_stands_for_a_model(lite):
     want = zoo.backbone(lite.model)
     assert zoo.backbone(lite) == zoo.backbone((lite.model, lite.variables)) == want
     assert zoo.backbone("resnet18") == zoo.backbone(zoo.ResNet18) == zoo.backbone(zoo.ResNet18())
-    with pytest.raises(TypeError, match="model must be a definition such as .* got int"):
+    with pytest.raises(TypeError, match=r"model must be a definition such as .* got int"):
         zoo.backbone(18)

@@ -1,0 +1,252 @@
+"""Saving models with weights: what is loaded again is the same model, and mistakes are errors."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zoo
+from tests.zoo.models.small_models import small
+from zoo.checkpoints.load import as_trained
+from zoo.inference.preprocessing import Preprocessing
+from zoo.models.base import MODELS
+from zoo_pretrained import checkpoint
+from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
+
+# Arguments as of weights from Keras, and some that only a user would choose.
+ARGUMENTS = {
+    "num_classes": 4, "width": 0.25, "padding": "SAME", "norm_eps": 1e-3, "dtype": "bfloat16"
+}  # fmt: skip
+SCALE = Preprocessing(64, 73, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.fixture(scope="module")
+def keras_like(tmp_path_factory):
+    """A MobileNetV1 whose padding, epsilon and preprocessing are not the constructor's."""
+    model = zoo.MobileNetV1(**ARGUMENTS)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    path = tmp_path_factory.mktemp("saved") / "keras"
+    zoo.save(
+        path,
+        model,
+        variables,
+        labels=["a", "b", "c", "d"],
+        preprocessing=SCALE,
+        licence="MIT",
+        source="https://example.org/weights.h5",
+    )
+    return zoo.trained("mobilenetv1", weights=path)
+
+
+@pytest.fixture
+def metadata(keras_like):
+    return keras_like.to_metadata("mine")
+
+
+def test_a_definition_with_variables_is_loaded_as_it_was(keras_like):
+    assert keras_like.model == zoo.MobileNetV1(**ARGUMENTS)
+    assert keras_like.labels == ("a", "b", "c", "d")
+    info = keras_like.info
+    assert (info.preprocessing, info.weights) == (SCALE, "keras")
+    assert (info.licence, info.source) == ("MIT", "https://example.org/weights.h5")
+
+
+def test_an_adapted_model_is_loaded_as_it_was(keras_like, examples, tmp_path):
+    """Padding, epsilon and preprocessing are remembered; so are the probabilities, therefore."""
+    mine = zoo.adapt(keras_like, labels=["cat", "dog"])
+    mine.save(tmp_path / "mine")
+    again = zoo.trained("MobileNetV1", weights=tmp_path / "mine")
+    assert again.model == mine.model == zoo.MobileNetV1(**{**ARGUMENTS, "num_classes": 2})
+    assert again.info.preprocessing == SCALE
+    assert again.info.source == "https://example.org/weights.h5"
+    assert again.labels == ("cat", "dog")
+    cat = examples / "cat.jpg"
+    assert again.classify(cat) == mine.classify(cat)
+    assert {label for label, _ in again.classify(cat)} == {"cat", "dog"}
+
+
+def test_other_variables_take_the_place_of_the_old_ones(keras_like, tmp_path):
+    doubled = jax.tree.map(lambda a: 2 * a, keras_like.variables)
+    zoo.save(tmp_path / "trained", keras_like, doubled)
+    again = zoo.trained("MobileNetV1", weights=tmp_path / "trained")
+    assert again.info.preprocessing == SCALE
+    jax.tree.map(np.testing.assert_array_equal, again.variables, doubled)
+    with pytest.raises(FileExistsError, match="exists already"):
+        zoo.save(tmp_path / "trained", keras_like)
+    zoo.save(tmp_path / "trained", keras_like, overwrite=True)
+
+
+def test_labels_of_imagenet_and_accuracy_are_kept(lite):
+    metadata = lite.to_metadata("again")
+    assert metadata["labels"] == "imagenet1k"
+    assert metadata["accuracy"]["top1"] == lite.info.top1 == 75.1
+    assert metadata["source"]["sha256"] == lite.info.metadata["source"]["sha256"]
+    adapted = zoo.adapt(lite, num_classes=3).to_metadata("mine")
+    assert "accuracy" not in adapted  # it is that of another classifier
+    assert adapted["labels"] is None
+    assert adapted["source"] == metadata["source"]
+
+
+def test_a_fused_model_is_loaded_fused(keras_like, tmp_path):
+    zoo.fuse(keras_like).save(tmp_path / "fused")
+    again = zoo.trained("MobileNetV1", weights=tmp_path / "fused")
+    assert again.model.fused
+    assert "batch_stats" not in again.variables
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_images_of_other_channels_are_classified(keras_like, examples, tmp_path, channels):
+    """Grey photos by one channel; by more, arrays, whose channels repeat the old ones' scale."""
+    zoo.adapt(keras_like, channels=channels).save(tmp_path / "mine")
+    mine = zoo.trained("MobileNetV1", weights=tmp_path / "mine")
+    assert mine.channels == len(mine.info.preprocessing.mean) == channels
+    array = np.random.default_rng(0).integers(256, size=(50, 60, channels), dtype=np.uint8)
+    assert mine.preprocess(array).shape == (1, 64, 64, channels)
+    assert sum(p for _, p in mine.classify(array)) == pytest.approx(1, abs=1e-2)  # bfloat16
+    if channels == 1:
+        assert mine.preprocess([examples / "cat.jpg", array[..., 0]]).shape == (2, 64, 64, 1)
+    else:
+        words = rf"an image of {channels} channels is an array \[H, W, {channels}\], got"
+        for wrong in (examples / "cat.jpg", array[..., 0], array[..., :1]):
+            with pytest.raises(zoo.ImageError, match=words):
+                mine.preprocess(wrong)
+
+
+def test_bands_are_resized_and_scaled_one_by_one(keras_like):
+    """Three of four bands are what they are as the colours of a photo."""
+    array = np.random.default_rng(0).integers(256, size=(80, 90, 4), dtype=np.uint8)
+    four = SCALE.for_channels(4)(array)
+    np.testing.assert_array_equal(four[..., :3], SCALE(array[..., :3]))
+    np.testing.assert_array_equal(four[..., 3:], SCALE(array[..., [3, 3, 3]])[..., :1])
+
+
+def test_another_size(keras_like, examples):
+    """As large a share of the image is shown."""
+    assert keras_like.preprocess(examples / "cat.jpg", size=96).shape == (1, 96, 96, 3)
+    assert SCALE.resized(128).resize == 146
+    for size in (0, -3, 2.5, "64"):
+        with pytest.raises(ValueError, match="size must be an integer"):
+            keras_like.preprocess(examples / "cat.jpg", size=size)
+
+
+def test_arguments_make_any_model_again():
+    """Through JSON, with options that are not the defaults."""
+    options = {"num_classes": 7, "dtype": "bfloat16", "norm_eps": 0.01, "padding": "SAME"}
+    for name, entry in MODELS.items():
+        model = zoo.create(name.lower(), **options)
+        arguments = json.loads(json.dumps(model.arguments))
+        assert entry.constructor(**arguments) == model
+        assert arguments["num_classes"] == 7
+    dilated = zoo.ResNet50(output_stride=8, dtype=jnp.float16)
+    assert dilated.arguments == {"num_classes": 1000, "output_stride": 8, "dtype": "float16"}
+
+
+def test_what_no_constructor_makes_is_not_saved(keras_like, tmp_path):
+    model, variables, _ = small("resnet")
+    with pytest.raises(ValueError, match="ResNet that no constructor of the zoo made"):
+        zoo.save(tmp_path / "mine", model, variables)
+    changed = zoo.ResNet50().clone(base_width=32)
+    with pytest.raises(ValueError, match="base_width=32, which its constructor does not take"):
+        as_trained(changed, variables).save(tmp_path / "mine")
+    assert not list(tmp_path.iterdir())
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"model": "MobileNetV9"}, "no model is named 'MobileNetV9'; did you mean"),
+            ({"model": 7}, "model must be a name, got 7"),
+            ({"preprocesing": {}}, "no entry 'preprocesing'; there are .*preprocessing"),
+            ({"model": "MobileNetV2"}, "arguments cannot be used|has shape"),
+            ({"labels": ["cat", "dog"]}, "2 labels for 4 classes"),
+            ({"labels": ["cat", "dog", "", "cow"]}, "number 2 is ''"),
+            ({"labels": "imagenet9k"}, "no labels 'imagenet9k'"),
+            ({"labels": {"a": 1}}, "labels must be a list"),
+            ({"arguments": {}}, r"has shape \(.*\) where the model has"),
+            ({"arguments": {"widht": 0.25}}, "takes no argument 'widht'; did you mean width"),
+            ({"arguments": {"width": 1e9}}, "width must be"),
+            ({"arguments": [1]}, "arguments must be a record"),
+            ({"head": "yes"}, "head must be true or false"),
+            ({"accuracy": {"top1": 715}}, "accuracy must be"),
+            ({"accuracy": {"top1": float("nan")}}, "accuracy must be"),
+            ({"source": {"url": 5}}, "source must be"),
+            ({"licence": ["MIT"]}, "licence must be a text"),
+            ({"preprocessing": {"size": 64}}, "preprocessing must have size, resize"),
+            ({"preprocessing": [1]}, "preprocessing must have size, resize"),
+        ],
+    )
+    def test_metadata(self, keras_like, metadata, tmp_path, change, words):
+        """By `save`, and, where somebody else has written them, by `trained`."""
+        with pytest.raises(ValueError, match=words):
+            checkpoint.save(tmp_path / "mine", keras_like.variables, {**metadata, **change})
+        assert not list(tmp_path.iterdir())
+        if "preprocesing" not in change:
+            changed = {**metadata, **change}
+            self.check_loading(keras_like.variables, changed, tmp_path, "weights|MobileNetV1")
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("size", 0),
+            ("size", "64"),
+            ("size", True),
+            ("resize", 10**9),
+            ("interpolation", "cubic"),
+            ("interpolation", ["bilinear"]),
+            ("channels", "RGBA"),
+            ("mean", [0.5, 0.5]),
+            ("mean", 0.5),
+            ("mean", [0.5, 0.5, None]),
+            ("std", [0.5, 0, 0.5]),
+            ("std", [0.5, float("inf"), 0.5]),
+        ],
+    )
+    def test_preprocessing(self, keras_like, metadata, tmp_path, field, value):
+        changed = {**metadata, "preprocessing": {**metadata["preprocessing"], field: value}}
+        with pytest.raises(ValueError, match=f"preprocessing: .*{field}"):
+            checkpoint.save(tmp_path / "mine", keras_like.variables, changed)
+        self.check_loading(keras_like.variables, changed, tmp_path, "preprocessing: ")
+
+    @pytest.mark.parametrize(
+        ("path", "change", "words"),
+        [
+            ("params/head/bias", None, "params/head/bias has shape None"),
+            ("params/head/kernel", lambda a: a.astype(np.int32), "has dtype int32"),
+            ("params/stem/conv/kernel", lambda a: a[:2], "params/stem/conv/kernel has shape"),
+            ("params/stem/norm/bias", lambda a: np.tile(a, 2), "params/stem/norm/bias has shape"),
+            ("batch_stats/stem/norm/mean", None, "batch_stats/stem/norm/mean has shape None"),
+            ("params/other", lambda a: np.ones(3, np.float32), "params/other has shape"),
+        ],
+    )
+    def test_arrays(self, keras_like, metadata, tmp_path, path, change, words):
+        arrays = dict(flatten_variables(jax.device_get(keras_like.variables)))
+        if change is None:
+            del arrays[path]
+        else:
+            arrays[path] = change(arrays.get(path))
+        variables = checkpoint.unflatten_variables(arrays)
+        with pytest.raises(ValueError, match=words):
+            checkpoint.save(tmp_path / "mine", variables, metadata)
+        self.check_loading(variables, metadata, tmp_path, words)
+
+    def check_loading(self, variables, metadata, folder, words):
+        """What a checkpoint of somebody else holds is an error of one line."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("check_names", "check_metadata"):
+                patch.setattr(checkpoint, name, lambda record: None)
+            patch.setattr(checkpoint, "_CHECKS", [])
+            checkpoint.save(folder / "theirs", variables, metadata)
+        with pytest.raises(CheckpointError, match=words) as raised:
+            zoo.trained("MobileNetV1", weights=folder / "theirs")
+        assert "\n" not in str(raised.value)
+
+
+def test_adapting_checks_the_labels(keras_like):
+    with pytest.raises(ValueError, match="num_classes is 3, but there are 2 labels"):
+        zoo.adapt(keras_like, labels=["cat", "dog"], num_classes=3)
+    for labels in ("cat", [], ["cat", 3]):
+        with pytest.raises(ValueError, match="labels must be"):
+            zoo.adapt(keras_like, labels=labels)
