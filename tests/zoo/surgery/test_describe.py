@@ -49,3 +49,14 @@ def test_raises_for_an_unknown_model_and_a_small_size():
         zoo.describe("resnet-18")
     with pytest.raises(ValueError, match="VGG11 takes one image or more of at least 32x32"):
         zoo.describe(zoo.VGG11, size=31)
+
+
+def test_whatever_stands_for_a_model(lite):
+    """Of weights for grey images, a grey image."""
+    want = zoo.describe(zoo.EfficientNetLite0)
+    assert (
+        zoo.describe(lite) == zoo.describe(tuple(lite)) == zoo.describe("efficientnetlite0") == want
+    )
+    grey = zoo.describe(zoo.adapt(lite, channels=1))
+    assert grey.input == (224, 224, 1)
+    assert grey.parameters == want.parameters - 2 * 3 * 3 * 32

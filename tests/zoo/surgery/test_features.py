@@ -188,3 +188,10 @@ def test_a_backbone_of_whatever_stands_for_a_model(lite):
     assert zoo.backbone("resnet18") == zoo.backbone(zoo.ResNet18) == zoo.backbone(zoo.ResNet18())
     with pytest.raises(TypeError, match=r"model must be a definition such as .* got int"):
         zoo.backbone(18)
+
+
+def test_features_by_a_models_name(lite):
+    x = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    want = zoo.features(lite, x, "stem")["stem"]
+    np.testing.assert_array_equal(zoo.features("efficientnetlite0", x, "stem")["stem"], want)
+    np.testing.assert_array_equal(zoo.features(tuple(lite), x, "stem")["stem"], want)
