@@ -21,7 +21,11 @@ from zoo_pretrained.read.headers import Headers
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DEPTH = 64
-OBJECTS = 20_000  # groups and datasets, counted each time one is opened
+# Groups and datasets, counted each time one is opened; and layers of configurations, counted each
+# time they are looked through.
+OBJECTS = 20_000
+TYPE_BYTES = 256  # of a type's description, that count as an object
+CHUNK_BYTES = 1024  # that a chunk costs beside what it holds
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 
 
@@ -76,7 +80,7 @@ class Hdf5File:
             link = group.id.links.get_info(name.encode())
             if link.type != self._h5.h5l.TYPE_HARD:
                 raise UnreadableError(f"has a link to another place at {name!r}, not followed")
-            self.count_object()
+            self.count_objects()
             group = group[name]
         return group
 
@@ -86,7 +90,7 @@ class Hdf5File:
 
     def follow(self, address: int) -> Any:
         """The object at the address that a reference holds."""
-        self.count_object()
+        self.count_objects()
         if address not in self._followed:
             self._followed[address] = self.root[self._reference(address)]
         return self._followed[address]
@@ -107,9 +111,9 @@ class Hdf5File:
         with self._h5.File(memory, "r") as file:
             return file["it"][()]
 
-    def count_object(self) -> None:
-        """Counts an opened object; raises UnreadableError after too many, as in a circle."""
-        self._opened += 1
+    def count_objects(self, count: int = 1) -> None:
+        """Counts opened objects; raises UnreadableError after too many, as in a circle."""
+        self._opened += count
         if self._opened > OBJECTS:
             raise UnreadableError(f"leads to more than {OBJECTS} objects, perhaps in a circle")
 
@@ -185,6 +189,8 @@ class Hdf5File:
     def dtype(self, dataset: Any) -> np.dtype:
         """A dataset's dtype; an empty one where NumPy has none."""
         _refuse_external(self._h5, dataset)
+        # A type may have thousands of fields, in every dataset.
+        self.count_objects(len(dataset.id.get_type().encode()) // TYPE_BYTES)
         try:
             return dataset.dtype
         except TypeError:
@@ -235,12 +241,18 @@ class Hdf5File:
             raise UnreadableError(
                 f"has {dataset.name!r} packed by filters that are not read: {filters}"
             )
+        size = math.prod(chunk) * dtype.itemsize
         pieces: list[Any] = []
-        dataset.id.chunk_iter(pieces.append)
+
+        def add(piece: Any) -> None:
+            # A chunk may be larger than the dataset, and an index may lead to one again and again.
+            self._budget.take(CHUNK_BYTES + size, str(dataset.name))
+            pieces.append(piece)
+
         grid = (-(-n // step) for n, step in zip(dataset.shape, chunk, strict=True))
+        dataset.id.chunk_iter(add)
         if len({piece.chunk_offset for piece in pieces}) != math.prod(grid):
             raise UnreadableError(f"lacks some of the chunks of {dataset.name!r}")
-        size = math.prod(chunk) * dtype.itemsize
         array = np.zeros(dataset.shape, dtype)
         for piece in pieces:
             stored = view(self._data, np.dtype("u1"), [piece.size], piece.byte_offset)
