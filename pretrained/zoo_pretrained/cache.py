@@ -13,6 +13,7 @@ from typing import NamedTuple
 import platformdirs
 
 from zoo_pretrained.checkpoint import CHECKSUMS
+from zoo_pretrained.fetch.errors import SettingError
 
 
 class CacheItem(NamedTuple):
@@ -33,9 +34,20 @@ class CacheItem(NamedTuple):
 
 
 def folder() -> Path:
-    """Returns `$ZOO_CACHE`, or the platform's folder for caches; it may not exist yet."""
+    """Returns `$ZOO_CACHE`, or the platform's folder for caches; it may not exist yet.
+
+    Raises:
+      SettingError: it is the home of a user who does not exist.
+    """
     configured = os.environ.get("ZOO_CACHE")
-    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("jax-zoo")
+    if not configured:
+        return platformdirs.user_cache_path("jax-zoo")
+    try:
+        return Path(configured).expanduser()
+    except RuntimeError as error:
+        raise SettingError(
+            f"ZOO_CACHE must be a folder, got {configured!r}: there is no such user"
+        ) from error
 
 
 def checkpoint_path(name: str) -> Path:

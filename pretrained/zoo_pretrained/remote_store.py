@@ -23,17 +23,19 @@ from urllib.request import url2pathname
 
 from zoo_pretrained import archive, cache, fetch
 from zoo_pretrained.addresses import is_http, open_filesystem, read_http, redact_address
+from zoo_pretrained.bounded_json import MAX_BYTES, check_json, parse_json
 from zoo_pretrained.checkpoint import CheckpointError, restore
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
+from zoo_pretrained.fetch.http import split_url
+from zoo_pretrained.printable import OneLineError, printable
 
 FORMAT = 1
 INDEX = "index.json"
-MAX_INDEX_BYTES = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
-class StoreError(Exception):
+class StoreError(OneLineError):
     """A store cannot be used, or a checkpoint cannot be published there; names the store."""
 
 
@@ -63,8 +65,26 @@ Index = dict[str, dict[str, StoredArchive]]  # model → weights → archive
 
 
 def configured_stores() -> list[str]:
-    """Returns the stores that `$ZOO_STORES` lists, separated by commas."""
-    return [store.strip() for store in os.environ.get("ZOO_STORES", "").split(",") if store.strip()]
+    """Returns the stores that `$ZOO_STORES` lists, separated by commas.
+
+    Raises:
+      SettingError: one of them is neither a folder nor an address, or one of plain http.
+    """
+    listed = os.environ.get("ZOO_STORES", "").split(",")
+    stores = [store.strip() for store in listed if store.strip()]
+    for store in stores:
+        try:
+            if is_http(store):
+                split_url(store)
+            else:
+                _local_folder(store)
+        except (ValueError, RuntimeError, fetch.FetchError) as error:
+            name = store.rpartition("@")[2].partition("?")[0]  # without what may be secret
+            raise fetch.SettingError(
+                f"ZOO_STORES must list folders and addresses of https, gs, s3 or hf, got {name!r}: "
+                f"{error}"
+            ) from error
+    return stores
 
 
 def read_index(store: str) -> Index:
@@ -78,9 +98,10 @@ def read_index(store: str) -> Index:
     if text is None:
         raise StoreError(f"{redact_address(store)} is not a store: it has no {INDEX}")
     try:
-        index = json.loads(text)
+        index = parse_json(text)
         if index["format"] != FORMAT:
-            raise ValueError(f"format {index['format']!r}; this version reads {FORMAT}")
+            found = printable(repr(index["format"]))
+            raise ValueError(f"format {found}; this version reads {FORMAT}")
         return {
             _check_name(model): {
                 _check_name(weights): _parse_entry(store, entry)
@@ -88,8 +109,8 @@ def read_index(store: str) -> Index:
             }
             for model, entries in index["checkpoints"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cause = printable(f"{type(error).__name__}: {error}")
         raise StoreError(
             f"the {INDEX} of {redact_address(store)} cannot be used: {cause}"
         ) from error
@@ -229,7 +250,12 @@ def _format_index(index: Index) -> str:
         }
         for model, archives in index.items()
     }
-    return json.dumps({"format": FORMAT, "checkpoints": entries}, indent=1) + "\n"
+    text = json.dumps({"format": FORMAT, "checkpoints": entries}, indent=1) + "\n"
+    try:
+        check_json(text.encode())
+    except ValueError as error:
+        raise StoreError(f"the store is full: its {INDEX} would be {error}") from error
+    return text
 
 
 def _parse_entry(store: str, entry: dict[str, Any]) -> StoredArchive:
@@ -240,14 +266,14 @@ def _parse_entry(store: str, entry: dict[str, Any]) -> StoredArchive:
         raise ValueError(f"{name} has no sha256")
     for size in (stored.size, stored.unpacked):
         if not isinstance(size, int) or not 0 < size <= archive.MAX_BYTES:
-            raise ValueError(f"{name} has a size of {size!r}")
+            raise ValueError(f"{name} has a size of {printable(repr(size))}")
     return stored
 
 
 def _check_name(name: str) -> str:
     """Returns a name; ValueError unless it is safe as a single part of a path."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name: use letters, digits, and any of . _ + -")
+        raise ValueError(f"{printable(repr(name))} is not a name: use letters, digits, and any of . _ + -")
     return name
 
 
@@ -287,11 +313,14 @@ def _read_file(store: str, name: str) -> bytes | None:
     """Reads a small file of a store; None if it does not exist."""
     if folder := _local_folder(store):
         file = folder / name
-        return file.read_bytes() if file.is_file() else None
+        if not file.is_file():
+            return None
+        with file.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
     if is_http(store):
-        return read_http(_join(store, name), MAX_INDEX_BYTES)
+        return read_http(_join(store, name), MAX_BYTES)
     with open_filesystem(_join(store, name)) as (files, path):
-        return files.cat_file(path, 0, MAX_INDEX_BYTES) if files.exists(path) else None
+        return files.cat_file(path, 0, MAX_BYTES + 1) if files.exists(path) else None
 
 
 def _download(

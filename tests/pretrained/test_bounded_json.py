@@ -1,5 +1,6 @@
 """JSON of files is read up to a size and a depth, whatever it holds."""
 
+import contextlib
 import json
 import time
 
@@ -55,8 +56,6 @@ def test_limits_are_exact():
 )
 def test_the_worst_texts_take_seconds(text):
     start = time.process_time()
-    try:
+    with contextlib.suppress(ValueError):
         parse_json(text)
-    except ValueError:
-        pass
     assert time.process_time() - start < 3

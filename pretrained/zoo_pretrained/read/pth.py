@@ -81,9 +81,8 @@ def from_legacy(data: np.ndarray, budget: ByteBudget, inside: str | None = None)
     operations = OperationBudget()
     if (load(stream, operations), load(stream, operations)) != MAGIC:
         raise UnreadableError("is of another version of PyTorch's older format")
-    load(
-        stream, operations
-    )  # the writer's byte order and integer sizes, on which the data do not depend
+    # The writer's byte order and integer sizes, on which the data do not depend.
+    load(stream, operations)
     sizes: dict[str, int] = {}
     value = load(stream, operations, lambda identity: _parse_storage(identity, sizes))
     keys = load(stream, operations)
@@ -91,6 +90,8 @@ def from_legacy(data: np.ndarray, budget: ByteBudget, inside: str | None = None)
     at = stream.tell()
     for key in keys:
         (entries,) = struct.unpack_from("<q", data.data, at)
+        if not isinstance(key, str) or key not in sizes:  # others may take for ever to hash
+            raise UnreadableError("has a storage that no tensor is in")
         if entries < 0 or key in storages:
             raise UnreadableError(f"has a storage {key!r} of {entries} entries, or twice")
         end = at + 8 + entries * sizes[key]
@@ -190,9 +191,8 @@ def _choose(state_dicts: Mapping[str, Any]) -> str:
     if "" in state_dicts or not state_dicts:
         return ""
     if len({id(tensors) for tensors in state_dicts.values()}) > 1:
-        raise UnreadableError(
-            f"holds several dicts of tensors, {list_some(map(repr, state_dicts))}: say which is inside"
-        )
+        listed = list_some(map(repr, state_dicts))
+        raise UnreadableError(f"holds several dicts of tensors, {listed}: say which is inside")
     return next(iter(state_dicts))
 
 

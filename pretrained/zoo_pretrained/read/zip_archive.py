@@ -58,7 +58,7 @@ class ZipArchive:
                     f"is a zip that contradicts itself about the size of {name!r}"
                 )
             # PyTorch can leave the sums out, and writes 0 then.
-            if member.CRC and zlib.crc32(stored) != member.CRC:
+            if member.CRC and zlib.crc32(stored.data) != member.CRC:
                 raise UnreadableError(f"is damaged: {name!r} is not what the zip says of it")
             return stored
         if member.compress_type != zipfile.ZIP_DEFLATED:
