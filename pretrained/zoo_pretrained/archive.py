@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.temporary import temporary_folder
 
 # Limits for any archive; no checkpoint of the zoo has a tenth of either.
 MAX_FILES = 20_000
@@ -82,8 +83,8 @@ def unpack_archive(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> N
 @contextlib.contextmanager
 def unpack_temporarily(archive: Path) -> Iterator[Path]:
     """Yields a temporary folder with an archive's files; errors as for `unpack_archive`."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary) / "checkpoint"
+    with temporary_folder(Path(tempfile.gettempdir()) / "jax-zoo-archive") as temporary:
+        folder = temporary / "checkpoint"
         unpack_archive(archive, folder)
         yield folder
 

@@ -17,9 +17,7 @@ import json
 import logging
 import mmap
 import os
-import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,7 @@ import numpy as np
 from zoo_pretrained.bounded_json import check_json, parse_json, read_json
 from zoo_pretrained.lazy_array import LazyArray
 from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
 CHECKSUMS = "SHA256SUMS"
@@ -108,9 +107,8 @@ def save(
     _check_convention(record["kernel_convention"])
     check_json(json.dumps(record).encode())  # raises before anything is written
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    new, old = temporary / "new", temporary / "old"
-    try:
+    with temporary_folder(target) as temporary:
+        new, old = temporary / "new", temporary / "old"
         _write(new, arrays, record)
         if not (target.exists() and _swap_folders(new, target)):
             if target.exists():
@@ -121,8 +119,6 @@ def save(
                 if old.exists():
                     old.rename(target)
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def restore(

@@ -29,6 +29,7 @@ from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 from zoo_pretrained.fetch.http import split_url
 from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
 INDEX = "index.json"
@@ -159,7 +160,7 @@ def download_archive(stored: StoredArchive, target: Path) -> None:
         return
     packed = cache.download_path(f"{stored.sha256[:16]}-{stored.archive}")
     # Two checkpoints may come from one archive, which must stay until both are unpacked.
-    with fetch.hold_lock(packed.with_name(f"{packed.name}.use")):
+    with cache.use_download(packed):
         with fetch.progress_bar(stored.archive) as progress:
             _download(stored, packed, digest, progress)
         _unpack(stored, packed, target)
@@ -167,14 +168,22 @@ def download_archive(stored: StoredArchive, target: Path) -> None:
 
 
 def _unpack(stored: StoredArchive, packed: Path, target: Path) -> None:
-    """Unpacks an archive to a temporary folder, and renames it to the target."""
+    """Unpacks an archive to a temporary folder, and renames it to the target if it is sound.
+
+    Nothing else may enter the cache: it would be found damaged, kept, and fetched again each time.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        archive.unpack_archive(packed, temporary / "new", stored.unpacked or archive.MAX_BYTES)
-        (temporary / "new").rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with temporary_folder(target) as temporary:
+        new = temporary / "new"
+        archive.unpack_archive(packed, new, stored.unpacked or archive.MAX_BYTES)
+        try:
+            restore(new)
+        except CheckpointError as error:
+            reason = str(error).replace(str(new), stored.archive)
+            raise archive.ArchiveError(
+                f"{redact_address(stored.address)} holds no sound checkpoint: {reason}"
+            ) from error
+        new.rename(target)
 
 
 def publish(
@@ -204,7 +213,8 @@ def publish(
         raise StoreError("a store must be a folder or an address, got ''")
     published: list[StoredArchive] = []
     replaced: list[str] = []
-    with tempfile.TemporaryDirectory() as temporary, _lock_store(store):
+    place = Path(tempfile.gettempdir()) / "jax-zoo-publish"
+    with temporary_folder(place) as temporary, _lock_store(store):
         index = read_index(store) if _read_file(store, INDEX) is not None else {}
         for number, path in enumerate(map(Path, checkpoints)):
             metadata = restore(path).metadata
@@ -219,7 +229,7 @@ def publish(
             previous = index.setdefault(model, {}).get(weights)
             if previous and not overwrite:
                 raise StoreError(f"{redact_address(store)} has {model} {weights} already")
-            packed = Path(temporary) / str(number)
+            packed = temporary / str(number)
             unpacked = archive.pack(path, packed)
             sha256 = compute_digests(packed, "sha256")[0]
             # Each version has its own name, so that readers of the old index find what it lists.
@@ -232,7 +242,7 @@ def publish(
             published.append(stored)
             if previous and previous.archive != stored.archive:
                 replaced.append(previous.archive)
-        file = Path(temporary) / INDEX
+        file = temporary / INDEX
         file.write_text(_format_index(index), encoding="utf-8")
         _upload(store, INDEX, file)
         for name in replaced:
@@ -273,7 +283,9 @@ def _parse_entry(store: str, entry: dict[str, Any]) -> StoredArchive:
 def _check_name(name: str) -> str:
     """Returns a name; ValueError unless it is safe as a single part of a path."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{printable(repr(name))} is not a name: use letters, digits, and any of . _ + -")
+        raise ValueError(
+            f"{printable(repr(name))} is not a name: use letters, digits, and any of . _ + -"
+        )
     return name
 
 
@@ -355,12 +367,9 @@ def _upload(store: str, name: str, file: Path) -> None:
     """Writes a file to a store, where it appears complete or not at all."""
     if folder := _local_folder(store):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{name}.{os.getpid()}"
-        try:
-            shutil.copyfile(file, temporary)
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with temporary_folder(folder / name) as temporary:
+            shutil.copyfile(file, temporary / "new")
+            (temporary / "new").replace(folder / name)
         return
     with open_filesystem(_join(store, name)) as (files, path):
         files.makedirs(path.rpartition("/")[0], exist_ok=True)

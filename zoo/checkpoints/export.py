@@ -10,6 +10,7 @@ import numpy as np
 from zoo_pretrained import read
 from zoo_pretrained.bounded_json import parse_json
 from zoo_pretrained.checkpoint import Checkpoint, flatten_variables
+from zoo_pretrained.temporary import temporary_folder
 
 # Under this key of the file's header `export` writes the checkpoint's metadata.
 _METADATA = "jax-zoo"
@@ -36,15 +37,12 @@ def export(checkpoint: Checkpoint, out: str | os.PathLike[str]) -> None:
         raise FileExistsError(f"{target} is there already")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     arrays = {
         path: np.require(a, requirements="C") for path, a in flatten_variables(checkpoint.variables)
     }
-    try:
-        save_file(arrays, temporary, {_METADATA: json.dumps(checkpoint.metadata)})
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with temporary_folder(target) as temporary:
+        save_file(arrays, temporary / "new", {_METADATA: json.dumps(checkpoint.metadata)})
+        (temporary / "new").rename(target)
 
 
 def exported_metadata(file: str | os.PathLike[str]) -> dict[str, Any] | None:

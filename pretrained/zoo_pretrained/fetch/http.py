@@ -186,9 +186,14 @@ class StallWatch:
 
 @contextmanager
 def open_url(
-    url: str, headers: Mapping[str, str], token: str | None = None
+    url: str,
+    headers: Mapping[str, str],
+    token: str | None = None,
+    *,
+    method: str = "GET",
+    leaves_host: bool = True,
 ) -> Iterator[tuple["BaseHTTPResponse", StallWatch]]:
-    """Sends a GET and yields the response, its body unread, after at most 10 redirects.
+    """Sends a request and yields the response, its body unread, after at most 10 redirects.
 
     Bodies are not decoded. Proxies are those of the environment.
 
@@ -196,6 +201,8 @@ def open_url(
       url: its user and password are sent to its own origin only, wherever that redirects to.
       headers: sent to every host on the way.
       token: a bearer token, in place of user and password.
+      method: of the request.
+      leaves_host: whether redirects that name a host are followed; otherwise they are yielded.
 
     Raises:
       RetryError: there is no connection, or it breaks or stalls, also while the caller reads.
@@ -218,7 +225,7 @@ def open_url(
                 manager = _connection_manager(bare, watch)
                 stack.callback(manager.clear)
                 response = manager.request(
-                    "GET",
+                    method,
                     bare,
                     headers={
                         "User-Agent": USER_AGENT,
@@ -235,7 +242,11 @@ def open_url(
                 stack.callback(response.close)
                 watch.add_received(MIN_BYTES)
                 location = response.headers.get("Location")
-                if response.status not in (301, 302, 303, 307, 308) or location is None:
+                if (
+                    response.status not in (301, 302, 303, 307, 308)
+                    or location is None
+                    or (not leaves_host and urlsplit(location).netloc)
+                ):
                     yield response, watch
                     break
                 url = resolve_redirect(url, location)

@@ -4,7 +4,6 @@ Run as a program, it reads the files that it is given, and prints what each cost
 """
 
 import io
-import itertools
 import json
 import struct
 import tarfile
@@ -16,10 +15,8 @@ import numpy as np
 
 from tests.pretrained.read.hostile import (
     Op,
-    call,
     encode,
     global_,
-    ordered_dict,
     storage,
     tensor,
     torch_legacy,
@@ -173,7 +170,7 @@ def write_torch(folder):
 
 
 def write_zeros(path, value, count):
-    """A .pth with a deflated storage of zeros; its CRC, which would take long to compute, is wrong."""
+    """A .pth with a deflated storage of zeros; its sum, which takes long to compute, is wrong."""
     packed = zlib_of_zeros(count)[2:-4]
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("it/data/0", packed)
@@ -294,7 +291,7 @@ def write_hdf5(folder):
     with new("deep names.jld2") as file:
         file.create_group("_types")
         group = file
-        for number in range(60):
+        for _ in range(60):
             group = group.create_group("n" * 60_000)
         for number in range(300):
             group[str(number)] = ONE

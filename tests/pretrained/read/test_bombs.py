@@ -9,7 +9,8 @@ from tests.pretrained.read import bombs
 SECONDS, BYTES = 20, 2 << 30
 
 # Reads each file that standard input names, and prints its seconds, the peak of memory, and what
-# came of it. A process with less address space could not even map what it may allocate for a moment.
+# came of it. The limit on its address space, which also counts what is reserved and never used, is
+# there to spare the machine if the test fails.
 CHILD = """
 import resource, shutil, sys, tempfile, time
 from pathlib import Path

@@ -110,6 +110,7 @@ class TestCache:
     def test_items_and_prune(self, cache_folder, monkeypatch):
         zoo.trained(MODEL)
         (cache_folder / "downloads" / "cut.pth.part").write_bytes(b"half")
+        (cache_folder / "downloads" / ".cut.pth.lock").touch()  # as `fetch` leaves it
         leftover = cache_folder / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123"
         leftover.mkdir()
         kinds = {item.name: item.kind for item in cache.items()}
