@@ -129,12 +129,10 @@ def pickles():
     )
     yield (
         "tensors",
-        Op(put(HELD) + b"}(" + b"".join(encode(str(n)) + get() for n in range(600_000)) + b"u"),
+        Op(put(HELD) + b"}(" + b"".join(encode(str(n)) + get() for n in range(300_000)) + b"u"),
     )
-    yield "dicts", Op(b"](" + b"}" * 1_999_000 + b"e")
     yield "dicts with entries", Op(b"](" + b"}NNs" * 499_000 + b"e")
     yield "marks", Op(b"(" * 1_999_000)
-    yield "memo", Op(b"N" + b"\x94" * 1_999_000)
     yield "tuples in tuples", Op(b")" + b"\x85" * 1_990_000)
     yield "declared", {str(n): tensor(stored, (1 << 20,), (0,)) for n in range(2000)}
 
@@ -298,7 +296,7 @@ def write_hdf5(folder):
     yield folder / "deep names.jld2"
     with new("references.jld2") as file:
         file.create_group("_types")
-        refs = [file.create_dataset(f"_types/{n}", data=ONE).ref for n in range(4_000)]
+        refs = [file.create_dataset(f"_types/{n}", data=ONE).ref for n in range(2_000)]
         for number in range(3):
             file.create_dataset(f"x/{number}", data=refs, dtype=h5py.ref_dtype)
     yield folder / "references.jld2"
@@ -392,9 +390,9 @@ def write_tars(folder):
     yield write("sparse.tar", [with_headers("a", big, b"1\n0\n1\n".ljust(512, b"\0") + b"a")])
     sizes = {"GNU.sparse.size": str(1 << 33), "GNU.sparse.map": "0,1", "GNU.sparse.numblocks": "1"}
     yield write("old sparse.tar", [with_headers("a", sizes, b"a")])
-    yield write("files.tar", ((str(n), b"") for n in range(19_000)))
+    yield write("files.tar", ((str(n), b"") for n in range(6_000)))
     yield write("folders.tar", (("a/" * 40 + f"{n}/" * 8 + "b", b"") for n in range(4000)))
-    names = (("n" * 150 + f"/{n}", b"") for n in range(4000))
+    names = (("n" * 150 + f"/{n}", b"") for n in range(500))
     yield write("long names.tar", names)
     yield write("a long name.tar", [("n" * 4_000_000, b"")])
     headers = {f"K{n}": "v" * 20 for n in range(40_000)}
@@ -408,7 +406,7 @@ def write_indices(folder):
     """Folders with the index of a store."""
     entry = {"archive": "a.tar", "sha256": "0" * 64, "size": 1, "unpacked": 1}
     indices = {
-        "models": {f"m{n}": {"w": entry} for n in range(30_000)},
+        "models": {f"m{n}": {"w": entry} for n in range(20_000)},
         "format": [["x" * 1000]] * 3000,
         "name": {"\x1b\n" * 900_000: {"w": entry}},
     }
