@@ -8,12 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.temporary import temporary_folder
+
 # Limits for any archive; no checkpoint of the zoo has a tenth of either.
 MAX_FILES = 20_000
 MAX_BYTES = 16 << 30
+MAX_DEPTH = 10  # folders in each other
 
 
-class ArchiveError(Exception):
+class ArchiveError(OneLineError):
     """A file is not an archive of a checkpoint, or is not safe to unpack; names the file."""
 
 
@@ -53,6 +57,8 @@ def unpack_archive(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> N
             remaining = min(max_bytes, MAX_BYTES)
             for member in tar:
                 problem = _find_problem(member, names, remaining)
+                # Python would apply those of all members to each of them.
+                problem = "it has headers for all of its members" if tar.pax_headers else problem
                 if problem:
                     raise ArchiveError(f"{archive} is not safe to unpack: {problem}")
                 names.add(member.name)
@@ -77,8 +83,8 @@ def unpack_archive(archive: Path, folder: Path, max_bytes: int = MAX_BYTES) -> N
 @contextlib.contextmanager
 def unpack_temporarily(archive: Path) -> Iterator[Path]:
     """Yields a temporary folder with an archive's files; errors as for `unpack_archive`."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary) / "checkpoint"
+    with temporary_folder(Path(tempfile.gettempdir()) / "jax-zoo-archive") as temporary:
+        folder = temporary / "checkpoint"
         unpack_archive(archive, folder)
         yield folder
 
@@ -93,16 +99,21 @@ def _find_problem(member: tarfile.TarInfo, names: set[str], remaining: int) -> s
     """
     path = PurePosixPath(member.name)
     unsafe = path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name
+    name = printable(repr(member.name))
     if unsafe or path.as_posix() != member.name or member.name == ".":
-        return f"{member.name!r} leads out of the folder"
+        return f"{name} leads out of the folder"
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-        return f"{member.name!r} is a link or another special file"
+        return f"{name} is a link or another special file"
+    if member.sparse is not None:  # the holes take no bytes of the archive, but of the disk
+        return f"{name} is a sparse file"
+    if len(path.parts) > MAX_DEPTH:
+        return f"{name} is in more than {MAX_DEPTH} folders"
     if member.name in names:
-        return f"{member.name!r} occurs twice"
+        return f"{name} occurs twice"
     if len(names) >= MAX_FILES:
         return f"it has more than {MAX_FILES} files"
     if member.size > remaining:
-        return f"with {member.name!r} it has more bytes than it may"
+        return f"with {name} it has more bytes than it may"
     return None
 
 

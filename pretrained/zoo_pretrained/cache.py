@@ -13,6 +13,11 @@ from typing import NamedTuple
 import platformdirs
 
 from zoo_pretrained.checkpoint import CHECKSUMS
+from zoo_pretrained.fetch.errors import SettingError
+from zoo_pretrained.fetch.files import hold_lock
+
+# What jax and XLA keep of compiled programs.
+_COMPILED = re.compile(r".+-(cache|atime)|\.lockfile|xla_gpu_.+")
 
 
 class CacheItem(NamedTuple):
@@ -33,9 +38,20 @@ class CacheItem(NamedTuple):
 
 
 def folder() -> Path:
-    """Returns `$ZOO_CACHE`, or the platform's folder for caches; it may not exist yet."""
+    """Returns `$ZOO_CACHE`, or the platform's folder for caches; it may not exist yet.
+
+    Raises:
+      SettingError: it is the home of a user who does not exist.
+    """
     configured = os.environ.get("ZOO_CACHE")
-    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("jax-zoo")
+    if not configured:
+        return platformdirs.user_cache_path("jax-zoo")
+    try:
+        return Path(configured).expanduser()
+    except RuntimeError as error:
+        raise SettingError(
+            f"ZOO_CACHE must be a folder, got {configured!r}: there is no such user"
+        ) from error
 
 
 def checkpoint_path(name: str) -> Path:
@@ -64,6 +80,16 @@ def find_by_archive(name: str) -> list[Path]:
     return [path for path in checkpoints.glob("*-*") if re.fullmatch(pattern, path.name)]
 
 
+@contextlib.contextmanager
+def use_download(path: Path) -> Iterator[None]:
+    """Holds a download from before it is fetched until it is used, so that `prune` leaves it.
+
+    `fetch` holds its own lock only while it runs.
+    """
+    with hold_lock(path.with_name(f"{path.name}.use")):
+        yield
+
+
 def quarantine(path: Path) -> Path:
     """Renames a damaged checkpoint, so that it is kept but not used; returns the new path."""
     number = 1
@@ -86,7 +112,7 @@ def items(patterns: Sequence[str] = ("*",)) -> list[CacheItem]:
         CacheItem(path.name, "download", path, _size(path)) for path in _list_folder("downloads")
     ]
     compiled = folder() / "compiled"
-    if compiled.is_dir():
+    if compiled.is_dir() and all(_COMPILED.fullmatch(path.name) for path in compiled.iterdir()):
         found.append(CacheItem(compiled.name, "compiled", compiled, _size(compiled)))
     lower = [pattern.lower() for pattern in patterns]
     return [i for i in found if any(fnmatch.fnmatchcase(i.name.lower(), p) for p in lower)]
@@ -116,11 +142,24 @@ def _is_complete(path: Path) -> bool:
 
 
 def _list_folder(name: str) -> Iterator[Path]:
-    """Lists a folder of the cache without its locks, but with leftovers of killed processes."""
+    """Lists what the zoo has put into a folder of the cache, leftovers of killed processes too.
+
+    The lock that it held meanwhile is still beside it. What has none is somebody else's: ZOO_CACHE
+    may be a folder in which there are others of these names.
+    """
     parent = folder() / name
     for path in sorted(parent.iterdir()) if parent.is_dir() else []:
-        if path.suffix != ".lock":
+        if path.suffix != ".lock" and _lock_path(path).exists():
             yield path
+
+
+def _lock_path(path: Path) -> Path:
+    """The lock of the checkpoint or download that a file or folder belongs to.
+
+    A partial, bad or damaged one has the lock of its target, and so has an unfinished checkpoint.
+    """
+    target = re.sub(r"(\.part(\.json)?|\.bad-[0-9a-f]{8}|\.damaged-\d+)$", "", path.name)
+    return path.with_name(f".{_checkpoint_in_progress(path.name) or target}.lock")
 
 
 def _size(path: Path) -> int:
@@ -142,10 +181,10 @@ def _remove_unlocked(path: Path) -> bool:
     """Removes a file or folder, unless another process holds its lock; returns whether it did."""
     from filelock import FileLock, Timeout
 
-    # A partial download has the lock of its target, and so has an unfinished checkpoint.
-    name = _checkpoint_in_progress(path.name) or re.sub(r"\.part(\.json)?$", "", path.name)
+    lock = _lock_path(path)
+    in_use = lock.with_name(f"{lock.stem}.use.lock")  # of `use_download`
     try:
-        with FileLock(path.with_name(f".{name}.lock"), timeout=0):
+        with FileLock(in_use, timeout=0), FileLock(lock, timeout=0):
             _remove(path)
     except Timeout:
         return False

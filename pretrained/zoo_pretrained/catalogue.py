@@ -1,10 +1,11 @@
 """The catalogue of published trained weights, with their sources, licences and labels."""
 
 import functools
-import json
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from zoo_pretrained.bounded_json import read_json
 
 _HERE = Path(str(resources.files(__package__)))
 
@@ -24,7 +25,7 @@ def entries() -> dict[str, dict[str, dict[str, Any]]]:
     sha256, url), kernel_convention, preprocessing, labels, licence, accuracy (published, with its
     reference), parameters.
     """
-    return json.loads((_HERE / "catalogue.json").read_text(encoding="utf-8"))
+    return read_json(_HERE / "catalogue.json")
 
 
 def embedded_checkpoint_path(entry: dict[str, Any]) -> Path:

@@ -17,9 +17,7 @@ import json
 import logging
 import mmap
 import os
-import shutil
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +27,11 @@ from typing import Any, NamedTuple
 import ml_dtypes  # noqa: F401, registers bfloat16 and similar dtypes with NumPy
 import numpy as np
 
+from zoo_pretrained.bounded_json import check_json, parse_json, read_json
 from zoo_pretrained.lazy_array import LazyArray
 from zoo_pretrained.metadata import check_metadata, check_names
+from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
 CHECKSUMS = "SHA256SUMS"
@@ -43,6 +44,8 @@ _MIN_MAPPED_BYTES = 1 << 14
 _THREADS = min(8, os.cpu_count() or 1)
 # Orbax cannot save in two threads of a process at once.
 _SAVE_LOCK = threading.Lock()
+MAX_DEPTH = 64  # names in an array's path
+_MAX_CHECKSUMS = 16 << 20  # bytes of the list of checksums
 _METADATA, _TREE = "metadata/metadata", "variables/_METADATA"
 
 
@@ -62,7 +65,7 @@ class Checkpoint(NamedTuple):
     metadata: dict[str, Any]
 
 
-class CheckpointError(Exception):
+class CheckpointError(OneLineError):
     """A checkpoint is missing, damaged, or of another format; names its folder."""
 
 
@@ -110,13 +113,12 @@ def save(
     _check_convention(record["kernel_convention"])
     check_names(record)
     check_metadata(record)
-    json.dumps(record)  # raises before anything is written
+    check_json(json.dumps(record).encode())  # raises before anything is written
     for check in _CHECKS:
         check(variables, record)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    new, old = temporary / "new", temporary / "old"
-    try:
+    with temporary_folder(target) as temporary:
+        new, old = temporary / "new", temporary / "old"
         _write(new, arrays, record)
         if not (target.exists() and _swap_folders(new, target)):
             if target.exists():
@@ -127,8 +129,6 @@ def save(
                 if old.exists():
                     old.rename(target)
                 raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def register_check(check: Callable[[Mapping[str, Any], Mapping[str, Any]], None]) -> None:
@@ -163,7 +163,7 @@ def restore(
         raise CheckpointError(f"there is no checkpoint at {folder}")
     files = _read_files(folder)
     try:
-        metadata = json.loads(bytes(files.pop(_METADATA)))
+        metadata = parse_json(files.pop(_METADATA).data)
         flip = metadata.get("kernel_convention", KERNEL_CONVENTIONS[0]) != kernel_convention
         if flip:
             _check_convention(metadata["kernel_convention"])
@@ -171,17 +171,16 @@ def restore(
             path: array[::-1, ::-1] if flip and array.ndim == 4 else array
             for path, array in _decode_arrays(files)
         }
+        variables = unflatten_variables(arrays)
     except Exception as error:  # a malformed header fails in many ways
-        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        cause = printable(f"{type(error).__name__}: {error}")
         raise CheckpointError(f"the checkpoint {folder} cannot be read: {cause}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"the checkpoint {folder} has format {metadata.get('format')!r}; "
+            f"the checkpoint {folder} has format {printable(metadata.get('format'))}; "
             f"this version reads format {FORMAT}"
         )
-    return Checkpoint(
-        unflatten_variables(arrays), {**metadata, "kernel_convention": kernel_convention}
-    )
+    return Checkpoint(variables, {**metadata, "kernel_convention": kernel_convention})
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -191,7 +190,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
       CheckpointError: there is no checkpoint.
     """
     try:
-        metadata: dict[str, Any] = json.loads((Path(path) / _METADATA).read_text(encoding="utf-8"))
+        metadata: dict[str, Any] = read_json(Path(path) / _METADATA)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"there is no checkpoint at {path}") from error
     return metadata
@@ -207,13 +206,23 @@ def flatten_variables(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tup
 
 
 def unflatten_variables(flat: Mapping[str, Any]) -> Variables:
-    """Builds nested dictionaries from arrays by their paths: the inverse of `flatten_variables`."""
+    """Builds nested dictionaries from arrays by their paths: the inverse of `flatten_variables`.
+
+    Raises:
+      ValueError: a path leads through an array, or is longer than any model's.
+    """
     tree: Variables = {}
     for path, array in flat.items():
         *folders, name = path.split("/")
+        if len(folders) > MAX_DEPTH:
+            raise ValueError(f"{printable(path)} has more than {MAX_DEPTH} parts")
         node = tree
         for folder in folders:
             node = node.setdefault(folder, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{printable(path)} is an array below another array")
+        if name in node:
+            raise ValueError(f"{printable(path)} is an array with arrays below it, or twice there")
         node[name] = array
     return tree
 
@@ -304,7 +313,8 @@ def _suppress_log(text: str) -> Iterator[None]:
 def _read_files(folder: Path) -> dict[str, np.ndarray]:
     """Reads every file's bytes, by name; DamagedError unless all are as they were saved."""
     try:
-        lines = (folder / CHECKSUMS).read_text(encoding="utf-8").splitlines()
+        with (folder / CHECKSUMS).open("rb") as stream:
+            lines = stream.read(_MAX_CHECKSUMS).decode().split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedError(f"the checkpoint {folder} has no readable {CHECKSUMS}") from error
     digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -346,17 +356,17 @@ def _read_file(folder: Path, name: str, expected: str) -> np.ndarray:
     if found != expected:
         raise DamagedError(
             f"the checkpoint {folder} is damaged: {name!r} was changed; "
-            f"it has sha256 {found}, expected {expected}"
+            f"it has sha256 {found}, expected {printable(expected)}"
         )
     return np.frombuffer(content, np.uint8)
 
 
 def _decode_arrays(files: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the arrays of Orbax's tree, each an uncompressed zarr of one chunk; empties files."""
-    tree = json.loads(bytes(files.pop(_TREE)))["tree_metadata"]
+    tree = parse_json(files.pop(_TREE).data)["tree_metadata"]
     for entry in tree.values():
         keys = [key["key"] for key in entry["key_metadata"]]
-        header = json.loads(bytes(files.pop(f"variables/{'.'.join(keys)}/.zarray")))
+        header = parse_json(files.pop(f"variables/{'.'.join(keys)}/.zarray").data)
         shape = tuple(header["shape"])
         layout = (header["compressor"], header["filters"], header["order"], header["zarr_format"])
         if layout != (None, None, "C", 2) or tuple(header["chunks"]) != shape:
@@ -374,7 +384,8 @@ def _file_size(folder: Path, name: str) -> int:
     """Returns a file's size in bytes; DamagedError if the folder has no such file."""
     with contextlib.suppress(OSError, ValueError):
         status = os.stat(f"{folder}/{name}")  # noqa: PTH116, hundreds of files
-        if stat.S_ISREG(status.st_mode) and ".." not in name.split("/"):
+        # Each file has one name, so that none is hashed again and again.
+        if stat.S_ISREG(status.st_mode) and not {"", ".", ".."} & set(name.split("/")):
             return status.st_size
     raise DamagedError(f"the checkpoint {folder} is damaged: {name!r} is missing")
 

@@ -1,14 +1,15 @@
 """Verified downloads from the Hugging Face hub, which publishes a digest of each file.
 
-huggingface_hub gives a file's address and digest, and applies its own settings: HF_ENDPOINT,
-HF_TOKEN, HF_HUB_OFFLINE and the rest. The bytes are downloaded by `fetch`, like all others, over
-plain HTTP, which the hub offers also for files that it stores in Xet.
+huggingface_hub gives a file's address, and applies its own settings: HF_ENDPOINT, HF_TOKEN,
+HF_HUB_OFFLINE and the rest. The file's digest and its bytes come by `fetch` like all others, with
+its limits, and over plain HTTP, which the hub offers also for files that it stores in Xet.
 """
 
 import os
 import re
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from zoo_pretrained.fetch import (
     MAX_TRIES,
@@ -23,11 +24,8 @@ from zoo_pretrained.fetch import (
 )
 from zoo_pretrained.fetch.errors import translate_os_errors
 from zoo_pretrained.fetch.files import verify_and_move, verify_existing
-from zoo_pretrained.fetch.http import RETRYABLE_STATUSES, RetryError, mute_loggers, timeout
+from zoo_pretrained.fetch.http import RETRYABLE_STATUSES, RetryError, open_url
 from zoo_pretrained.fetch.partial import PartialFile
-
-# The loggers of huggingface_hub and of its HTTP libraries, which log signed URLs.
-LOGGERS = ("huggingface_hub", "httpx2", "httpcore2", "httpx", "httpcore")
 
 
 def fetch_from_hub(
@@ -64,31 +62,20 @@ def fetch_from_hub(
     name = f"{repo}/{filename} at {revision}"
     # huggingface_hub reads the variable when it is imported; people expect it to be read here.
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    seconds = timeout()
-    with mute_loggers(*LOGGERS):
-        for tries in range(1, MAX_TRIES + 1):
-            try:
-                if is_offline() or constants.HF_HUB_OFFLINE:
-                    cached = hub.try_to_load_from_cache(repo, filename, revision=revision)
-                    return _copy_cached(cached, target, name)
-                token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
-                url = hub.hf_hub_url(repo, filename, revision=revision, endpoint=endpoint)
-                found = hub.get_hf_file_metadata(
-                    url, token=token or False, timeout=seconds, endpoint=endpoint
-                )
-                break
-            except Exception as error:
-                failure = _translate_error(error, name, seconds)
-            if not isinstance(failure, RetryError):
-                raise failure
-            if tries == MAX_TRIES:
-                raise FetchError(f"{name}: {failure} ({MAX_TRIES} tries)")
-            wait_before_retry(tries)
+    try:
+        if is_offline() or constants.HF_HUB_OFFLINE:
+            cached = hub.try_to_load_from_cache(repo, filename, revision=revision)
+            return _copy_cached(cached, target, name)
+        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub.get_token()
+        url = hub.hf_hub_url(repo, filename, revision=revision, endpoint=endpoint)
+    except hub.errors.HFValidationError as error:
+        raise FetchError(f"{name}: the repository's name is not one that the hub allows") from error
+    found = _retry_metadata(url, token, name)
     digest = _parse_etag(found.etag)
-    if digest is None or found.commit_hash is None:
+    if digest is None or found.commit is None:
         raise FetchError(f"{name}: the hub gives no digest of it, so it cannot be verified")
     # By its commit: such a file never changes, so that a later call may resume the download.
-    url = hub.hf_hub_url(repo, filename, revision=found.commit_hash, endpoint=endpoint)
+    url = hub.hf_hub_url(repo, filename, revision=found.commit, endpoint=endpoint)
     return fetch(url, target, digest=digest, size=found.size, progress=progress, token=token)
 
 
@@ -124,36 +111,54 @@ def _parse_etag(etag: str | None) -> Digest | None:
     return None
 
 
-def _translate_error(error: Exception, name: str, seconds: float) -> Exception:
-    """Translates an error of huggingface_hub, whose message contains URLs, to one of ours."""
-    from huggingface_hub import errors
+class _Metadata(NamedTuple):
+    """What the hub says of a file: its ETag, which is its digest, its commit, and its bytes."""
 
-    # By name, as the HTTP library differs between versions: httpx, httpx2, …
-    class_names = {base.__name__ for base in type(error).__mro__}
-    match error:
-        case FetchError():
-            return error
-        case errors.GatedRepoError():
-            reason = "the repository is gated; accept its terms on the hub, and set HF_TOKEN"
-        case errors.RevisionNotFoundError():
-            reason = "the repository has no such revision"
-        case errors.EntryNotFoundError():
-            reason = "the repository has no such file"
-        case errors.RepositoryNotFoundError():
-            reason = "there is no such repository, or HF_TOKEN does not open it"
-        case errors.HFValidationError():
-            reason = "the repository's name is not one that the hub allows"
-        case errors.HfHubHTTPError():
-            status = error.response.status_code
-            reason = f"the hub answered {status}"
-            if status >= 500 or status in RETRYABLE_STATUSES:
-                return RetryError(reason)
-            if status in (401, 403):
-                reason += "; HF_TOKEN may be missing or wrong"
-        case _ if "TimeoutException" in class_names:
-            return RetryError(f"the hub gave no answer in {seconds:g} s")
-        case _ if "TransportError" in class_names:
-            return RetryError("no connection to the hub")
-        case _:
-            reason = f"huggingface_hub failed with {type(error).__name__}"
-    return FetchError(f"{name}: {reason}")
+    etag: str
+    commit: str | None
+    size: int | None
+
+
+def _retry_metadata(url: str, token: str | None, name: str) -> _Metadata:
+    """Asks the hub for a file's metadata, with the limits of downloads on time and redirects."""
+    for tries in range(1, MAX_TRIES + 1):
+        try:
+            # A redirect to a host leads to the bytes; one without leads to a repository's new name.
+            with open_url(url, {}, token, method="HEAD", leaves_host=False) as (response, _):
+                _check_status(response.status, response.headers.get("X-Error-Code"), name)
+                headers, leads_on = response.headers, 300 <= response.status < 400
+            size = headers.get("X-Linked-Size") or (
+                None if leads_on else headers.get("Content-Length")
+            )
+            etag = headers.get("X-Linked-Etag") or headers.get("ETag") or ""
+            return _Metadata(
+                etag.removeprefix("W/").strip('"'),
+                headers.get("X-Repo-Commit"),
+                int(size) if size and re.fullmatch("[0-9]{1,19}", size) else None,
+            )
+        except RetryError as error:
+            failure = error
+        if tries < MAX_TRIES:
+            wait_before_retry(tries, failure.retry_after)
+    raise FetchError(f"{name}: {failure} ({MAX_TRIES} tries)")
+
+
+_REFUSALS = {
+    "GatedRepo": "the repository is gated; accept its terms on the hub, and set HF_TOKEN",
+    "RevisionNotFound": "the repository has no such revision",
+    "EntryNotFound": "the repository has no such file",
+    "RepoNotFound": "there is no such repository, or HF_TOKEN does not open it",
+}
+
+
+def _check_status(status: int, code: str | None, name: str) -> None:
+    """Raises what a response of the hub means; nothing where it is not an error."""
+    if status < 400:
+        return
+    if code in _REFUSALS:
+        raise FetchError(f"{name}: {_REFUSALS[code]}")
+    reason = f"the hub answered {status}"
+    if status >= 500 or status in RETRYABLE_STATUSES:
+        raise RetryError(reason)
+    hint = "; HF_TOKEN may be missing or wrong" if status in (401, 403) else ""
+    raise FetchError(f"{name}: {reason}{hint}")

@@ -1,5 +1,8 @@
 """Text of files and servers, made safe to print."""
 
+# Characters of an error's message, which may begin with a long path.
+MAX_MESSAGE = 5000
+
 
 def printable(text: object, limit: int = 200) -> str:
     r"""The text as one line of at most `limit` characters, in which nothing acts on a terminal.
@@ -13,3 +16,10 @@ def printable(text: object, limit: int = 200) -> str:
     """
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text)[: limit + 1])
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+class OneLineError(Exception):
+    """An error whose message may quote files and servers: it is always one `printable` line."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(printable(message, MAX_MESSAGE))

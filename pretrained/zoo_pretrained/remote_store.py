@@ -23,17 +23,20 @@ from urllib.request import url2pathname
 
 from zoo_pretrained import archive, cache, fetch
 from zoo_pretrained.addresses import is_http, open_filesystem, read_http, redact_address
+from zoo_pretrained.bounded_json import MAX_BYTES, check_json, parse_json
 from zoo_pretrained.checkpoint import CheckpointError, restore
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
+from zoo_pretrained.fetch.http import split_url
+from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
 INDEX = "index.json"
-MAX_INDEX_BYTES = 16 << 20
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
-class StoreError(Exception):
+class StoreError(OneLineError):
     """A store cannot be used, or a checkpoint cannot be published there; names the store."""
 
 
@@ -63,8 +66,26 @@ Index = dict[str, dict[str, StoredArchive]]  # model → weights → archive
 
 
 def configured_stores() -> list[str]:
-    """Returns the stores that `$ZOO_STORES` lists, separated by commas."""
-    return [store.strip() for store in os.environ.get("ZOO_STORES", "").split(",") if store.strip()]
+    """Returns the stores that `$ZOO_STORES` lists, separated by commas.
+
+    Raises:
+      SettingError: one of them is neither a folder nor an address, or one of plain http.
+    """
+    listed = os.environ.get("ZOO_STORES", "").split(",")
+    stores = [store.strip() for store in listed if store.strip()]
+    for store in stores:
+        try:
+            if is_http(store):
+                split_url(store)
+            else:
+                _local_folder(store)
+        except (ValueError, RuntimeError, fetch.FetchError) as error:
+            name = store.rpartition("@")[2].partition("?")[0]  # without what may be secret
+            raise fetch.SettingError(
+                f"ZOO_STORES must list folders and addresses of https, gs, s3 or hf, got {name!r}: "
+                f"{error}"
+            ) from error
+    return stores
 
 
 def read_index(store: str) -> Index:
@@ -78,9 +99,10 @@ def read_index(store: str) -> Index:
     if text is None:
         raise StoreError(f"{redact_address(store)} is not a store: it has no {INDEX}")
     try:
-        index = json.loads(text)
+        index = parse_json(text)
         if index["format"] != FORMAT:
-            raise ValueError(f"format {index['format']!r}; this version reads {FORMAT}")
+            found = printable(repr(index["format"]))
+            raise ValueError(f"format {found}; this version reads {FORMAT}")
         return {
             _check_name(model): {
                 _check_name(weights): _parse_entry(store, entry)
@@ -88,8 +110,8 @@ def read_index(store: str) -> Index:
             }
             for model, entries in index["checkpoints"].items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        cause = f"{type(error).__name__}: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cause = printable(f"{type(error).__name__}: {error}")
         raise StoreError(
             f"the {INDEX} of {redact_address(store)} cannot be used: {cause}"
         ) from error
@@ -138,7 +160,7 @@ def download_archive(stored: StoredArchive, target: Path) -> None:
         return
     packed = cache.download_path(f"{stored.sha256[:16]}-{stored.archive}")
     # Two checkpoints may come from one archive, which must stay until both are unpacked.
-    with fetch.hold_lock(packed.with_name(f"{packed.name}.use")):
+    with cache.use_download(packed):
         with fetch.progress_bar(stored.archive) as progress:
             _download(stored, packed, digest, progress)
         _unpack(stored, packed, target)
@@ -146,14 +168,22 @@ def download_archive(stored: StoredArchive, target: Path) -> None:
 
 
 def _unpack(stored: StoredArchive, packed: Path, target: Path) -> None:
-    """Unpacks an archive to a temporary folder, and renames it to the target."""
+    """Unpacks an archive to a temporary folder, and renames it to the target if it is sound.
+
+    Nothing else may enter the cache: it would be found damaged, kept, and fetched again each time.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        archive.unpack_archive(packed, temporary / "new", stored.unpacked or archive.MAX_BYTES)
-        (temporary / "new").rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with temporary_folder(target) as temporary:
+        new = temporary / "new"
+        archive.unpack_archive(packed, new, stored.unpacked or archive.MAX_BYTES)
+        try:
+            restore(new)
+        except CheckpointError as error:
+            reason = str(error).replace(str(new), stored.archive)
+            raise archive.ArchiveError(
+                f"{redact_address(stored.address)} holds no sound checkpoint: {reason}"
+            ) from error
+        new.rename(target)
 
 
 def publish(
@@ -183,7 +213,8 @@ def publish(
         raise StoreError("a store must be a folder or an address, got ''")
     published: list[StoredArchive] = []
     replaced: list[str] = []
-    with tempfile.TemporaryDirectory() as temporary, _lock_store(store):
+    place = Path(tempfile.gettempdir()) / "jax-zoo-publish"
+    with temporary_folder(place) as temporary, _lock_store(store):
         index = read_index(store) if _read_file(store, INDEX) is not None else {}
         for number, path in enumerate(map(Path, checkpoints)):
             metadata = restore(path).metadata
@@ -198,7 +229,7 @@ def publish(
             previous = index.setdefault(model, {}).get(weights)
             if previous and not overwrite:
                 raise StoreError(f"{redact_address(store)} has {model} {weights} already")
-            packed = Path(temporary) / str(number)
+            packed = temporary / str(number)
             unpacked = archive.pack(path, packed)
             sha256 = compute_digests(packed, "sha256")[0]
             # Each version has its own name, so that readers of the old index find what it lists.
@@ -211,7 +242,7 @@ def publish(
             published.append(stored)
             if previous and previous.archive != stored.archive:
                 replaced.append(previous.archive)
-        file = Path(temporary) / INDEX
+        file = temporary / INDEX
         file.write_text(_format_index(index), encoding="utf-8")
         _upload(store, INDEX, file)
         for name in replaced:
@@ -229,7 +260,12 @@ def _format_index(index: Index) -> str:
         }
         for model, archives in index.items()
     }
-    return json.dumps({"format": FORMAT, "checkpoints": entries}, indent=1) + "\n"
+    text = json.dumps({"format": FORMAT, "checkpoints": entries}, indent=1) + "\n"
+    try:
+        check_json(text.encode())
+    except ValueError as error:
+        raise StoreError(f"the store is full: its {INDEX} would be {error}") from error
+    return text
 
 
 def _parse_entry(store: str, entry: dict[str, Any]) -> StoredArchive:
@@ -240,14 +276,16 @@ def _parse_entry(store: str, entry: dict[str, Any]) -> StoredArchive:
         raise ValueError(f"{name} has no sha256")
     for size in (stored.size, stored.unpacked):
         if not isinstance(size, int) or not 0 < size <= archive.MAX_BYTES:
-            raise ValueError(f"{name} has a size of {size!r}")
+            raise ValueError(f"{name} has a size of {printable(repr(size))}")
     return stored
 
 
 def _check_name(name: str) -> str:
     """Returns a name; ValueError unless it is safe as a single part of a path."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name: use letters, digits, and any of . _ + -")
+        raise ValueError(
+            f"{printable(repr(name))} is not a name: use letters, digits, and any of . _ + -"
+        )
     return name
 
 
@@ -287,11 +325,14 @@ def _read_file(store: str, name: str) -> bytes | None:
     """Reads a small file of a store; None if it does not exist."""
     if folder := _local_folder(store):
         file = folder / name
-        return file.read_bytes() if file.is_file() else None
+        if not file.is_file():
+            return None
+        with file.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
     if is_http(store):
-        return read_http(_join(store, name), MAX_INDEX_BYTES)
+        return read_http(_join(store, name), MAX_BYTES)
     with open_filesystem(_join(store, name)) as (files, path):
-        return files.cat_file(path, 0, MAX_INDEX_BYTES) if files.exists(path) else None
+        return files.cat_file(path, 0, MAX_BYTES + 1) if files.exists(path) else None
 
 
 def _download(
@@ -326,12 +367,9 @@ def _upload(store: str, name: str, file: Path) -> None:
     """Writes a file to a store, where it appears complete or not at all."""
     if folder := _local_folder(store):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{name}.{os.getpid()}"
-        try:
-            shutil.copyfile(file, temporary)
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with temporary_folder(folder / name) as temporary:
+            shutil.copyfile(file, temporary / "new")
+            (temporary / "new").replace(folder / name)
         return
     with open_filesystem(_join(store, name)) as (files, path):
         files.makedirs(path.rpartition("/")[0], exist_ok=True)

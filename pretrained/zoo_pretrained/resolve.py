@@ -22,6 +22,7 @@ from zoo_pretrained.checkpoint import (
     restore,
 )
 from zoo_pretrained.fetch.errors import format_bytes, translate_os_errors
+from zoo_pretrained.printable import MAX_MESSAGE, printable
 
 # Makes a checkpoint of a published file: (file, model, weights, download, target).
 ConvertFile = Callable[[Path, str, str, dict[str, Any], Path], None]
@@ -108,15 +109,13 @@ def load_checkpoint(model: str, weights: str, convert: ConvertFile) -> Checkpoin
     if "checkpoint" in entry:
         return restore(catalogue.embedded_checkpoint_path(entry))
     path = cache.checkpoint_path(f"{model}-{weights}")
-    if not cache.has_checkpoint(path):
-        stored = _find_in_stores(model, weights, bool(entry))
-        with _lock_checkpoint(path):
-            if not cache.has_checkpoint(path):  # no other process has fetched it meanwhile
-                if stored:
-                    _fetch_from_store(stored, model, path)
-                else:
-                    _fetch_from_upstream(model, weights, entry["source"], path, convert)
-    return _restore_cached(path, lambda: load_checkpoint(model, weights, convert))
+
+    def find() -> Callable[[], None]:
+        if stored := _find_in_stores(model, weights, bool(entry)):
+            return lambda: _fetch_from_store(stored, model, path)
+        return lambda: _fetch_from_upstream(model, weights, entry["source"], path, convert)
+
+    return _load_cached(path, find)
 
 
 def load_checkpoint_from(location: str) -> Checkpoint:
@@ -127,7 +126,10 @@ def load_checkpoint_from(location: str) -> Checkpoint:
       StoreError, FetchError, ArchiveError: it cannot be downloaded, or nothing verifies it.
     """
     if "://" not in location:
-        path = Path(location).expanduser()
+        try:
+            path = Path(location).expanduser()
+        except RuntimeError as error:
+            raise CheckpointError(f"there is no checkpoint at {location}: {error}") from error
         if not path.is_file():
             return restore(path)
         with archive.unpack_temporarily(path) as folder:
@@ -136,15 +138,34 @@ def load_checkpoint_from(location: str) -> Checkpoint:
         stored = remote_store.find_archive(location)
     except fetch.OfflineError:  # without the index's digest, a cached folder's name will do
         cached = cache.find_by_archive(location.rpartition("/")[2].removesuffix(".tar"))
-        if len(cached) != 1:
+        if len(cached) != 1 or not (found := _restore_cached(cached[0])):
             raise
-        return _restore_cached(cached[0], lambda: load_checkpoint_from(location))
+        return found
     path = cache.checkpoint_path(f"{stored.archive.removesuffix('.tar')}-{stored.sha256[:16]}")
-    if not cache.has_checkpoint(path):
-        with _lock_checkpoint(path):
-            if not cache.has_checkpoint(path):
-                remote_store.download_archive(stored, path)
-    return _restore_cached(path, lambda: load_checkpoint_from(location))
+    return _load_cached(path, lambda: lambda: remote_store.download_archive(stored, path))
+
+
+def _load_cached(path: Path, find: Callable[[], Callable[[], None]]) -> Checkpoint:
+    """Restores a cached checkpoint, which is fetched first if it is not there, but only once.
+
+    Args:
+      path: its folder.
+      find: finds where it is, and returns what fetches it from there to the path.
+    """
+    fetched = False
+    while True:
+        if not cache.has_checkpoint(path):
+            if fetched:
+                raise CheckpointError(
+                    f"{path} was fetched, and is gone: another process removes it"
+                )
+            fetch_it = find()
+            with _lock_checkpoint(path):
+                if not cache.has_checkpoint(path):  # no other process has fetched it meanwhile
+                    fetch_it()
+                    fetched = True
+        if found := _restore_cached(path):
+            return found
 
 
 def _find_in_stores(
@@ -185,7 +206,8 @@ def _fetch_from_store(stored: remote_store.StoredArchive, model: str, path: Path
     if found != model:
         kept = cache.quarantine(path)
         raise remote_store.StoreError(
-            f"{redact_address(stored.address)} holds a {found}, not a {model}; it is kept at {kept}"
+            f"{redact_address(stored.address)} holds a {printable(found)}, not a {model}; "
+            f"it is kept at {kept}"
         )
 
 
@@ -193,35 +215,41 @@ def _fetch_from_upstream(
     model: str, weights: str, download: dict[str, Any], path: Path, convert: ConvertFile
 ) -> None:
     """Downloads a published file, and converts it into the cache."""
-    try:
-        file, sha256 = _download_published(download, f"{model} {weights}")
-    except fetch.OfflineError as error:
-        size = format_bytes(_catalogue_location(catalogue.entries()[model][weights]).size or 0)
-        raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
-    with fetch.hold_lock(file):  # so that nobody removes it meanwhile
+    file = _download_path(download)
+    with cache.use_download(file):
+        try:
+            sha256 = _download_published(download, file, f"{model} {weights}")
+        except fetch.OfflineError as error:
+            size = format_bytes(_catalogue_location(catalogue.entries()[model][weights]).size or 0)
+            raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
         convert(file, model, weights, {**download, "sha256": sha256}, path)
         file.unlink()
 
 
-def _download_published(download: dict[str, Any], description: str) -> tuple[Path, str]:
-    """Downloads a published file, and returns its path and SHA-256."""
+def _download_path(download: dict[str, Any]) -> Path:
+    """Where a published file is downloaded to."""
+    if "hub" in download:
+        return cache.download_path(f"{download['hub'].replace('/', '--')}--{download['file']}")
+    return cache.download_path(download["url"].rpartition("/")[2])
+
+
+def _download_published(download: dict[str, Any], file: Path, description: str) -> str:
+    """Downloads a published file, and returns its SHA-256."""
     with fetch.progress_bar(description) as progress:
         if "hub" in download:
-            file = cache.download_path(f"{download['hub'].replace('/', '--')}--{download['file']}")
-            return file, hub.fetch_from_hub(
-                download["hub"], download["file"], file, progress=progress
-            )
-        file = cache.download_path(download["url"].rpartition("/")[2])
+            return hub.fetch_from_hub(download["hub"], download["file"], file, progress=progress)
         digest = next(fetch.Digest(a, download[a]) for a in ("sha256", "md5") if a in download)
-        return file, fetch.fetch(download["url"], file, digest=digest, progress=progress)
+        return fetch.fetch(download["url"], file, digest=digest, progress=progress)
 
 
-def _restore_cached(path: Path, load_again: Callable[[], Checkpoint]) -> Checkpoint:
+def _restore_cached(path: Path) -> Checkpoint | None:
     """Restores a cached checkpoint; a damaged one is renamed, and DamagedError raised.
 
     Args:
       path: its folder.
-      load_again: called if another process has renamed or replaced it meanwhile.
+
+    Returns:
+      The checkpoint; None if another process has renamed or replaced it meanwhile.
     """
     try:
         return restore(path)
@@ -230,7 +258,7 @@ def _restore_cached(path: Path, load_again: Callable[[], Checkpoint]) -> Checkpo
     except CheckpointError:
         if path.exists():
             raise
-        return load_again()
+        return None
     try:
         with translate_os_errors(path.parent), fetch.hold_lock(path):
             if cache.has_checkpoint(path) and (kept := _quarantine_if_damaged(path)):
@@ -240,7 +268,7 @@ def _restore_cached(path: Path, load_again: Callable[[], Checkpoint]) -> Checkpo
                 raise damaged
     except fetch.FetchError:  # the cache is read-only, for example
         raise damaged from None
-    return load_again()
+    return None
 
 
 def _quarantine_if_damaged(path: Path) -> Path | None:
@@ -265,7 +293,8 @@ def _lock_checkpoint(path: Path) -> Iterator[None]:
 def _warn_of_skipped_stores(failures: Mapping[str, Exception]) -> None:
     """Warns of each store that could not be read."""
     for store, error in failures.items():
-        warnings.warn(f"the store {redact_address(store)} is skipped: {error}", stacklevel=4)
+        text = f"the store {redact_address(store)} is skipped: {error}"
+        warnings.warn(printable(text, MAX_MESSAGE), stacklevel=4)
 
 
 def _catalogue_location(entry: dict[str, Any]) -> WeightsLocation:

@@ -47,6 +47,28 @@ def special_member(name, kind, to=""):
     return info
 
 
+def sparse_member(name):
+    """A member of a few bytes that unpacks to a thousand."""
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.realsize": "1000",
+    }
+    return info
+
+
+def old_sparse_member(name):
+    """The same in the older form."""
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {
+        "GNU.sparse.size": "1000",
+        "GNU.sparse.map": "0,1",
+        "GNU.sparse.numblocks": "1",
+    }
+    return info
+
+
 HOSTILE = {
     "up": [("../evil", b"x")],
     "up inside": [("a/../../evil", b"x")],
@@ -65,6 +87,9 @@ HOSTILE = {
     "a folder as a file": [("a/b", b"x"), ("a", b"y")],
     "too much": [("a", b"x" * 600), ("b", b"x" * 600)],
     "a name that is too long": [("a" * 300, b"x")],
+    "a sparse file": [(sparse_member("a"), b"1\n0\n1\n".ljust(512, b"\0") + b"x")],
+    "a sparse file of another kind": [(old_sparse_member("a"), b"x")],
+    "deep": [("a/" * 10 + "b", b"x")],
     "nothing": [],
 }
 
@@ -79,6 +104,21 @@ def test_hostile_archives_are_refused(name, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"hostile.tar", "secret", "in"}
     links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
     assert not links
+
+
+def test_headers_for_all_members_are_refused(tmp_path):
+    """A thousand of them would be copied to each of twenty thousand members."""
+    with tarfile.open(tmp_path / "hostile.tar", "w", pax_headers={"comment": "x"}) as opened:
+        opened.addfile(tarfile.TarInfo("a"), io.BytesIO())
+    with pytest.raises(ArchiveError, match="it has headers for all of its members"):
+        archive.unpack_archive(tmp_path / "hostile.tar", tmp_path / "out")
+
+
+def test_names_in_messages_are_escaped(tmp_path):
+    file = write_tar(tmp_path / "x.tar", ("a\x1b[31m\n/../b", b"x"))
+    with pytest.raises(ArchiveError) as caught:
+        archive.unpack_archive(file, tmp_path / "out")
+    assert str(caught.value).isprintable()
 
 
 def test_raises_for_too_many_files(tmp_path, monkeypatch):

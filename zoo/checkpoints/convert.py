@@ -79,7 +79,10 @@ def convert(
                 f"{file} is a checkpoint that zoo.export wrote; num_classes, head, inside, ignore "
                 f"and arguments are what it says"
             )
-        variables = unflatten_variables(arrays)
+        try:
+            variables = unflatten_variables(arrays)
+        except ValueError as error:
+            raise ConversionError(f"{file} does not fit {entry.name}: {error}") from error
         validate(variables, exported, entry, str(file))
         record = {**exported, **(metadata or {})}
         save(out, variables, record, overwrite=overwrite)

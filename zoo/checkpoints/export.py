@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from zoo_pretrained import read
+from zoo_pretrained.bounded_json import parse_json
 from zoo_pretrained.checkpoint import Checkpoint, flatten_variables
+from zoo_pretrained.temporary import temporary_folder
 
 # Under this key of the file's header `export` writes the checkpoint's metadata.
 _METADATA = "jax-zoo"
@@ -35,24 +37,27 @@ def export(checkpoint: Checkpoint, out: str | os.PathLike[str]) -> None:
         raise FileExistsError(f"{target} is there already")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     arrays = {
         path: np.require(a, requirements="C") for path, a in flatten_variables(checkpoint.variables)
     }
-    try:
-        save_file(arrays, temporary, {_METADATA: json.dumps(checkpoint.metadata)})
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with temporary_folder(target) as temporary:
+        save_file(arrays, temporary / "new", {_METADATA: json.dumps(checkpoint.metadata)})
+        (temporary / "new").rename(target)
 
 
 def exported_metadata(file: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The metadata in a file that `export` wrote; None for any other file."""
-    if read.detect_format(file) != "safetensors":
-        return None
-    from safetensors import safe_open
+    """The metadata in a file that `export` wrote; None for any other file.
 
-    with safe_open(file, "numpy") as opened:
-        text = (opened.metadata() or {}).get(_METADATA)
-    metadata: dict[str, Any] | None = None if text is None else json.loads(text)
+    Raises:
+      ReadError: the file cannot be read, or its metadata is no JSON object.
+    """
+    text = read.metadata(file).get(_METADATA)
+    if text is None:
+        return None
+    try:
+        metadata = parse_json(text)
+    except ValueError as error:
+        raise read.ReadError(f"{os.fspath(file)} has damaged metadata: {error}") from error
+    if not isinstance(metadata, dict):
+        raise read.ReadError(f"{os.fspath(file)} has damaged metadata: it is no JSON object")
     return metadata

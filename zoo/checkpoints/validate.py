@@ -36,13 +36,14 @@ def validate(
       entry: the model's entry in the table of models.
       place: where the checkpoint is; the error names it.
     """
+    named = metadata.get("model", entry.name)
+    if named != entry.name:
+        raise CheckpointError(f"{place} holds a {named}, not a {entry.name}")
     try:
         check_metadata(metadata)
-        if metadata.get("model", entry.name) != entry.name:
-            raise ValueError(f"it holds a {metadata['model']}")
         _check(variables, metadata, entry)
     except ValueError as error:
-        raise CheckpointError(f"{place} is no checkpoint of {entry.name}: {error}") from error
+        raise CheckpointError(f"{place} does not fit {entry.name}: {error}") from error
 
 
 def _check(variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: ModelEntry) -> None:

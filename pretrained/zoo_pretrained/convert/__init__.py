@@ -29,6 +29,7 @@ from zoo_pretrained.convert.frameworks import classify_modules, lay_out, list_so
 from zoo_pretrained.convert.rules import find_targets, match_rules
 from zoo_pretrained.convert.source import Source
 from zoo_pretrained.lazy_array import LazyArray
+from zoo_pretrained.printable import printable
 
 # By the name of the family's file, here and in the zoo's models.
 _FAMILIES: dict[str, dict[str, Source]] = {
@@ -45,6 +46,10 @@ _FAMILIES: dict[str, dict[str, Source]] = {
 }
 # The names of all sources.
 SOURCES = tuple(dict.fromkeys(name for sources in _FAMILIES.values() for name in sources))
+
+
+# Entries that a message lists, and characters of each: more than any model has, and any name.
+MAX_LISTED, MAX_LINE = 5000, 1000
 
 
 class ConversionError(ValueError):
@@ -153,7 +158,10 @@ def convert(
         converted[path] = LazyArray(converted[path].view - biases[path], dtype=dtype)
     mismatches += [f"{path}: nothing fills it" for path in needed if path not in converted]
     if mismatches:
-        raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(mismatches))
+        listed = [printable(mismatch, MAX_LINE) for mismatch in mismatches[:MAX_LISTED]]
+        if len(mismatches) > MAX_LISTED:
+            listed.append(f"and {len(mismatches) - MAX_LISTED} more")
+        raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(listed))
     return unflatten_variables(converted)
 
 

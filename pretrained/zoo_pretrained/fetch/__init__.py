@@ -14,6 +14,7 @@ from zoo_pretrained.fetch.errors import (
     DigestError,
     FetchError,
     OfflineError,
+    SettingError,
     format_bytes,
     translate_os_errors,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "FetchError",
     "OfflineError",
     "Progress",
+    "SettingError",
     "fetch",
     "fetch_unverified",
     "hold_lock",
@@ -43,6 +45,7 @@ __all__ = [
     "verify",
 ]
 
+_YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 MAX_TRIES = 5
 # A try that brings this many new bytes resets the count of failed tries: for large files on
 # unreliable connections.
@@ -54,8 +57,14 @@ MAX_RETRY_AFTER = 30.0
 
 
 def is_offline() -> bool:
-    """Whether ZOO_OFFLINE forbids downloads."""
-    return os.environ.get("ZOO_OFFLINE", "") not in ("", "0")
+    """Whether ZOO_OFFLINE forbids downloads; SettingError where it says neither yes nor no."""
+    text = os.environ.get("ZOO_OFFLINE", "")
+    if text.strip().lower() not in (*_YES, *_NO):
+        raise SettingError(
+            f"ZOO_OFFLINE must be 1 for no downloads, or 0, got {text!r}; "
+            f"{', '.join(_YES[1:])} and {', '.join(_NO[2:])} are understood, too"
+        )
+    return text.strip().lower() in _YES
 
 
 def fetch(

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from zoo_pretrained.printable import OneLineError
 
-class FetchError(Exception):
+
+class FetchError(OneLineError):
     """A file could not be downloaded; the message is one line that says which, and why."""
+
+
+class SettingError(FetchError, ValueError):
+    """An environment variable has a value that makes no sense; names it, and what it may be."""
 
 
 class OfflineError(FetchError):

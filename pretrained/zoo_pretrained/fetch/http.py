@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from zoo_pretrained.fetch.errors import FetchError
+from zoo_pretrained.fetch.errors import FetchError, SettingError
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
     from urllib3.response import BaseHTTPResponse
 
 SCHEMES = ("https", "http")
+# This machine, to which http is as safe as https.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 USER_AGENT = "jax-zoo"
 MAX_REDIRECTS = 10
 # Statuses below 500 that another try may change.
@@ -50,15 +52,26 @@ def timeout() -> float:
     with suppress(ValueError):
         if 0 < float(text) < threading.TIMEOUT_MAX:
             return float(text)
-    raise FetchError(f"ZOO_TIMEOUT must be a number of seconds above 0, got {text!r}")
+    raise SettingError(f"ZOO_TIMEOUT must be a number of seconds above 0, got {text!r}")
 
 
 def split_url(url: str) -> SplitResult:
-    """Splits a URL into its parts.
+    """Splits a URL of what is fetched into its parts.
 
     Raises:
-      FetchError: it is not a URL of https or http.
+      FetchError: it is not a URL of https, nor of http on this machine.
     """
+    parts = _split_any(url)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise FetchError(
+            f"{redact_url(url)} is refused: over plain http anybody on the way can read and change "
+            f"it; use https (http is for {', '.join(LOOPBACK)})"
+        )
+    return parts
+
+
+def _split_any(url: str) -> SplitResult:
+    """Splits a URL of https or http, which may be a proxy's; errors as for `split_url`."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises if it is not a number
@@ -84,7 +97,7 @@ def resolve_redirect(url: str, location: str) -> str:
       FetchError: it leads from https to http, or to neither.
     """
     try:
-        target = split_url(urljoin(url, location))
+        target = _split_any(urljoin(url, location))
     except (ValueError, FetchError):
         raise FetchError(
             f"{redact_url(url)} redirects to something other than a URL of https or http, "
@@ -92,7 +105,7 @@ def resolve_redirect(url: str, location: str) -> str:
         ) from None
     if (urlsplit(url).scheme, target.scheme) == ("https", "http"):
         raise FetchError(f"{redact_url(url)} redirects from https to http, which is refused")
-    return target.geturl()
+    return split_url(target.geturl()).geturl()
 
 
 @contextmanager
@@ -173,9 +186,14 @@ class StallWatch:
 
 @contextmanager
 def open_url(
-    url: str, headers: Mapping[str, str], token: str | None = None
+    url: str,
+    headers: Mapping[str, str],
+    token: str | None = None,
+    *,
+    method: str = "GET",
+    leaves_host: bool = True,
 ) -> Iterator[tuple["BaseHTTPResponse", StallWatch]]:
-    """Sends a GET and yields the response, its body unread, after at most 10 redirects.
+    """Sends a request and yields the response, its body unread, after at most 10 redirects.
 
     Bodies are not decoded. Proxies are those of the environment.
 
@@ -183,6 +201,8 @@ def open_url(
       url: its user and password are sent to its own origin only, wherever that redirects to.
       headers: sent to every host on the way.
       token: a bearer token, in place of user and password.
+      method: of the request.
+      leaves_host: whether redirects that name a host are followed; otherwise they are yielded.
 
     Raises:
       RetryError: there is no connection, or it breaks or stalls, also while the caller reads.
@@ -205,7 +225,7 @@ def open_url(
                 manager = _connection_manager(bare, watch)
                 stack.callback(manager.clear)
                 response = manager.request(
-                    "GET",
+                    method,
                     bare,
                     headers={
                         "User-Agent": USER_AGENT,
@@ -222,7 +242,11 @@ def open_url(
                 stack.callback(response.close)
                 watch.add_received(MIN_BYTES)
                 location = response.headers.get("Location")
-                if response.status not in (301, 302, 303, 307, 308) or location is None:
+                if (
+                    response.status not in (301, 302, 303, 307, 308)
+                    or location is None
+                    or (not leaves_host and urlsplit(location).netloc)
+                ):
                     yield response, watch
                     break
                 url = resolve_redirect(url, location)
@@ -255,7 +279,7 @@ def _connection_manager(url: str, watch: StallWatch) -> "PoolManager":
     if proxy and not proxy_bypass(parts.netloc):
         proxy = proxy if "://" in proxy else f"http://{proxy}"
         try:
-            login = _basic_auth(split_url(proxy))
+            login = _basic_auth(_split_any(proxy))
             headers = {f"Proxy-{name}": value for name, value in login.items()}
             manager = urllib3.ProxyManager(proxy, proxy_headers=headers)
         except (FetchError, HTTPError):

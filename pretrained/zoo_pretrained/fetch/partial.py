@@ -8,6 +8,7 @@ from http import HTTPStatus, client
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo_pretrained.bounded_json import read_json
 from zoo_pretrained.fetch import http
 from zoo_pretrained.fetch.errors import (
     FetchError,
@@ -68,7 +69,7 @@ class PartialFile:
     def resume_point(self, request: DownloadRequest) -> tuple[int, str | None]:
         """Returns the number of bytes so far and their version's tag; deletes unusable bytes."""
         with suppress(OSError, ValueError, TypeError, KeyError):
-            record = json.loads(self.record_path.read_text(encoding="utf-8"))
+            record = read_json(self.record_path)
             if record["url"] == request.redacted_url and self.size() <= (request.size or MAX_BYTES):
                 return self.size(), record["tag"]
         self.delete()

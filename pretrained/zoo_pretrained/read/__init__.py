@@ -3,8 +3,9 @@
 `arrays` reads PyTorch's .pth in both of its formats, safetensors, Keras's .h5, .weights.h5 and
 .keras, and the state of a Flux model in JLD2. The first bytes of a file tell its format; its
 name does not matter. A file can come from anybody: pickles are read by a machine that cannot call
-anything (`pickles`), nothing outside the file is opened, and a file that declares more than a
-thousand times its size, or than 16 GiB, is refused.
+anything (`pickles`), nothing outside the file is opened, and a file that declares more than
+64 times its size, or than 16 GiB, is refused: a file of 10 MB is read or refused in seconds, and in
+less than 2 GB of memory.
 
 Arrays are read-only, and views of the memory-mapped file wherever it stores them uncompressed.
 Their byte order and strides are the file's, which must not change while they are in use.
@@ -19,12 +20,14 @@ from typing import Literal
 
 import numpy as np
 
+from zoo_pretrained.printable import MAX_MESSAGE, printable
 from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
 from zoo_pretrained.read.files import ByteBudget, ReadError, UnreadableError
 from zoo_pretrained.read.zip_archive import ZipArchive
 
-__all__ = ["ReadError", "arrays", "detect_format"]
+__all__ = ["ReadError", "arrays", "detect_format", "metadata"]
 
+MAX_REASON = 600  # characters of why a file is refused
 FileFormat = Literal["torch", "safetensors", "keras", "flux"]
 
 
@@ -52,7 +55,8 @@ def arrays(path: str | os.PathLike[str], inside: str | None = None) -> dict[str,
     with _name_in_errors(path):
         data = files.map_file(path)
         file_format, selected, found = _read(data, os.fspath(path), inside)
-        for array in found.values():
+        for name, array in found.items():
+            files.check_name(name)
             array.flags.writeable = False
         if not found:
             raise UnreadableError("holds no arrays of weights")
@@ -79,6 +83,18 @@ def detect_format(path: str | os.PathLike[str]) -> FileFormat:
         if not safetensors.is_index(data):
             _check_safetensors(data)
         return "safetensors"
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The texts that a safetensors file holds beside its arrays; none of any other file.
+
+    Raises:
+      ReadError: as `arrays`, as far as this needs to read.
+    """
+    with _name_in_errors(path):
+        data = files.map_file(path)
+        is_one = safetensors.is_safetensors(data) and not _is_zip(data)
+        return safetensors.read_metadata(data) if is_one else {}
 
 
 def _read(
@@ -121,9 +137,10 @@ def _tell_averages(found: pth.StateDict, path: str) -> tuple[str, dict[str, np.n
     """A state dict's path and arrays; warns of averaged weights beside it."""
     if found.averages:
         warnings.warn(
-            files.to_one_line(
+            printable(
                 f"{path}: took the weights in {found.path!r}; inside={found.averages!r} takes "
-                f"their moving average"
+                f"their moving average",
+                MAX_MESSAGE,
             ),
             stacklevel=4,
         )
@@ -154,13 +171,15 @@ def _select_part(arrays: dict[str, np.ndarray], part: str, separator: str) -> di
         if middle:
             below.setdefault(before, {})[after] = array
     if not below:
-        tops = ", ".join(dict.fromkeys(name.partition(separator)[0] for name in arrays))
-        raise UnreadableError(f"has nothing inside {part!r}; at its top are {tops}")
+        tops = dict.fromkeys(name.partition(separator)[0] for name in arrays)
+        raise UnreadableError(
+            f"has nothing inside {part!r}; at its top are {files.list_some(tops)}"
+        )
     depth = min(before.count(separator) for before in below)
     outer = [before for before in below if before.count(separator) == depth]
     if len(outer) > 1:
-        places = ", ".join(f"{before}{separator}{part}"[1:] for before in outer)
-        raise UnreadableError(f"has several parts {part!r}: {places}")
+        places = (f"{before}{separator}{part}"[1:] for before in outer)
+        raise UnreadableError(f"has several parts {part!r}: {files.list_some(places)}")
     return below[outer[0]]
 
 
@@ -170,7 +189,7 @@ def _name_in_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except UnreadableError as error:
-        raise ReadError(files.to_one_line(f"{os.fspath(path)} {error}")) from error
+        raise ReadError(f"{os.fspath(path)} {printable(error, MAX_REASON)}") from error
     except Exception as error:  # errors of damaged files have no common base class
-        cause = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
-        raise ReadError(files.to_one_line(f"{os.fspath(path)} is damaged: {cause}")) from error
+        cause = printable(f"{type(error).__name__}: {error}".strip(), MAX_REASON)
+        raise ReadError(f"{os.fspath(path)} is damaged: {cause}") from error

@@ -3,21 +3,27 @@
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-# Limits of what a file may declare: 16 GiB of arrays, and a thousand times its own size.
+from zoo_pretrained.printable import OneLineError, printable
+
+# Limits of what a file may declare: 16 GiB of arrays, and 64 times its own size. So a file of 10 MB
+# takes at most 640 MB, twice for a moment where it is inflated; weights hardly compress.
 LIMIT = 16 << 30
-RATIO = 1000
+RATIO = 64
 SMALL = 1 << 20  # bytes that any file may declare
 # Bytes of text or of a pickle, which are parsed in memory.
 TEXT_LIMIT = 64 << 20
+MAX_RANK = 32  # axes of an array
+# Limits of an array's name: characters, and parts between "." or "/".
+MAX_NAME, MAX_DEPTH = 1000, 64
 
 
-class ReadError(ValueError):
+class ReadError(OneLineError, ValueError):
     """A file of weights that cannot be read; the message is one line: path and reason."""
 
 
@@ -127,10 +133,12 @@ def view(
     Raises:
       UnreadableError: part of it lies outside the bytes.
     """
+    if len(shape) > MAX_RANK:
+        raise UnreadableError(f"has an array of {len(shape)} axes; {MAX_RANK} are the limit")
     shape = tuple(shape)
     if strides is None:
         strides = [dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-    if min(start, *shape, *strides, 0) < 0 or len(shape) != len(strides) or len(shape) > 32:
+    if min(start, *shape, *strides, 0) < 0 or len(shape) != len(strides):
         raise UnreadableError(f"has an array of shape {list(shape)} and strides {list(strides)}")
     if 0 in shape:
         empty = np.zeros(shape, dtype)
@@ -145,7 +153,24 @@ def view(
     return np.ndarray(shape, dtype, data, start, tuple(strides))
 
 
-def to_one_line(text: str) -> str:
-    """A text, such as a name in a file, made safe for an error: one printable, short line."""
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= 600 else shown[:600] + "…"
+def check_name(name: str) -> str:
+    """Returns an array's name, or the start of one.
+
+    Raises:
+      UnreadableError: it is longer, or has more parts, than any model's: matching rules with it,
+        and building the names below it, could take for ever.
+    """
+    if len(name) > MAX_NAME:
+        raise UnreadableError(
+            f"has a name of {len(name)} characters, more than {MAX_NAME}: {printable(name, 80)!r}"
+        )
+    if name.count("/") + name.count(".") > MAX_DEPTH:
+        raise UnreadableError(f"is nested deeper than {MAX_DEPTH}, at {printable(name, 80)!r}")
+    return name
+
+
+def list_some(names: Iterable[str]) -> str:
+    """The first names of a list for a message, and how many more there are."""
+    listed = list(names)
+    shown = ", ".join(printable(name, 80) for name in listed[:10])
+    return shown + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

@@ -21,7 +21,11 @@ from zoo_pretrained.read.headers import Headers
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DEPTH = 64
-OBJECTS = 20_000  # groups and datasets, counted each time one is opened
+# Groups and datasets, counted each time one is opened; and layers of configurations, counted each
+# time they are looked through.
+OBJECTS = 20_000
+TYPE_BYTES = 256  # of a type's description, that count as an object
+CHUNK_BYTES = 1024  # that a chunk costs beside what it holds
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 
 
@@ -50,7 +54,7 @@ class Hdf5File:
         self._headers = Headers(data, find_start(data))
         self._opened = 0
         self._followed: dict[int, Any] = {}
-        self._holder: tuple[bytes, bytes] | None = None
+        self._holder: tuple[io.BytesIO, int, Any] | None = None
         self.root = self._h5.File(ByteStream(data), "r")
 
     def __enter__(self) -> "Hdf5File":
@@ -58,6 +62,8 @@ class Hdf5File:
 
     def __exit__(self, *_: object) -> None:
         self.root.close()
+        if self._holder:
+            self._holder[2].close()
 
     def children(self, group: Any) -> Iterator[tuple[str, Any]]:
         """The members of a group by name, in natural order: "conv2d_2" before "conv2d_10"."""
@@ -76,7 +82,7 @@ class Hdf5File:
             link = group.id.links.get_info(name.encode())
             if link.type != self._h5.h5l.TYPE_HARD:
                 raise UnreadableError(f"has a link to another place at {name!r}, not followed")
-            self.count_object()
+            self.count_objects()
             group = group[name]
         return group
 
@@ -86,30 +92,32 @@ class Hdf5File:
 
     def follow(self, address: int) -> Any:
         """The object at the address that a reference holds."""
-        self.count_object()
+        self.count_objects()
         if address not in self._followed:
             self._followed[address] = self.root[self._reference(address)]
         return self._followed[address]
 
     def _reference(self, address: int) -> Any:
-        """A reference to an address; h5py makes one only by reading it, so it is given a file."""
+        """A reference to an address; h5py makes one only by reading it, so it is given a file.
+
+        Only the dataset is opened again for each, which takes a hundredth of the time of a file.
+        """
         if not self._holder:
             memory = io.BytesIO()
             with self._h5.File(memory, "w") as file:
-                dataset = file.create_dataset(
-                    "it", data=self._h5.Reference(), dtype=self._h5.ref_dtype
-                )
-                offset = dataset.id.get_offset()
-            content = memory.getvalue()
-            self._holder = content[:offset], content[offset + 8 :]
-        before, after = self._holder
-        memory = io.BytesIO(before + address.to_bytes(8, "little") + after)
-        with self._h5.File(memory, "r") as file:
-            return file["it"][()]
+                null = self._h5.Reference()
+                offset = file.create_dataset(
+                    "it", data=null, dtype=self._h5.ref_dtype
+                ).id.get_offset()
+            self._holder = memory, offset, self._h5.File(memory, "r")
+        memory, offset, file = self._holder
+        memory.seek(offset)
+        memory.write(address.to_bytes(8, "little"))
+        return file["it"][()]
 
-    def count_object(self) -> None:
-        """Counts an opened object; raises UnreadableError after too many, as in a circle."""
-        self._opened += 1
+    def count_objects(self, count: int = 1) -> None:
+        """Counts opened objects; raises UnreadableError after too many, as in a circle."""
+        self._opened += count
         if self._opened > OBJECTS:
             raise UnreadableError(f"leads to more than {OBJECTS} objects, perhaps in a circle")
 
@@ -185,6 +193,8 @@ class Hdf5File:
     def dtype(self, dataset: Any) -> np.dtype:
         """A dataset's dtype; an empty one where NumPy has none."""
         _refuse_external(self._h5, dataset)
+        # A type may have thousands of fields, in every dataset.
+        self.count_objects(len(dataset.id.get_type().encode()) // TYPE_BYTES)
         try:
             return dataset.dtype
         except TypeError:
@@ -205,9 +215,9 @@ class Hdf5File:
             dtype = np.dtype(ml_dtypes.bfloat16)
         elif dtype.kind not in "fiub" or dataset.shape is None:
             return None
-        name, shape = str(dataset.name), dataset.shape
+        shape = dataset.shape
         nbytes = math.prod(shape) * dtype.itemsize
-        self._budget.take(nbytes, name)
+        self._take(nbytes, dataset)
         if nbytes == 0:
             return np.zeros(shape, dtype)
         same = bfloat16 or dataset.id.get_type() == h5.h5t.py_create(dataset.dtype, logical=True)
@@ -218,14 +228,22 @@ class Hdf5File:
             offset = dataset.id.get_offset()
             if offset is None:
                 raise UnreadableError(
-                    f"declares {nbytes} bytes at {name!r} and stores none of them"
+                    f"declares {nbytes} bytes at {dataset.name!r} and stores none of them"
                 )
             stored = view(self._data, np.dtype("u1"), [dataset.id.get_storage_size()], offset)
             if same:
                 return view(stored, dtype, shape, 0)
         if layout == h5.h5d.CHUNKED or nbytes > SMALL:
-            raise UnreadableError(f"has numbers of an unusual type at {name!r}")
+            raise UnreadableError(f"has numbers of an unusual type at {dataset.name!r}")
         return np.asarray(dataset[()]).view(dtype)
+
+    def _take(self, nbytes: int, dataset: Any) -> None:
+        """Takes a dataset's bytes from the budget.
+
+        Its name is only asked for where too few are left: for what a reference has led to, the
+        library looks through the whole file for it.
+        """
+        self._budget.take(nbytes, str(dataset.name) if nbytes > self._budget.left else "")
 
     def _chunked(self, dataset: Any, dtype: np.dtype) -> np.ndarray:
         """Assembles chunks; the library's own filters do not limit what they inflate."""
@@ -235,12 +253,18 @@ class Hdf5File:
             raise UnreadableError(
                 f"has {dataset.name!r} packed by filters that are not read: {filters}"
             )
+        size = math.prod(chunk) * dtype.itemsize
         pieces: list[Any] = []
-        dataset.id.chunk_iter(pieces.append)
+
+        def add(piece: Any) -> None:
+            # A chunk may be larger than the dataset, and an index may lead to one again and again.
+            self._take(CHUNK_BYTES + size, dataset)
+            pieces.append(piece)
+
         grid = (-(-n // step) for n, step in zip(dataset.shape, chunk, strict=True))
+        dataset.id.chunk_iter(add)
         if len({piece.chunk_offset for piece in pieces}) != math.prod(grid):
             raise UnreadableError(f"lacks some of the chunks of {dataset.name!r}")
-        size = math.prod(chunk) * dtype.itemsize
         array = np.zeros(dataset.shape, dtype)
         for piece in pieces:
             stored = view(self._data, np.dtype("u1"), [piece.size], piece.byte_offset)

@@ -3,8 +3,9 @@
 The library is not used for texts: where they have variable lengths, damage makes it walk a heap for
 ever, or clear gigabytes of memory (2.0 among others). Only attributes inside an object's header are
 read, as Keras writes them; a file in HDF5's later form that has more than eight attributes of one
-object, and so keeps them elsewhere, is refused. Section numbers are those of the HDF5 File Format
-Specification, version 3.
+object, and so keeps them elsewhere, is refused. A file decides how often a part of it is read:
+attributes may share a string, and objects a header. So all that is read counts against one limit.
+Section numbers are those of the HDF5 File Format Specification, version 3.
 """
 
 import struct
@@ -20,7 +21,7 @@ _NO_ADDRESS = b"\xff" * 8  # an address that points to nothing
 _FIXED, _VARIABLE = 3, 9  # classes of a datatype
 _ELEMENT = struct.Struct("<IQI")  # of a variable-length string: its bytes, heap and number there
 _HEAP_OBJECT = struct.Struct("<HHIQ")  # of a heap: number, references, reserved, bytes
-_LIMIT = 100_000  # messages of an object, strings of an attribute, objects of a heap
+_OVERHEAD = 64  # bytes that a message, a string or a heap's object takes beside its own
 
 
 class Headers:
@@ -32,7 +33,8 @@ class Headers:
     """
 
     def __init__(self, data: np.ndarray, base: int) -> None:
-        self._data, self._base = data[base:], base
+        self._data, self._left = data[base:], TEXT_LIMIT
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
 
     def text_attributes(self, address: int) -> dict[str, list[str]]:
         """An object's attributes that are strings, by name.
@@ -52,6 +54,7 @@ class Headers:
                     size = int.from_bytes(datatype[4:8], "little")
                     if size * count > len(values):
                         raise UnreadableError(f"has an attribute {name!r} that is cut short")
+                    self._take(count * _OVERHEAD)
                     strings = (values[at : at + size] for at in range(0, size * count, size or 1))
                     found[name] = [_decode(string) for string in strings]
                 elif datatype[0] & 15 == _VARIABLE and datatype[1] & 15 == 1:
@@ -65,7 +68,14 @@ class Headers:
                 return np.frombuffer(body[4 : 4 + int.from_bytes(body[2:4], "little")], np.uint8)
         raise UnreadableError("has a dataset whose bytes are not where it says")
 
+    def _take(self, nbytes: int) -> None:
+        """Counts bytes that are read; raises UnreadableError after too many."""
+        self._left -= nbytes
+        if self._left < 0:
+            raise UnreadableError(f"has headers and texts of more than {TEXT_LIMIT >> 20} MiB")
+
     def _read(self, start: int, size: int) -> bytes:
+        self._take(size)
         if not 0 <= start <= start + size <= len(self._data):
             raise UnreadableError(f"is cut short or damaged: {size} bytes at {start} are not there")
         return bytes(self._data[start : start + size])
@@ -83,37 +93,32 @@ class Headers:
             size = int.from_bytes(self._read(address + 8, 4), "little")
             blocks = [(address + 16, size)]
             layout = _MessageFormat("<HHB", 3, 0)
-        left = _LIMIT
         prefix = struct.calcsize(layout.prefix)
         for start, size in blocks:
             block, at = self._read(start, min(size, TEXT_LIMIT)), 0
             while at + prefix + layout.skip <= len(block):
-                left -= 1
+                self._take(_OVERHEAD)
                 kind, length, flags = struct.unpack_from(layout.prefix, block, at)
                 at += prefix + layout.skip
                 body, at = block[at : at + length], at + length
                 if kind == _CONTINUATION:
                     more, size = struct.unpack_from("<QQ", body)
                     blocks.append((more + layout.signature, size - 2 * layout.signature))
-                if left < 0 or len(blocks) > 1000:
-                    raise UnreadableError("has an object whose header does not end")
                 yield kind, flags, body
 
     def _variable_strings(self, values: bytes, count: int) -> Iterator[str]:
         """Variable-length strings, from the heaps that their elements point to (section III.E)."""
-        if count > _LIMIT or count * _ELEMENT.size > len(values):
+        if count * _ELEMENT.size > len(values):
             raise UnreadableError(f"has an attribute of {count} strings, more than it can hold")
-        heaps: dict[int, dict[int, tuple[int, int]]] = {}
-        left = TEXT_LIMIT
         for size, address, number in _ELEMENT.iter_unpack(values[: count * _ELEMENT.size]):
-            left -= size
+            self._take(_OVERHEAD)
             if size == 0:
                 yield ""
                 continue
-            if address not in heaps:
-                heaps[address] = self._heap(address)
-            start, available = heaps[address].get(number, (0, 0))
-            if size > available or left < 0:
+            if address not in self._heaps:
+                self._heaps[address] = self._heap(address)
+            start, available = self._heaps[address].get(number, (0, 0))
+            if size > available:
                 raise UnreadableError(f"has a string of {size} bytes where there are {available}")
             yield _decode(self._read(start, size))
 
@@ -123,7 +128,8 @@ class Headers:
             raise UnreadableError("has a string in what is no heap")
         end = address + int.from_bytes(self._read(address + 8, 8), "little")
         at, objects = address + 16, dict[int, tuple[int, int]]()
-        while at + _HEAP_OBJECT.size <= end and len(objects) < _LIMIT:
+        while at + _HEAP_OBJECT.size <= end:
+            self._take(_OVERHEAD)
             number, _, _, size = _HEAP_OBJECT.unpack(self._read(at, _HEAP_OBJECT.size))
             if number == 0:
                 break  # free space, which is the rest

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from zoo_pretrained.read.files import UnreadableError
+from zoo_pretrained.read.files import UnreadableError, check_name
 from zoo_pretrained.read.hdf5 import DEPTH, Hdf5File
 
 HEADER = b"HDF5-based Julia Data Format"
@@ -45,6 +45,7 @@ class _State:
         file = self._file
         if depth > DEPTH:
             raise UnreadableError(f"is nested deeper than {DEPTH}, at {path[:80]!r}")
+        check_name(path)
         if file.is_group(node):
             for name, child in file.children(node):
                 self.add(child, f"{path}.{name}", depth + 1)
@@ -75,5 +76,5 @@ class _State:
                 self.add(self._file.follow(int(value)), path, depth + 1)
             return
         for name in dtype.names:
-            self._file.count_object()
+            self._file.count_objects()
             self._add_value(value[name], dtype[name], f"{path}.{name}", depth)

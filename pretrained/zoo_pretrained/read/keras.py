@@ -10,15 +10,15 @@ Configurations are only parsed as JSON; no layer is built, and no Lambda run.
 """
 
 import itertools
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from zoo_pretrained.bounded_json import MAX_BYTES, parse_json
 from zoo_pretrained.read import keras_names
-from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError
+from zoo_pretrained.read.files import ByteBudget, UnreadableError, check_name
 from zoo_pretrained.read.hdf5 import DEPTH, Hdf5File
 from zoo_pretrained.read.zip_archive import ZipArchive
 
@@ -33,7 +33,7 @@ def from_zip(archive: ZipArchive, budget: ByteBudget) -> dict[str, np.ndarray]:
     """The arrays of a .keras, in the order of its layers."""
     config = {}
     if CONFIG in archive.members:
-        config = json.loads(archive.read(CONFIG, limit=TEXT_LIMIT).tobytes()).get("config", {})
+        config = parse_json(archive.read(CONFIG, limit=MAX_BYTES).data).get("config", {})
     with Hdf5File(archive.read(WEIGHTS), budget) as file:
         return _Walker(file).arrays(config)
 
@@ -50,7 +50,7 @@ def from_hdf5(file: Hdf5File) -> dict[str, np.ndarray]:
 def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarray]:
     """The arrays of an .h5 whose attributes list layers and weights."""
     text = "".join(file.text_attributes(file.root).get("model_config", []))
-    kinds = keras_names.kinds(json.loads(text).get("config", {})) if text else {}
+    kinds = keras_names.Kinds(parse_json(text).get("config", {}) if text else None)
     # Theano's kernels are for convolution: Keras too flipped them when another backend loaded them.
     attributes = file.text_attributes(group)
     backend = attributes.get("backend") or file.text_attributes(file.root).get("backend", [])
@@ -66,7 +66,7 @@ def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarr
         nested = len(set(modules.values())) > 1
         arrays: dict[str, dict[str, np.ndarray]] = {}
         for weight, module in modules.items():
-            path = _legacy_path(layer, module, nested)
+            path = check_name(_legacy_path(layer, module, nested))
             variable = keras_names.normalize_name(
                 weight.rpartition("/")[2], path.rpartition("/")[2]
             )
@@ -75,7 +75,7 @@ def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarr
                 raise UnreadableError(f"has no numbers, or two arrays, for {path}/{variable}")
             arrays[path][variable] = array[::-1, ::-1] if theano and array.ndim == 4 else array
         for path, variables in arrays.items():
-            kind = _kind(path, kinds) or ("conv2d" if names_depthwise else "")
+            kind = kinds.find(path) or ("conv2d" if names_depthwise else "")
             for variable, array in variables.items():
                 if variable == "kernel" and keras_names.is_depthwise(
                     kind, array, variables.get("bias")
@@ -96,17 +96,6 @@ def _legacy_path(layer: str, module: str, nested: bool) -> str:
         return f"{layer}/{below}".rstrip("/")
     renamed = not nested and re.fullmatch(re.escape(layer) + r"_\d+", module)
     return layer if renamed else f"{layer}/{module}"
-
-
-def _kind(path: str, kinds: Mapping[str, str]) -> str:
-    """A layer's kind by its path, in which outer models may be missing; "" if not known."""
-    parts = path.split("/")
-    ends = ("/".join(parts[start:]) for start in range(len(parts)))
-    found = next((kinds[end] for end in ends if end in kinds), "")
-    if found:
-        return found
-    candidates = {kind for other, kind in kinds.items() if other.endswith(f"/{parts[-1]}")}
-    return candidates.pop() if len(candidates) == 1 else ""
 
 
 class _Walker:
@@ -131,6 +120,7 @@ class _Walker:
         """Adds the variables of a layer or a model, and of the objects inside it."""
         if depth > DEPTH:
             raise UnreadableError(f"is nested deeper than {DEPTH}, at {path[:80]!r}")
+        check_name(path)
         file, variables, plain = self._file, [], {}
         for name, child in file.children(group):
             if file.is_dataset(child):
@@ -169,7 +159,9 @@ class _Walker:
         groups = {n: g for n, g in self._file.children(container) if self._file.is_group(g)}
         layers: dict[str, keras_names.Layer] = {}
         counts: dict[str, int] = {}
-        for layer in keras_names.layers(config):
+        found_layers = list(keras_names.layers(config))
+        self._file.count_objects(len(found_layers))
+        for layer in found_layers:
             number = counts[layer.kind] = counts.get(layer.kind, -1) + 1
             layers[f"{layer.kind}_{number}" if number else layer.kind] = layer
             layers.setdefault(layer.name, layer)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo_pretrained.read.files import UnreadableError
+from zoo_pretrained.read.files import UnreadableError, check_name
 
 # In the order in which Keras 3 numbers them, by the layer's class in snake case.
 _VARIABLES = {
@@ -65,16 +65,38 @@ def layers(config: Mapping[str, Any] | None) -> Iterator[Layer]:
         settings = entry.get("config", {})
         name = settings.get("name") or entry.get("name")
         if isinstance(name, str) and isinstance(settings, Mapping):
-            yield Layer(name, _to_snake_case(str(entry["class_name"])), settings)
+            yield Layer(check_name(name), _to_snake_case(entry["class_name"]), settings)
 
 
-def kinds(config: Mapping[str, Any] | None, path: str = "") -> dict[str, str]:
-    """The kinds of all layers by path, including those inside nested models."""
-    found = {}
-    for layer in layers(config):
-        found[f"{path}{layer.name}"] = layer.kind
-        found |= kinds(layer.config, f"{path}{layer.name}/")
-    return found
+class Kinds:
+    """The kinds of all layers by path, including those inside nested models.
+
+    Args:
+      config: the model's; None where there is none.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None) -> None:
+        self._by_path: dict[str, str] = {}
+        self._by_name: dict[str, set[str]] = {}  # of layers inside nested models
+        self._add(config, "")
+
+    def find(self, path: str) -> str:
+        """A layer's kind by its path, in which outer models may be missing; "" if not known."""
+        end, name = path, path.rpartition("/")[2]
+        while end:
+            if end in self._by_path:
+                return self._by_path[end]
+            end = end.partition("/")[2]
+        candidates = self._by_name.get(name, ())
+        return next(iter(candidates)) if len(candidates) == 1 else ""
+
+    def _add(self, config: Mapping[str, Any] | None, prefix: str) -> None:
+        for layer in layers(config):
+            path = check_name(f"{prefix}{layer.name}")
+            self._by_path[path] = layer.kind
+            if "/" in path:
+                self._by_name.setdefault(path.rpartition("/")[2], set()).add(layer.kind)
+            self._add(layer.config, f"{path}/")
 
 
 def name_variables(
@@ -138,5 +160,6 @@ def _guess_names(variables: Sequence[np.ndarray]) -> tuple[str, ...]:
 
 def _to_snake_case(name: str) -> str:
     """A class's name as Keras spells it in a group's name: "Conv2D" → "conv2d"."""
+    name = check_name(name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

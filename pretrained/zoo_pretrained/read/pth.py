@@ -13,11 +13,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError, view
-from zoo_pretrained.read.pickles import Global, Storage, Tensor, load
+from zoo_pretrained.read.files import (
+    TEXT_LIMIT,
+    ByteBudget,
+    UnreadableError,
+    list_some,
+    view,
+)
+from zoo_pretrained.read.pickle_globals import Global, OperationBudget, Storage, Tensor, is_place
+from zoo_pretrained.read.pickles import load
 from zoo_pretrained.read.zip_archive import ZipArchive
 
 MAX_PATH = 400  # characters of the keys that lead to a dict; deeper ones are not looked for
+MAX_PLACES = 50_000  # that dicts are in; most are of an optimizer's state, one for each tensor
 MAGIC = (119547037146038801333356, 1001)  # of the legacy format, and its version
 # Keys under which checkpoints keep the state dict, in the order in which they are tried.
 RAW_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
@@ -57,7 +65,8 @@ def from_zip(archive: ZipArchive, budget: ByteBudget, inside: str | None = None)
         order = archive.read(f"{folder}byteorder", limit=16).tobytes()
     if order not in (b"little", b"big"):
         raise UnreadableError(f"has the byte order {order!r}")
-    value = load(io.BytesIO(archive.read(pickles[0], limit=TEXT_LIMIT).data), _parse_storage)
+    stream = io.BytesIO(archive.read(pickles[0], limit=TEXT_LIMIT).data)
+    value = load(stream, OperationBudget(), _parse_storage)
 
     @functools.cache  # tensors can share a storage, which is then inflated once
     def read_storage(key: str) -> _StorageData:
@@ -69,16 +78,20 @@ def from_zip(archive: ZipArchive, budget: ByteBudget, inside: str | None = None)
 def from_legacy(data: np.ndarray, budget: ByteBudget, inside: str | None = None) -> StateDict:
     """The state dict of a file of the legacy format, as `from_zip`."""
     stream = io.BytesIO(data[:TEXT_LIMIT].data)
-    if (load(stream), load(stream)) != MAGIC:
+    operations = OperationBudget()
+    if (load(stream, operations), load(stream, operations)) != MAGIC:
         raise UnreadableError("is of another version of PyTorch's older format")
-    load(stream)  # the writer's byte order and integer sizes, on which the data do not depend
+    # The writer's byte order and integer sizes, on which the data do not depend.
+    load(stream, operations)
     sizes: dict[str, int] = {}
-    value = load(stream, lambda identity: _parse_storage(identity, sizes))
-    keys = load(stream)
+    value = load(stream, operations, lambda identity: _parse_storage(identity, sizes))
+    keys = load(stream, operations)
     storages: dict[str, _StorageData] = {}
     at = stream.tell()
     for key in keys:
         (entries,) = struct.unpack_from("<q", data.data, at)
+        if not isinstance(key, str) or key not in sizes:  # others may take for ever to hash
+            raise UnreadableError("has a storage that no tensor is in")
         if entries < 0 or key in storages:
             raise UnreadableError(f"has a storage {key!r} of {entries} entries, or twice")
         end = at + 8 + entries * sizes[key]
@@ -110,14 +123,16 @@ class _StorageData(NamedTuple):
 
 def _parse_storage(identity: Any, sizes: dict[str, int] | None = None) -> Storage:
     """The storage of a persistent id; records the bytes of one element, by key, in `sizes`."""
+    if not isinstance(identity, tuple) or len(identity) not in (5, 6):
+        raise UnreadableError("refers to something that is no storage")
     tag, kind, key, _, entries, *rest = identity
     if tag != "storage" or not isinstance(kind, Global) or not kind.name.endswith("Storage"):
         raise UnreadableError("refers to something that is no storage")
-    if not isinstance(key, str) or type(entries) is not int or kind.dtype is None:
-        raise UnreadableError("refers to a storage without a name or a size")
     first = 0
     if rest and rest[0] is not None:
         _, first, entries = rest[0]  # a part of the storage that the key names
+    if not isinstance(key, str) or kind.dtype is None or not all(map(is_place, (first, entries))):
+        raise UnreadableError("refers to a storage without a name, a place or a size")
     if sizes is not None and sizes.setdefault(key, kind.dtype.itemsize) != kind.dtype.itemsize:
         raise UnreadableError(f"refers to the storage {key!r} in two sizes")
     return Storage(key, kind.dtype, entries, first)
@@ -146,15 +161,19 @@ def _find_state_dicts(value: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
     A dict may be in several places, in itself too: it is looked through once.
     """
     tensors_of: dict[int, dict[str, Tensor]] = {}
-    pending = collections.deque([("", value)])
+    pending = collections.deque([("", value)] if isinstance(value, Mapping) else [])
+    places = 0
     while pending:
         path, found = pending.popleft()
-        if not isinstance(found, Mapping) or len(path) > MAX_PATH:
-            continue
         if id(found) not in tensors_of:
             tensors_of[id(found)] = _find_tensors(found)
             prefix = f"{path}." if path else ""
-            pending += ((prefix + k, v) for k, v in found.items() if isinstance(k, str))
+            for key, inner in found.items():
+                if isinstance(inner, Mapping) and len(prefix) + len(key) <= MAX_PATH:
+                    pending.append((prefix + key, inner))
+                    places += 1
+            if places > MAX_PLACES:
+                raise UnreadableError(f"has dicts in more than {MAX_PLACES} places")
         if tensors_of[id(found)]:
             yield path, tensors_of[id(found)]
 
@@ -172,7 +191,7 @@ def _choose(state_dicts: Mapping[str, Any]) -> str:
     if "" in state_dicts or not state_dicts:
         return ""
     if len({id(tensors) for tensors in state_dicts.values()}) > 1:
-        listed = ", ".join(map(repr, state_dicts))
+        listed = list_some(map(repr, state_dicts))
         raise UnreadableError(f"holds several dicts of tensors, {listed}: say which is inside")
     return next(iter(state_dicts))
 
@@ -181,15 +200,9 @@ def _last(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _find_tensors(value: Any) -> dict[str, Tensor]:
-    """The tensors in a dict by name; {} for anything else."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {
-        name: tensor
-        for name, tensor in value.items()
-        if isinstance(name, str) and isinstance(tensor, Tensor)
-    }
+def _find_tensors(value: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors in a dict by name."""
+    return {name: tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
 
 
 def _to_array(tensor: Tensor, stored: _StorageData) -> np.ndarray:

@@ -1,6 +1,5 @@
 """safetensors: a JSON header of names, dtypes, shapes and byte ranges, followed by the arrays."""
 
-import json
 import math
 from pathlib import PurePath
 from typing import Any
@@ -8,10 +7,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from zoo_pretrained.read.files import UnreadableError, view
-
-HEADER_LIMIT = 16 << 20
-INDEX_LIMIT = 4 << 20  # bytes of the JSON that lists several files
+from zoo_pretrained.bounded_json import parse_json
+from zoo_pretrained.read.files import MAX_RANK, UnreadableError, view
 
 _DTYPES = {
     "F64": np.dtype("<f8"),
@@ -48,9 +45,7 @@ def parse_index(data: np.ndarray) -> dict[str, str]:
     Raises:
       UnreadableError: it is no index, or names a file in another folder.
     """
-    if len(data) > INDEX_LIMIT:
-        raise UnreadableError(f"is an index of more than {INDEX_LIMIT >> 20} MiB")
-    weight_map = json.loads(bytes(data)).get("weight_map")
+    weight_map = parse_json(data.data).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UnreadableError("is JSON without the weight_map of a safetensors index")
     for name in weight_map.values():
@@ -66,12 +61,7 @@ def from_bytes(data: np.ndarray) -> dict[str, np.ndarray]:
       UnreadableError: the header is too long or damaged, or its ranges do not cover what follows it
         exactly, each byte once.
     """
-    length = int.from_bytes(bytes(data[:8]), "little")
-    if length > min(HEADER_LIMIT, len(data) - 8):
-        raise UnreadableError(f"declares a safetensors header of {length} bytes")
-    header = json.loads(bytes(data[8 : 8 + length]), object_pairs_hook=_refuse_duplicates)
-    header.pop("__metadata__", None)
-    body = data[8 + length :]
+    header, _, body = _parse_header(data)
     entries = {name: _parse_entry(name, entry) for name, entry in header.items()}
     end = 0
     for name, (_, _, start, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -85,6 +75,23 @@ def from_bytes(data: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def read_metadata(data: np.ndarray) -> dict[str, str]:
+    """The texts that the header holds beside the arrays; errors as for `from_bytes`."""
+    return _parse_header(data)[1]
+
+
+def _parse_header(data: np.ndarray) -> tuple[dict[str, Any], dict[str, str], np.ndarray]:
+    """The header's entries, its metadata, and the bytes of the arrays."""
+    length = int.from_bytes(bytes(data[:8]), "little")
+    if length > len(data) - 8:
+        raise UnreadableError(f"declares a safetensors header of {length} bytes")
+    header = parse_json(data[8 : 8 + length].data, object_pairs_hook=_refuse_duplicates)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(t, str) for t in metadata.values()):
+        raise UnreadableError("has a safetensors header whose __metadata__ is no object of texts")
+    return header, metadata, data[8 + length :]
+
+
 def _parse_entry(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
     """An entry of the header: dtype, shape, first byte, and the byte after the last."""
     dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -93,7 +100,7 @@ def _parse_entry(name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
             f"has {name!r} of dtype {dtype!r}; these are read: {', '.join(_DTYPES)}"
         )
     numbers = (*shape, start, stop)
-    if len(shape) > 32 or any(type(number) is not int or number < 0 for number in numbers):
+    if len(shape) > MAX_RANK or any(type(number) is not int or number < 0 for number in numbers):
         raise UnreadableError(f"has {name!r} of an impossible shape or place")
     if stop - start != math.prod(shape) * _DTYPES[dtype].itemsize:
         raise UnreadableError(f"has {stop - start} bytes for {name!r}, {dtype} of shape {shape}")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.pretrained.fetch.fetching import BODY, DIGEST, LOCK, list_names
 from tests.pretrained.server import run_server
-from zoo_pretrained.fetch import FetchError, fetch, http
+from zoo_pretrained.fetch import FetchError, SettingError, fetch, http, is_offline
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -29,7 +29,7 @@ def test_raises_for_an_unknown_host(target, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(FetchError, match=r"the host weights\.invalid is not known"):
-        fetch("http://weights.invalid/a", target, digest=DIGEST)
+        fetch("https://weights.invalid/a", target, digest=DIGEST)
 
 
 def test_raises_for_a_server_without_http_or_tls(target):
@@ -91,12 +91,12 @@ def test_redirects_to_other_schemes_are_refused(server, target, scheme):
 def test_redirects_from_https_to_http_are_refused():
     with pytest.raises(FetchError, match=r"^https://a/b redirects from https to http, which"):
         http.resolve_redirect("https://u:p@a/b?secret#x", "http://a/b")
-    assert http.resolve_redirect("http://a/b", "https://a/c?d") == "https://a/c?d"
+    assert http.resolve_redirect("http://localhost/b", "https://a/c?d") == "https://a/c?d"
     for location in ("http://[", "http://a:port/"):
         with pytest.raises(
-            FetchError, match=r"^http://a/b redirects to something other than a URL"
+            FetchError, match=r"^http://localhost/b redirects to something other than a URL"
         ):
-            http.resolve_redirect("http://a/b", location)
+            http.resolve_redirect("http://localhost/b", location)
 
 
 @pytest.fixture
@@ -241,7 +241,8 @@ def test_the_environments_proxy_is_used(server, target, monkeypatch, bypassed):
         monkeypatch.setenv("no_proxy", "localhost")
         host = f"localhost:{server.http.server_port}"
     else:
-        host = "weights.invalid"
+        host = "localhost:9"  # the server is asked for it, not this machine
+        monkeypatch.delenv("no_proxy", raising=False)
     fetch(f"http://{host}/a", target, digest=DIGEST)
     (request,) = server.requests
     assert request.headers["host"] == host
@@ -261,3 +262,38 @@ def test_compressed_responses_are_refused(server, target):
         fetch(url, target, digest=DIGEST)
     assert server.requests[0].headers["accept-encoding"] == "identity"
     assert list_names(target) == [LOCK]
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "192.168.0.1", "127.0.0.1.example.org", "localhost.a"]
+)
+def test_plain_http_is_for_this_machine(target, host):
+    with pytest.raises(FetchError, match=f"^http://{host}/a is refused: .* use https"):
+        fetch(f"http://{host}/a", target, digest=DIGEST)
+    with pytest.raises(FetchError, match=f"^http://{host}/b is refused"):
+        http.resolve_redirect("http://localhost/a", f"http://{host}/b")
+    assert not target.parent.exists()
+    for name in ("127.0.0.1:8000", "[::1]:8000", "localhost", "LOCALHOST"):
+        http.split_url(f"http://{name}/a")
+
+
+def test_what_a_server_says_is_escaped(server, target):
+    url = server.add("/a", b"", headers={"Content-Encoding": "\x1b[31m\x85"})
+    with pytest.raises(FetchError) as caught:
+        fetch(url, target, digest=DIGEST)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["maybe", "2", "-"])
+def test_raises_for_an_offline_that_is_neither_yes_nor_no(target, monkeypatch, text):
+    monkeypatch.setenv("ZOO_OFFLINE", text)
+    with pytest.raises(SettingError, match=f"ZOO_OFFLINE must be 1 .*, or 0, got '{text}'"):
+        fetch("https://localhost/a", target, digest=DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "offline"), [("1", True), ("True", True), ("off", False), ("", False)]
+)
+def test_offline_is_yes_or_no(monkeypatch, text, offline):
+    monkeypatch.setenv("ZOO_OFFLINE", text)
+    assert is_offline() == offline

@@ -79,11 +79,13 @@ def test_refuses_zip_bombs_and_unknown_compression(tmp_path):
     zeros, deflated = bytes(30_000_000), zipfile.ZIP_DEFLATED
     value = {"x": tensor(storage("0", "Byte", len(zeros)), (1,), (1,))}
     entries = [("it/data.pkl", pickle_value(value)), ("it/data/0", zeros)]
-    assert_refused(write_zip(tmp_path / "a", entries, deflated), "times what is stored")
+    assert_refused(write_zip(tmp_path / "a", entries, deflated), "times its own size")
     entries = [("it/data.pkl", bytes((64 << 20) + 1)), ("it/data/0", b"")]
     assert_refused(write_zip(tmp_path / "b", entries, deflated), "are the limit")
     entries = [("config.json", zeros), ("model.weights.h5", zeros)]
-    assert_refused(write_zip(tmp_path / "c", entries, deflated), "times what is stored")
+    assert_refused(write_zip(tmp_path / "c", entries, deflated), "are the limit")
+    entries = [("config.json", b"{}"), ("model.weights.h5", zeros)]
+    assert_refused(write_zip(tmp_path / "d", entries, deflated), "times its own size")
     small = [("it/data.pkl", pickle_value(VALUE)), ("it/data/0", bytes(1_000_000))]
     for size in (4, 1000, 999_999, 1_000_001, 1 << 31):  # other sizes than the inflated one
         path = write_zip(tmp_path / f"size{size}", small, deflated)
@@ -94,6 +96,20 @@ def test_refuses_zip_bombs_and_unknown_compression(tmp_path):
     assert_refused(patch(write_zip(tmp_path / "secret", small), 8, "<H", 1), "encrypted")
     path = write_zip(tmp_path / "sum", small, deflated)
     assert_refused(patch(path, 16, "<I", 7), "is damaged")
+
+
+def test_sums_of_stored_members_are_compared(tmp_path):
+    """A flipped bit of a weight is noticed, unless PyTorch was told to write no sums."""
+    entries = [("it/data/0", bytes(4)), ("it/data.pkl", pickle_value(VALUE))]
+    path = write_zip(tmp_path / "it.pth", entries)
+    assert read.arrays(path)["x"] == 0
+    content = path.read_bytes()
+    changed = content.replace(bytes(4) + b"PK", b"\0\0\0\x40PK")
+    path.write_bytes(changed)
+    assert_refused(path, "is damaged: 'it/data/0' is not what the zip says of it")
+    at = changed.index(b"PK\x01\x02")  # the first member's entry
+    path.write_bytes(changed[: at + 16] + bytes(4) + changed[at + 20 :])
+    assert read.arrays(path)["x"] == 2
 
 
 def test_refuses_members_that_overlap_or_lie_outside(tmp_path):

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 import threading
 
 import numpy as np
 import pytest
 
 import zoo
+import zoo.checkpoints.weights as weights_module
 from tests.zoo.checkpoints import upstream
 from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, assert_same_variables
 from zoo_pretrained import archive, cache, fetch, remote_store, resolve, restore, save
@@ -83,6 +85,64 @@ class TestStores:
         with pytest.raises(fetch.DigestError, match=f"{MODEL}-ours-.*.tar has the sha256"):
             zoo.trained(MODEL, weights="ours")
         assert not list((cache_folder / "checkpoints").glob("[!.]*"))
+
+    @pytest.mark.parametrize("damage", ["no checksums", "a wrong one", "no metadata"])
+    def test_an_unsound_archive_never_enters_the_cache(
+        self, damage, server, cache_folder, checkpoint, tmp_path, monkeypatch
+    ):
+        """Without an end it was found unfinished, set aside and fetched again."""
+        publish_as(str(tmp_path / "store"), checkpoint, tmp_path)
+        shutil.copytree(checkpoint, tmp_path / "bad")
+        name = "metadata/metadata" if damage == "no metadata" else "SHA256SUMS"
+        (tmp_path / "bad" / name).unlink()
+        if damage == "a wrong one":
+            (tmp_path / "bad" / name).write_text("0" * 64 + "  \x1b[31m\n")
+        file = tmp_path / "store" / "index.json"
+        index = json.loads(file.read_text())
+        packed = tmp_path / "bad.tar"
+        unpacked = archive.pack(tmp_path / "bad", packed)
+        content = packed.read_bytes()
+        index["checkpoints"][MODEL]["ours"] = {
+            "archive": "bad.tar",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "size": len(content),
+            "unpacked": unpacked,
+        }
+        server.add("/store/index.json", json.dumps(index).encode())
+        server.add("/store/bad.tar", content)
+        monkeypatch.setenv("ZOO_STORES", f"{server.address}/store")
+        with pytest.raises(archive.ArchiveError, match="holds no sound checkpoint: ") as caught:
+            zoo.trained(MODEL, weights="ours")
+        assert str(caught.value).isprintable()
+        assert [request.path for request in server.requests].count("/store/bad.tar") == 1
+        assert not list((cache_folder / "checkpoints").glob("[!.]*"))
+
+    @pytest.mark.parametrize("where", ["store", "publisher"])
+    def test_prune_beside_fetch_loses_no_download(
+        self, where, server, cache_folder, checkpoint, tmp_path, monkeypatch
+    ):
+        """At the moment when it is complete, and not yet unpacked or converted."""
+        pruned = []
+
+        def prune_first(function):
+            def wrapped(*args, **kwargs):
+                pruned.append([item.name for item in cache.prune()])
+                return function(*args, **kwargs)
+
+            return wrapped
+
+        if where == "store":
+            publish_as(str(tmp_path / "store"), checkpoint, tmp_path)
+            for file in (tmp_path / "store").glob("[!.]*"):
+                server.add(f"/store/{file.name}", file.read_bytes())
+            monkeypatch.setenv("ZOO_STORES", f"{server.address}/store")
+            monkeypatch.setattr(remote_store, "_unpack", prune_first(remote_store._unpack))
+        else:
+            convert = weights_module.convert_published
+            monkeypatch.setattr(weights_module, "convert_published", prune_first(convert))
+        trained = zoo.trained(MODEL, weights="ours" if where == "store" else None)
+        assert_same_variables(trained, checkpoint)
+        assert pruned == [[]]
 
     @pytest.mark.parametrize(
         "change",

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from tests.zoo.checkpoints import upstream
 from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, assert_same_variables
-from zoo_pretrained import cache, catalogue, fetch, restore
+from zoo_pretrained import cache, catalogue, fetch, restore, save
 from zoo_pretrained.checkpoint import DamagedError
 
 
@@ -110,6 +110,7 @@ class TestCache:
     def test_items_and_prune(self, cache_folder, monkeypatch):
         zoo.trained(MODEL)
         (cache_folder / "downloads" / "cut.pth.part").write_bytes(b"half")
+        (cache_folder / "downloads" / ".cut.pth.lock").touch()  # as `fetch` leaves it
         leftover = cache_folder / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123"
         leftover.mkdir()
         kinds = {item.name: item.kind for item in cache.items()}
@@ -129,6 +130,34 @@ class TestCache:
             assert cache.prune(["squeeze*"]) == []  # another process is using it
         assert [item.name for item in cache.prune(["squeeze*"])] == [f"{MODEL}-{WEIGHTS}"]
         assert cache.items() == []
+
+    def test_prune_removes_only_what_is_ours(self, tmp_path, monkeypatch):
+        """ZOO_CACHE may be a folder where people keep files of their own under these names."""
+        monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+        kept = []
+        for folder in ("downloads", "checkpoints", "compiled"):
+            (tmp_path / folder).mkdir()
+            for name in ("thesis.pdf", "model.pth.part", ".hidden.abcd_123", "epoch-7"):
+                (tmp_path / folder / name).mkdir()
+                kept.append(tmp_path / folder / name)
+                (kept[-1] / "file").touch()
+        save(tmp_path / "checkpoints" / "mine", {"w": np.ones(3)}, {})
+        ours = tmp_path / "downloads" / "net.pth.bad-0123abcd"
+        ours.touch()
+        (tmp_path / "downloads" / ".net.pth.lock").touch()
+        assert [item.path for item in cache.items()] == [ours]
+        assert [item.path for item in cache.prune(["*"])] == [ours]
+        assert not ours.exists()
+        assert all((folder / "file").exists() for folder in kept)
+        assert (tmp_path / "checkpoints" / "mine").exists()
+
+    def test_compiled_programs_are_pruned(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("ZOO_CACHE", str(tmp_path))
+        (tmp_path / "compiled").mkdir()
+        for name in ("jit_f-0123-cache", "jit_f-0123-atime", ".lockfile"):
+            (tmp_path / "compiled" / name).touch()
+        assert [item.kind for item in cache.prune()] == ["compiled"]
+        assert not (tmp_path / "compiled").exists()
 
     def test_leftovers_of_killed_processes_are_removed(self, cache_folder):
         leftover = cache_folder / "checkpoints" / f".{MODEL}-{WEIGHTS}.abcd_123" / "new"

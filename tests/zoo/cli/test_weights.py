@@ -188,6 +188,58 @@ def test_bad_files(shell, tmp_path):
         assert err.count("\n") == 1
 
 
+def test_hostile_exports_are_an_error_of_one_line(shell, tmp_path):
+    """Files that say that `zoo export` wrote them."""
+    metadata = {"jax-zoo": "{}"}
+    arrays = {"params/a": np.ones(1), "params/a/b": np.ones(1)}
+    save_file(arrays, tmp_path / "below.safetensors", metadata)
+    for name, text in {"json": "{", "list": "[]", "deep": "[" * 5000}.items():
+        save_file({"w": np.ones(1)}, tmp_path / f"{name}.safetensors", {"jax-zoo": text})
+    header = b'{"__metadata__":[1],"w\\u001b[31m":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    content = len(header).to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "no texts.safetensors").write_bytes(content)
+    content = content.replace(b"[1],", b" {},", 1)
+    (tmp_path / "escape.safetensors").write_bytes(content)
+    reasons = {
+        "below": "params/a/b is an array below another array",
+        "json": "has damaged metadata: ",
+        "list": "it is no JSON object",
+        "deep": "nested deeper than 100",
+        "no texts": "whose __metadata__ is no object of texts",
+        "escape": "the weights do not fit the model",
+    }
+    for name, reason in reasons.items():
+        file = tmp_path / f"{name}.safetensors"
+        code, _, err = shell("convert", file, "--model", MODEL, "--out", tmp_path / "out")
+        assert code == 1
+        assert reason in err
+        assert "Traceback" not in err
+        assert err.replace("\n", "").isprintable()
+        assert err.count("\n") == 1 or name == "escape"
+        with pytest.raises(ValueError, match=r"\.safetensors|do not fit") as caught:
+            zoo.convert(file, MODEL, tmp_path / "out")
+        assert str(caught.value).replace("\n", "").isprintable()
+        assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_make_no_sense_are_one_line(shell, monkeypatch):
+    for variable, value in {
+        "ZOO_STORES": "http://[bad",
+        "ZOO_OFFLINE": "perhaps",
+        "ZOO_TIMEOUT": "soon",
+        "ZOO_CACHE": "~nosuchuser",
+    }.items():
+        with monkeypatch.context() as patch:
+            if variable == "ZOO_TIMEOUT":
+                patch.setenv("ZOO_STORES", "http://127.0.0.1:9/store")
+            if variable == "ZOO_OFFLINE":
+                patch.setenv("ZOO_STORES", "https://127.0.0.1:9/store")
+            patch.setenv(variable, value)
+            code, _, err = shell("fetch", f"{MODEL}:none")
+        assert (code, err.count("\n")) == (1, 1), err
+        assert f"{variable} must" in err
+
+
 def test_publish_fetch_list_and_cache(shell, file, tmp_path, monkeypatch):
     assert shell("convert", file, "--model", MODEL, "--out", tmp_path / "ours")[0] == 0
     code, out, err = shell("publish", tmp_path / "ours", "--to", tmp_path / "store")
