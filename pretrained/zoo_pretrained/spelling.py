@@ -32,7 +32,7 @@ def argument(name: str, *value: Any) -> str:
 
     Args:
       name: in Python, such as "num_classes".
-      *value: what to give; nothing for the name alone.
+      *value: what to give, a list for several; nothing for the name alone.
     """
     option = f"--{name.replace('_', '-')}"
     if not value:
@@ -41,5 +41,6 @@ def argument(name: str, *value: Any) -> str:
     if isinstance(given, bool):
         shell = option if given else f"--no-{option[2:]}"
     else:
-        shell = f"{option} {shlex.quote(str(given))}"
+        several = given if isinstance(given, list) else [given]
+        shell = " ".join(f"{option} {shlex.quote(str(item))}" for item in several)
     return choose(python=f"{name}={given!r}", shell=shell)

@@ -9,9 +9,18 @@ import numpy as np
 
 from zoo_pretrained import read
 from zoo_pretrained.checkpoint import Checkpoint, flatten_variables
+from zoo_pretrained.spelling import argument
+
+# Endings of other formats, in which nothing is exported.
+_FOREIGN = {".bin", ".ckpt", ".h5", ".hdf5", ".jld2", ".keras", ".msgpack", ".npz", ".onnx", ".pb"}
+_FOREIGN |= {".pt", ".pth", ".tar", ".tflite", ".zip"}
 
 # Under this key of the file's header `export` writes the checkpoint's metadata.
 _METADATA = "jax-zoo"
+
+
+class ExportError(ValueError):
+    """A checkpoint cannot be exported so; the message says how it can."""
 
 
 def export(checkpoint: Checkpoint, out: str | os.PathLike[str]) -> None:
@@ -25,13 +34,21 @@ def export(checkpoint: Checkpoint, out: str | os.PathLike[str]) -> None:
     "params/stem/conv/kernel".
 
     Raises:
+      ExportError: the file's name is of another format.
       FileExistsError: the file is there already.
       FileNotFoundError: its folder is not.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     target = Path(out)
-    if target.exists():
+    if target.suffix.lower() in _FOREIGN:
+        wanted = str(target.with_suffix(".safetensors"))
+        raise ExportError(
+            f"{target} would be a safetensors file by the name of another format: "
+            f"pass {argument('out', wanted)}"
+        )
+    if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
@@ -42,6 +59,8 @@ def export(checkpoint: Checkpoint, out: str | os.PathLike[str]) -> None:
     try:
         save_file(arrays, temporary, {_METADATA: json.dumps(checkpoint.metadata)})
         temporary.rename(target)
+    except SafetensorError as error:  # its message is that of the operating system
+        raise OSError(f"{target} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -50,9 +69,19 @@ def exported_metadata(file: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The metadata in a file that `export` wrote; None for any other file."""
     if read.detect_format(file) != "safetensors":
         return None
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(file, "numpy") as opened:
-        text = (opened.metadata() or {}).get(_METADATA)
-    metadata: dict[str, Any] | None = None if text is None else json.loads(text)
+    try:
+        with safe_open(file, "numpy") as opened:
+            text = (opened.metadata() or {}).get(_METADATA)
+    except SafetensorError:  # the index of several files
+        return None
+    if text is None:
+        return None
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise read.ReadError(f"{file} has metadata of an export that are not JSON") from error
+    if not isinstance(metadata, dict):
+        raise read.ReadError(f"{file} has metadata of an export that are no JSON object")
     return metadata

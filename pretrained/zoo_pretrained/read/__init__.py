@@ -22,6 +22,7 @@ import numpy as np
 from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
 from zoo_pretrained.read.files import ByteBudget, ReadError, UnreadableError
 from zoo_pretrained.read.zip_archive import ZipArchive
+from zoo_pretrained.spelling import argument
 
 __all__ = ["ReadError", "arrays", "detect_format"]
 
@@ -122,8 +123,8 @@ def _tell_averages(found: pth.StateDict, path: str) -> tuple[str, dict[str, np.n
     if found.averages:
         warnings.warn(
             files.to_one_line(
-                f"{path}: took the weights in {found.path!r}; inside={found.averages!r} takes "
-                f"their moving average"
+                f"{path}: took the weights in {found.path!r}; "
+                f"{argument('inside', found.averages)} takes their moving average"
             ),
             stacklevel=4,
         )

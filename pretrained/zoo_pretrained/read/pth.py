@@ -16,6 +16,7 @@ import numpy as np
 from zoo_pretrained.read.files import TEXT_LIMIT, ByteBudget, UnreadableError, view
 from zoo_pretrained.read.pickles import Global, Storage, Tensor, load
 from zoo_pretrained.read.zip_archive import ZipArchive
+from zoo_pretrained.spelling import argument
 
 MAX_PATH = 400  # characters of the keys that lead to a dict; deeper ones are not looked for
 MAGIC = (119547037146038801333356, 1001)  # of the legacy format, and its version
@@ -173,7 +174,9 @@ def _choose(state_dicts: Mapping[str, Any]) -> str:
         return ""
     if len({id(tensors) for tensors in state_dicts.values()}) > 1:
         listed = ", ".join(map(repr, state_dicts))
-        raise UnreadableError(f"holds several dicts of tensors, {listed}: say which is inside")
+        raise UnreadableError(
+            f"holds several dicts of tensors, {listed}: say which by {argument('inside')}"
+        )
     return next(iter(state_dicts))
 
 
