@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import platformdirs
 
+from zoo_pretrained.addresses import expand_home
 from zoo_pretrained.checkpoint import CHECKSUMS
 
 
@@ -35,7 +36,7 @@ class CacheItem(NamedTuple):
 def folder() -> Path:
     """Returns `$ZOO_CACHE`, or the platform's folder for caches; it may not exist yet."""
     configured = os.environ.get("ZOO_CACHE")
-    return Path(configured).expanduser() if configured else platformdirs.user_cache_path("jax-zoo")
+    return expand_home(configured) if configured else platformdirs.user_cache_path("jax-zoo")
 
 
 def checkpoint_path(name: str) -> Path:

@@ -16,6 +16,7 @@ from zoo_pretrained.fetch import (
     FetchError,
     OfflineError,
     Progress,
+    UnreachableError,
     fetch,
     hold_lock,
     is_offline,
@@ -82,7 +83,7 @@ def fetch_from_hub(
             if not isinstance(failure, RetryError):
                 raise failure
             if tries == MAX_TRIES:
-                raise FetchError(f"{name}: {failure} ({MAX_TRIES} tries)")
+                raise UnreachableError(f"{name}: {failure} ({MAX_TRIES} tries)")
             wait_before_retry(tries)
     digest = _parse_etag(found.etag)
     if digest is None or found.commit_hash is None:

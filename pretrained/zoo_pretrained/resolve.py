@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote_store
-from zoo_pretrained.addresses import redact_address
+from zoo_pretrained.addresses import expand_home, redact_address
 from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -127,7 +127,7 @@ def load_checkpoint_from(location: str) -> Checkpoint:
       StoreError, FetchError, ArchiveError: it cannot be downloaded, or nothing verifies it.
     """
     if "://" not in location:
-        path = Path(location).expanduser()
+        path = expand_home(location)
         if not path.is_file():
             return restore(path)
         with archive.unpack_temporarily(path) as folder:
@@ -195,9 +195,12 @@ def _fetch_from_upstream(
     """Downloads a published file, and converts it into the cache."""
     try:
         file, sha256 = _download_published(download, f"{model} {weights}")
-    except fetch.OfflineError as error:
+    except (fetch.OfflineError, fetch.UnreachableError) as error:
         size = format_bytes(_catalogue_location(catalogue.entries()[model][weights]).size or 0)
-        raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
+        raise type(error)(
+            f"{error}; {model} {weights} takes about {size}. Without a network it is found in the "
+            f"cache, {cache.folder()}, or in a store that ZOO_STORES lists"
+        ) from None
     with fetch.hold_lock(file):  # so that nobody removes it meanwhile
         convert(file, model, weights, {**download, "sha256": sha256}, path)
         file.unlink()

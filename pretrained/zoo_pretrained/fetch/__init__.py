@@ -14,6 +14,7 @@ from zoo_pretrained.fetch.errors import (
     DigestError,
     FetchError,
     OfflineError,
+    UnreachableError,
     format_bytes,
     translate_os_errors,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "FetchError",
     "OfflineError",
     "Progress",
+    "UnreachableError",
     "fetch",
     "fetch_unverified",
     "hold_lock",
@@ -161,7 +163,7 @@ def _download(
             if resume and (size := part.size()) >= longest + RESET_BYTES:
                 tries, longest = 1, size
             if tries == MAX_TRIES:
-                raise FetchError(
+                raise UnreachableError(
                     f"{request.redacted_url} cannot be fetched: {failure} ({MAX_TRIES} tries)"
                 ) from None
             wait_before_retry(tries, failure.retry_after)
