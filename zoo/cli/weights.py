@@ -92,13 +92,17 @@ def convert(
 def export(
     weights: Annotated[str, typer.Argument(help="A checkpoint's folder, or MODEL[:WEIGHTS].")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to create.")],
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Weights of torchvision's or timm's model: get their names and layouts."),
+    ] = None,
 ) -> None:
-    """Write a checkpoint as a safetensors file, which `zoo convert` reads back."""
+    """Write a checkpoint as a safetensors file, for `zoo convert` or for PyTorch."""
     if "/" in weights or Path(weights).is_dir():
         checkpoint = restore(weights)
     else:
         checkpoint = load_weights(*_parse_weights(weights))
-    zoo.export(checkpoint, out)
+    zoo.export(checkpoint, out, like=like)
     print_line(f"{out}: {format_bytes(out.stat().st_size)}")
 
 

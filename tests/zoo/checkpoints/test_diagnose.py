@@ -130,6 +130,9 @@ def test_an_export_has_no_name_of_another_format(name, tmp_path):
     save_file(STATE, tmp_path / "file")
     zoo.convert(tmp_path / "file", MODEL, tmp_path / "mine")
     checkpoint = zoo.pretrained.restore(tmp_path / "mine")
-    with pytest.raises(ValueError, match=r"name of another format: pass out='.*/x\.safetensors'$"):
+    with pytest.raises(
+        ValueError,
+        match=r"name of another format: pass out='.*/x\.safetensors', and like for PyTorch",
+    ):
         zoo.export(checkpoint, tmp_path / name)
     assert not (tmp_path / name).exists()

@@ -138,6 +138,7 @@ COMMANDS = {
     "convert --out": "convert {file} --model SqueezeNet1_1 --out {path}",
     "convert --overwrite": "convert {file} --model SqueezeNet1_1 --out {path} --overwrite",
     "export": "export {path} --out {new}.safetensors",
+    "export --like": "export {good}/checkpoint --out {new} --like {path}",
     "export --out": "export {good}/checkpoint --out {path}",
     "publish": "publish {path} --to {new}",
     "publish --to": "publish {good}/checkpoint --to {path}",
