@@ -152,7 +152,7 @@ def cache(
 ) -> None:
     """Show what the cache holds, or remove it."""
     for pattern in patterns or []:
-        if not weights_cache.items([pattern]):
+        if not prune and not weights_cache.items([pattern]):
             raise typer.BadParameter(
                 f"{pattern!r} matches nothing in {weights_cache.folder()}", param_hint="PATTERNS"
             )

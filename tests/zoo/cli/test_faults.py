@@ -271,7 +271,6 @@ WORDS = [
     "fetch SqueezeNet1_1",
     "cache none",
     "cache [",
-    "cache --prune none",
 ]
 
 
