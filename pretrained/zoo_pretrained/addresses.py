@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from zoo_pretrained import fetch
 from zoo_pretrained.fetch import http
@@ -16,7 +15,20 @@ FSSPEC_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs"}
 
 def is_http(address: str) -> bool:
     """Whether an address is of http or https."""
-    return urlsplit(address).scheme in ("http", "https")
+    return address.partition("://")[0].lower() in ("http", "https")
+
+
+def expand_home(path: str) -> Path:
+    """The path, with the home folder that "~" or "~user" at its start stands for.
+
+    Raises:
+      FileNotFoundError: there is no such user, or no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        name = path.partition("/")[0]
+        raise FileNotFoundError(f"{path}: no home folder is known for {name}") from error
 
 
 def redact_address(address: str) -> str:

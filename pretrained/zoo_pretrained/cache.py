@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import platformdirs
 
+from zoo_pretrained.addresses import expand_home
 from zoo_pretrained.checkpoint import CHECKSUMS
 from zoo_pretrained.fetch.errors import SettingError
 from zoo_pretrained.fetch.files import hold_lock
@@ -47,11 +48,9 @@ def folder() -> Path:
     if not configured:
         return platformdirs.user_cache_path("jax-zoo")
     try:
-        return Path(configured).expanduser()
-    except RuntimeError as error:
-        raise SettingError(
-            f"ZOO_CACHE must be a folder, got {configured!r}: there is no such user"
-        ) from error
+        return expand_home(configured)
+    except FileNotFoundError as error:
+        raise SettingError(f"ZOO_CACHE must be a folder, got {error}") from error
 
 
 def checkpoint_path(name: str) -> Path:

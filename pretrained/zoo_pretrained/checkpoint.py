@@ -18,6 +18,7 @@ import logging
 import mmap
 import os
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from zoo_pretrained.bounded_json import check_json, parse_json, read_json
 from zoo_pretrained.lazy_array import LazyArray
 from zoo_pretrained.metadata import check_metadata, check_names
 from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.spelling import argument
 from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
@@ -91,6 +93,7 @@ def save(
       overwrite: replaces a checkpoint that exists already.
 
     Raises:
+      CheckpointError: the path has characters that cannot be printed.
       FileExistsError: the path exists, and `overwrite` is False or it is not a checkpoint.
       ValueError: there are no variables, or one is empty or not an array of numbers; an entry of
         the metadata has an unknown name or a value that cannot be used; or, where the metadata name
@@ -98,8 +101,12 @@ def save(
       TypeError: JSON cannot represent the metadata.
     """
     target = Path(path).absolute()
+    if not str(target).isprintable():  # bytes that are no text, which Orbax does not take
+        raise CheckpointError(
+            f"{printable(target)} is no name for a checkpoint: use printable text"
+        )
     if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} exists already; pass overwrite to replace it")
+        raise FileExistsError(f"{target} exists already; {argument('overwrite', True)} replaces it")
     if target.exists() and not (target / CHECKSUMS).is_file():
         raise FileExistsError(
             f"{target} exists already, and is not a checkpoint that may be replaced"
@@ -119,6 +126,7 @@ def save(
     target.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(target) as temporary:
         new, old = temporary / "new", temporary / "old"
+        _check_space(temporary, sum(a.size * np.dtype(a.dtype).itemsize for a in arrays.values()))
         _write(new, arrays, record)
         if not (target.exists() and _swap_folders(new, target)):
             if target.exists():
@@ -293,6 +301,20 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    """Raises OSError where a folder cannot take so many bytes.
+
+    Where Orbax finds that out, its threads print hundreds of tracebacks.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder.parent)) from error
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from zoo_pretrained.fetch import (
     FetchError,
     OfflineError,
     Progress,
+    UnreachableError,
     fetch,
     hold_lock,
     is_offline,
@@ -140,7 +141,7 @@ def _retry_metadata(url: str, token: str | None, name: str) -> _Metadata:
             failure = error
         if tries < MAX_TRIES:
             wait_before_retry(tries, failure.retry_after)
-    raise FetchError(f"{name}: {failure} ({MAX_TRIES} tries)")
+    raise UnreachableError(f"{name}: {failure} ({MAX_TRIES} tries)")
 
 
 _REFUSALS = {

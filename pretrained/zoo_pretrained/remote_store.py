@@ -22,13 +22,20 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from zoo_pretrained import archive, cache, fetch
-from zoo_pretrained.addresses import is_http, open_filesystem, read_http, redact_address
+from zoo_pretrained.addresses import (
+    expand_home,
+    is_http,
+    open_filesystem,
+    read_http,
+    redact_address,
+)
 from zoo_pretrained.bounded_json import MAX_BYTES, check_json, parse_json
-from zoo_pretrained.checkpoint import CheckpointError, restore
+from zoo_pretrained.checkpoint import CheckpointError, read_metadata, restore
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 from zoo_pretrained.fetch.http import split_url
 from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.spelling import argument
 from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
@@ -79,7 +86,7 @@ def configured_stores() -> list[str]:
                 split_url(store)
             else:
                 _local_folder(store)
-        except (ValueError, RuntimeError, fetch.FetchError) as error:
+        except (ValueError, StoreError, fetch.FetchError) as error:
             name = store.rpartition("@")[2].partition("?")[0]  # without what may be secret
             raise fetch.SettingError(
                 f"ZOO_STORES must list folders and addresses of https, gs, s3 or hf, got {name!r}: "
@@ -211,12 +218,15 @@ def publish(
         )
     if not store:
         raise StoreError("a store must be a folder or an address, got ''")
+    paths = [Path(path) for path in checkpoints]
+    for path in paths:
+        read_metadata(path)  # raises before there is a store
     published: list[StoredArchive] = []
     replaced: list[str] = []
     place = Path(tempfile.gettempdir()) / "jax-zoo-publish"
     with temporary_folder(place) as temporary, _lock_store(store):
         index = read_index(store) if _read_file(store, INDEX) is not None else {}
-        for number, path in enumerate(map(Path, checkpoints)):
+        for number, path in enumerate(paths):
             metadata = restore(path).metadata
             model = metadata.get("model")
             weights = metadata.get("weights") or path.absolute().name
@@ -228,7 +238,10 @@ def publish(
                 raise StoreError(f"the metadata of {path}: {error}") from error
             previous = index.setdefault(model, {}).get(weights)
             if previous and not overwrite:
-                raise StoreError(f"{redact_address(store)} has {model} {weights} already")
+                raise StoreError(
+                    f"{redact_address(store)} has {model} {weights} already; "
+                    f"{argument('overwrite', True)} replaces it"
+                )
             packed = temporary / str(number)
             unpacked = archive.pack(path, packed)
             sha256 = compute_digests(packed, "sha256")[0]
@@ -310,10 +323,15 @@ def _lock_store(store: str) -> Iterator[None]:
 
 def _local_folder(store: str) -> Path | None:
     """Returns the store's folder; None if the store is elsewhere."""
-    scheme = urlsplit(store).scheme
-    if scheme == "file":
-        return Path(url2pathname(urlsplit(store).path))
-    return None if "://" in store else Path(store).expanduser()
+    try:
+        if store.lower().startswith("file:"):
+            return Path(url2pathname(urlsplit(store).path))
+        scheme, separator, place = store.partition("://")
+        if separator and not (scheme and place.strip("/")):  # fsspec would take it for a folder
+            raise ValueError("it names no place, as s3://bucket/zoo does")
+        return None if separator else expand_home(store)
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(f"{redact_address(store)} is not a store: {error}") from error
 
 
 def _join(store: str, name: str) -> str:

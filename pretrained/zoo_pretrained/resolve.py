@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from zoo_pretrained import archive, cache, catalogue, fetch, hub, remote_store
-from zoo_pretrained.addresses import redact_address
+from zoo_pretrained.addresses import expand_home, redact_address
 from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -127,9 +127,9 @@ def load_checkpoint_from(location: str) -> Checkpoint:
     """
     if "://" not in location:
         try:
-            path = Path(location).expanduser()
-        except RuntimeError as error:
-            raise CheckpointError(f"there is no checkpoint at {location}: {error}") from error
+            path = expand_home(location)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"there is no checkpoint at {error}") from error
         if not path.is_file():
             return restore(path)
         with archive.unpack_temporarily(path) as folder:
@@ -219,9 +219,12 @@ def _fetch_from_upstream(
     with cache.use_download(file):
         try:
             sha256 = _download_published(download, file, f"{model} {weights}")
-        except fetch.OfflineError as error:
+        except (fetch.OfflineError, fetch.UnreachableError) as error:
             size = format_bytes(_catalogue_location(catalogue.entries()[model][weights]).size or 0)
-            raise fetch.OfflineError(f"{error}; {model} {weights} takes about {size}") from None
+            raise type(error)(
+                f"{error}; {model} {weights} takes about {size}. Without a network it is found in "
+                f"the cache, {cache.folder()}, or in a store that ZOO_STORES lists"
+            ) from None
         convert(file, model, weights, {**download, "sha256": sha256}, path)
         file.unlink()
 

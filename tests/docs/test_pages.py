@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES
 from zoo.models.base import MODELS
+from zoo.models.costs import load_costs
 
 DOCUMENTS = [
     *PAGES,
@@ -89,7 +90,12 @@ def test_table_of_models_names_all():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_table_of_models_is_true(model):
-    parameters, _, input_size, smallest = model_rows()[model]
+    parameters, multiply_adds, input_size, smallest = model_rows()[model]
+    cost = load_costs()[model]
+    assert (parameters, multiply_adds) == (
+        f"{cost.parameters / 1e6:.1f}",
+        f"{cost.multiply_adds / 1e9:.2f}",
+    )
     entry = MODELS[model]
     assert (int(input_size), int(smallest)) == (entry.input_size, entry.constructor().min_size)
     # As the constructor's docstring says, which other tests compare with the arrays.

@@ -54,7 +54,7 @@ def test_a_checkpoint_can_be_moved_and_contains_no_path(saved, tmp_path):
 
 
 def test_save_does_not_replace_a_checkpoint_by_default(saved):
-    with pytest.raises(FileExistsError, match="pass overwrite to replace it"):
+    with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
         checkpoint.save(saved, {}, {})
     assert checkpoint.restore(saved).metadata["weights"] == "toy"
 

@@ -1,15 +1,17 @@
 """Conversion of other frameworks' weights to checkpoints."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo.checkpoints.attempt import Attempt, check_arguments
+from zoo.checkpoints.diagnose import explain
 from zoo.checkpoints.export import exported_metadata
-from zoo.checkpoints.validate import validate
+from zoo.checkpoints.validate import constructor_arguments, validate
 from zoo.models.base import Model, ModelEntry, find_model
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import convert as conversion
@@ -17,6 +19,8 @@ from zoo_pretrained.checkpoint import save, unflatten_variables
 from zoo_pretrained.convert import ConversionError
 from zoo_pretrained.convert.frameworks import FLUX, KERAS, TORCH
 from zoo_pretrained.convert.source import Source
+from zoo_pretrained.printable import printable
+from zoo_pretrained.spelling import argument, choose
 
 # Whose names and layouts the arrays of a file have, by what wrote it.
 _FRAMEWORKS = {"torch": TORCH, "safetensors": TORCH, "keras": KERAS, "flux": FLUX}
@@ -66,18 +70,22 @@ def convert(
     Raises:
       UnknownModelError: no model has that name.
       ReadError: the file cannot be read, or names what could run code.
-      ConversionError: the weights do not fit; lists every entry that does not. Or several sources
-        fit, whose models compute differently.
+      ConversionError: the weights do not fit; the message says what would make them fit, and the
+        error's `mismatches` are all entries that do not. Or several sources fit, whose models
+        compute differently; or `ignore` matches nothing; or there are more or fewer labels than
+        classes.
       FileExistsError: `out` is there already.
     """
     entry = find_model(model)
     arrays = read.arrays(file, inside)
     exported = exported_metadata(file)
     if exported is not None:
-        if num_classes is not None or not head or inside is not None or ignore or arguments:
+        if source or num_classes is not None or not head or inside or ignore or arguments:
+            names = ("source", "num_classes", "head", "inside", "ignore")
+            listed = ", ".join(map(argument, names))
             raise ConversionError(
-                f"{file} is a checkpoint that zoo.export wrote; num_classes, head, inside, ignore "
-                f"and arguments are what it says"
+                f"{file} is a checkpoint that was exported, and itself says what these are: "
+                f"{listed}, {choose(python='arguments', shell='--argument')}"
             )
         try:
             variables = unflatten_variables(arrays)
@@ -85,14 +93,25 @@ def convert(
             raise ConversionError(f"{file} does not fit {entry.name}: {error}") from error
         validate(variables, exported, entry, str(file))
         record = {**exported, **(metadata or {})}
+        _check_labels(record.get("labels"), constructor_arguments(variables, record))
         save(out, variables, record, overwrite=overwrite)
         return record
-    arrays = {n: a for n, a in arrays.items() if not any(fnmatchcase(n, p) for p in ignore)}
+    check_arguments(arguments or {})
     candidates = _candidates(entry, file, source)
-    name, variables, all_arguments = _convert_first(
-        arrays, candidates, entry, num_classes, head, arguments or {}
+    arrays = _enter_wrappers(_drop_ignored(arrays, ignore, file), candidates.values())
+    first = Attempt(
+        entry=entry,
+        source=next(iter(candidates.values())),
+        arrays=arrays,
+        inside=inside,
+        ignore=tuple(ignore),
+        head=head,
+        num_classes=num_classes,
+        arguments=arguments or {},
     )
+    name, variables, all_arguments = _convert_first(first, candidates, file)
     _check_unambiguous(name, candidates, entry)
+    imagenet = head and all_arguments["num_classes"] == 1000
     record = {
         "model": entry.name,
         "weights": Path(out).name,
@@ -100,12 +119,36 @@ def convert(
         "head": head,
         "source": {"from": name, "file": Path(file).name},
         "kernel_convention": kernel_convention,
-        "preprocessing": candidates[name].preprocessing(entry.input_size),
-        "labels": "imagenet1k" if all_arguments["num_classes"] == 1000 else None,
+        "preprocessing": candidates[name].preprocessing_of(entry.name, entry.input_size),
+        "labels": "imagenet1k" if imagenet else None,
         **(metadata or {}),
     }
+    _check_labels(record["labels"], all_arguments)
     save(out, variables, record, overwrite=overwrite)
     return record
+
+
+def _drop_ignored(
+    arrays: Mapping[str, np.ndarray], patterns: Sequence[str], file: str | os.PathLike[str]
+) -> dict[str, np.ndarray]:
+    """The arrays whose names match none of the patterns, each of which must match some."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in arrays):
+            raise ConversionError(
+                f"{argument('ignore', pattern)} matches none of the {len(arrays)} entries of "
+                f"{file}, such as {printable(next(iter(arrays)))!r}"
+            )
+    return {n: a for n, a in arrays.items() if not any(fnmatchcase(n, p) for p in patterns)}
+
+
+def _check_labels(labels: Any, arguments: Mapping[str, Any]) -> None:
+    """Raises ConversionError for a list of labels of another length than there are classes."""
+    classes = arguments.get("num_classes", 1000)
+    if isinstance(labels, Sequence) and not isinstance(labels, str) and len(labels) != classes:
+        given = choose(python="metadata['labels']", shell="--labels")
+        raise ConversionError(
+            f"{given} has {len(labels)} labels, and the model has {classes} classes"
+        )
 
 
 def convert_published(
@@ -154,36 +197,37 @@ def _candidates(
 
 
 def _convert_first(
-    arrays: Mapping[str, np.ndarray],
-    candidates: Mapping[str, Source],
-    entry: ModelEntry,
-    num_classes: int | None,
-    head: bool,
-    arguments: Mapping[str, Any],
+    first: Attempt, candidates: Mapping[str, Source], file: str | os.PathLike[str]
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The name of the first source that fits, lazy variables, and the constructor's arguments."""
-    failures = []
+    failures: list[tuple[Attempt, ConversionError]] = []
     for name, source in candidates.items():
-        classes = num_classes or conversion.count_classes(arrays, source) or 1000
-        all_arguments = {**source.arguments, **arguments, "num_classes": classes}
+        attempt = first._replace(source=source)
         try:
-            model = entry.constructor(**all_arguments)
-            shapes = model.variable_shapes()
-        except (TypeError, ValueError) as error:
-            message = f"{entry.name} does not take these arguments: {error}"
-            failures.append(ConversionError(message))
-            continue
-        try:
-            optional = () if head else model.classifier
-            return (
-                name,
-                conversion.convert(arrays, source, shapes, optional=optional),
-                all_arguments,
-            )
+            return name, *attempt.convert()
         except ConversionError as error:
-            failures.append(error)
-    # The shortest message is of the source that fits best.
-    raise min(failures, key=lambda error: len(str(error)))
+            failures.append((attempt, error))
+    # Of the source that fits best.
+    attempt, failure = min(failures, key=lambda failed: len(failed[1].mismatches))
+    if not failure.mismatches:
+        raise failure
+    raise explain(attempt, failure, lambda inside: read.arrays(file, inside))
+
+
+def _enter_wrappers(
+    arrays: dict[str, np.ndarray], sources: Collection[Source]
+) -> dict[str, np.ndarray]:
+    """The arrays by their names inside a module that holds them all, such as Lightning's.
+
+    It is entered only while no rule of the sources knows any name outside it.
+    """
+    separator = next(iter(sources)).framework.separator
+    while all(len(conversion.find_unmapped(arrays, source)) == len(arrays) for source in sources):
+        outer = {name.partition(separator)[0] for name in arrays}
+        if len(outer) > 1 or not all(separator in name for name in arrays):
+            break
+        arrays = {name.partition(separator)[2]: array for name, array in arrays.items()}
+    return arrays
 
 
 def _check_unambiguous(name: str, candidates: Mapping[str, Source], entry: ModelEntry) -> None:
@@ -199,6 +243,6 @@ def _check_unambiguous(name: str, candidates: Mapping[str, Source], entry: Model
         f'"{n}"' + (f" (for {s.hint})" if s.hint else "") for n, s in same_rules.items()
     )
     raise ConversionError(
-        f"the names fit several sources of {entry.name}, which compute differently: "
-        f"say whether the source is {listed}"
+        f"the names fit several sources of {entry.name}, which compute differently: say by "
+        f"{argument('source')} whether it is {listed}"
     )

@@ -1,6 +1,7 @@
 """The command line: each module holds a group of commands, assembled here."""
 
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -9,23 +10,21 @@ import typer
 import zoo
 from zoo.cli import bench, classify, models, weights
 from zoo.cli.errors import report_errors
+from zoo_pretrained import spelling
 
-app = typer.Typer(
-    add_completion=False,
-    invoke_without_command=True,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(invoke_without_command=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """A model zoo for computer vision in JAX."""
     if version:
         print(f"jax-zoo {zoo.__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 app.command()(classify.classify)
@@ -41,8 +40,18 @@ app.command()(weights.cache)
 
 def main() -> None:
     """Runs the command line; an error that the user can fix is one line and exit code 1."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may not fit the encoding
-    with report_errors():
-        app()
+    with spelling.for_shell(), report_errors():
+        # Not standalone: typer would frame its errors, fold them, and hide what is greppable.
+        code = app(prog_name="zoo", standalone_mode=False)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_missing_streams() -> None:
+    """Gives the process the standard streams that it was started without."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123

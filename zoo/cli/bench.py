@@ -5,18 +5,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from zoo.cli.output import format_bytes
+from zoo.cli.output import MAX_COUNT, MAX_SIZE, format_bytes, print_line, print_table
 from zoo.models.base import UnknownModelError
 from zoo.runtime.bench import PASSES, Measurement, measure
-from zoo.runtime.columns import format_columns
 from zoo.runtime.memory import keep_memory
 
 
 def bench(
     model: Annotated[str, typer.Argument(help="A model, such as ResNet50.")],
-    batch: Annotated[int, typer.Option(min=1, help="Number of images in a batch.")] = 8,
+    batch: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="Number of images in a batch.")
+    ] = 8,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the images, in pixels.")
+        int | None,
+        typer.Option(min=1, max=MAX_SIZE, help="Height and width of the images, in pixels."),
     ] = None,
     passes: Annotated[
         Literal["inference", "training", "all"],
@@ -32,7 +34,9 @@ def bench(
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Compute dtype of the layers.")
     ] = "float32",
-    rounds: Annotated[int, typer.Option(min=2, help="How often to time each pass.")] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=2, max=MAX_COUNT, help="How often to time each pass.")
+    ] = 10,
     keep: Annotated[
         bool, typer.Option("--keep-memory", help="Keep freed memory in the process.")
     ] = False,
@@ -64,20 +68,15 @@ def bench(
         raise typer.BadParameter(str(error), param_hint="--size") from error
     if as_json:
         for measurement in measurements:
-            print(json.dumps(measurement.as_dict()), flush=True)
+            print_line(json.dumps(measurement.as_dict()))
         return
-    print(_table(list(measurements)))
-
-
-def _table(measurements: list[Measurement]) -> str:
-    first = measurements[0]
-    return "\n".join(
-        [
-            f"{first.model}, batch {first.batch}, {first.size}×{first.size}, {first.dtype}, "
-            f"on {first.device}; a matrix product reaches {first.rate / 1e9:,.0f} GFLOP/s",
-            format_columns([_HEADINGS, *map(_cells, measurements)]),
-        ]
+    rows = list(measurements)
+    first = rows[0]
+    print_line(
+        f"{first.model}, batch {first.batch}, {first.size}×{first.size}, {first.dtype}, "
+        f"on {first.device}; a matrix product reaches {first.rate / 1e9:,.0f} GFLOP/s"
     )
+    print_table([_HEADINGS, *map(_cells, rows)])
 
 
 _HEADINGS = ("", "images/s", "ms", "quartiles", "GFLOP/s", "of product", "compile s", "memory")

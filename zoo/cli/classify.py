@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 import zoo
-from zoo.cli.output import escape_unprintable
+from zoo.cli.output import MAX_COUNT, escape_unprintable, terminal_width
 from zoo.inference import images
 from zoo.runtime import compiler
 from zoo.runtime.prefetch import prefetch
@@ -27,6 +27,8 @@ from zoo_pretrained.fetch import FetchError
 # The progress bar of fewer photos would vanish before it is seen.
 MIN_PHOTOS_FOR_BAR = 5
 
+
+PIPE_WIDTH = 1 << 16
 
 # A photo from the web is held in memory.
 MAX_DOWNLOAD = 64 << 20
@@ -62,7 +64,9 @@ def classify(
         int | None,
         typer.Option(min=1, help="Number of classes to name.", show_default="5, or all if fewer"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Number of photos in a batch.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=MAX_COUNT, help="Number of photos in a batch.")
+    ] = 32,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per photo, each on a line.")
     ] = False,
@@ -96,6 +100,8 @@ def classify(
 def _find_photos(photos: list[str]) -> Iterator[str]:
     """Yields addresses and "-" as they are, files, and the photos of folders."""
     for photo in photos:
+        if not photo:
+            raise typer.BadParameter("a photo has no name", param_hint="PHOTOS")
         if photo == "-" or addresses.is_http(photo):
             yield photo
         else:
@@ -167,9 +173,11 @@ def _classify_batch(
 
 def _table(result: Result) -> Table:
     table = Table.grid(padding=(0, 0, 0, 2), pad_edge=True)
+    table.add_column(overflow="fold")  # of a long label nothing is left out
     for label, probability in result.classes:
         bar = ProgressBar(total=1, completed=probability, width=30)
-        table.add_row(label.name, bar, f"{probability:6.1%}")
+        # As Text, since a string may hold rich's markup.
+        table.add_row(Text(escape_unprintable(label.name)), bar, f"{probability:6.1%}")
     return table
 
 
@@ -191,7 +199,9 @@ def _progress(total: int) -> Iterator[tuple[Console, Console, Callable[[], None]
     While a progress bar is shown, everything that goes to its terminal must be printed by the bar's
     console; what is redirected to a file must not.
     """
-    output, errors = Console(), Console(stderr=True)
+    # A pipe has no width, and a row is one line in it.
+    width = terminal_width() or PIPE_WIDTH
+    output, errors = Console(width=width), Console(stderr=True)
     if total < MIN_PHOTOS_FOR_BAR or not errors.is_terminal:
         yield output, errors, lambda: None
         return

@@ -6,13 +6,16 @@ from typing import Annotated, Any
 import typer
 
 import zoo
-from zoo.cli.output import format_bytes
-from zoo.runtime.columns import format_columns
+from zoo.cli.output import MAX_SIZE, format_bytes, print_line, print_table, terminal_width
+from zoo.models.costs import load_costs
+from zoo.models.suggest import suggest
 from zoo_pretrained import catalogue, resolve
 
 
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern such as 'efficient*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(help="A part of a name, or a shell pattern such as '*50'.")
+    ] = "*",
     trained: Annotated[
         bool,
         typer.Option("--trained", help="List their weights: where they are, size and licence."),
@@ -24,28 +27,31 @@ def list_models(
         bool, typer.Option("--json", help="Print one JSON object per line.")
     ] = False,
 ) -> None:
-    """List the models."""
+    """List the models: parameters, multiply-adds, top-1 accuracy of their default weights."""
     try:
         names = zoo.list_models(pattern, family=family)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--family") from error
     if not names:
-        raise zoo.UnknownModelError(f"no model matches {pattern!r}")
-    rows = _list_weights(names) if trained else [{"model": name} for name in names]
+        hint = suggest(pattern, zoo.list_models()) or "zoo list lists all"
+        raise zoo.UnknownModelError(f"no model matches {pattern!r}; {hint}")
+    rows = _list_weights(names) if trained else _list_costs(names)
     if not rows:
         raise zoo.NoWeightsError(f"there are no weights for {', '.join(names)}")
     if as_json:
-        print("\n".join(map(json.dumps, rows)))
+        for row in rows:
+            print_line(json.dumps(row))
     elif trained:
-        print(format_columns([_HEADINGS, *map(_cells, rows)]))
+        print_table([_HEADINGS, *map(_cells, rows)])
     else:
-        print("\n".join(names))
+        print_table([_COST_HEADINGS, *map(_cost_cells, rows)], align_right=True)
 
 
 def describe(
     model: Annotated[str, typer.Argument(help="A model, such as ResNet50.")],
     size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width of the image, in pixels.")
+        int | None,
+        typer.Option(min=1, max=MAX_SIZE, help="Height and width of the image, in pixels."),
     ] = None,
     depth: Annotated[
         int,
@@ -61,7 +67,32 @@ def describe(
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error
-    print(description.table(depth))
+    print(description.table(depth, width=terminal_width()))
+
+
+_COST_HEADINGS = ("model", "parameters", "multiply-adds", "top 1")
+
+
+def _list_costs(names: list[str]) -> list[dict[str, Any]]:
+    """What models cost, and the published accuracy of their default weights."""
+    costs, entries = load_costs(), catalogue.entries()
+    return [
+        {
+            "model": name,
+            **costs[name]._asdict(),
+            "top1": next(iter(entries.get(name, {}).values()), {}).get("accuracy", {}).get("top1"),
+        }
+        for name in names
+    ]
+
+
+def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["model"],
+        f"{row['parameters'] / 1e6:.1f} M",
+        f"{row['multiply_adds'] / 1e9:.2f} G",
+        "" if row["top1"] is None else f"{row['top1']:.1f}",
+    )
 
 
 _HEADINGS = ("model", "weights", "top 1", "where", "size", "location", "licence")

@@ -7,14 +7,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 import zoo
+from zoo.checkpoints.labels import read_labels
 from zoo.checkpoints.weights import load_weights
-from zoo.cli.output import format_bytes
+from zoo.cli.errors import USER_ERRORS, describe_error
+from zoo.cli.output import MAX_COUNT, format_bytes, print_error, print_line, print_table
 from zoo.models.base import ModelEntry, find_model
-from zoo.runtime.columns import format_columns
 from zoo_pretrained import cache as weights_cache
 from zoo_pretrained import remote_store
 from zoo_pretrained.checkpoint import restore
-from zoo_pretrained.convert import SOURCES
+from zoo_pretrained.convert import SOURCES, ConversionError
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 
@@ -30,7 +31,11 @@ def convert(
     ] = None,
     num_classes: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of classes; by default that of the file's classifier."),
+        typer.Option(
+            min=1,
+            max=MAX_COUNT,
+            help="Number of classes; by default that of the file's classifier.",
+        ),
     ] = None,
     head: Annotated[bool, typer.Option(help="Convert the classifier, or leave it out.")] = True,
     inside: Annotated[
@@ -52,47 +57,53 @@ def convert(
         typer.Option(help="Convention of the file's kernels; Theano and Lasagne have convolution."),
     ] = "cross-correlation",
     overwrite: Overwrite = False,
+    list_all: Annotated[
+        bool, typer.Option("--all", help="If the weights do not fit, list every entry.")
+    ] = False,
 ) -> None:
     """Make a checkpoint of weights from PyTorch, timm, Keras or Flux."""
     if source not in (None, *SOURCES):
         raise typer.BadParameter(
             f"{source!r} is none of {', '.join(SOURCES)}", param_hint="--source"
         )
-    metadata: dict[str, Any] = {}
-    if labels is not None:
-        try:
-            metadata["labels"] = labels.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"{labels}: {error}", param_hint="--labels") from error
-    record = zoo.convert(
-        file,
-        model,
-        out,
-        source=source,
-        num_classes=num_classes,
-        head=head,
-        inside=inside,
-        ignore=ignore or [],
-        arguments=dict(map(_parse_argument, argument or [])),
-        metadata=metadata,
-        kernel_convention=kernel_convention,
-        overwrite=overwrite,
-    )
+    try:
+        record = zoo.convert(
+            file,
+            model,
+            out,
+            source=source,
+            num_classes=num_classes,
+            head=head,
+            inside=inside,
+            ignore=ignore or [],
+            arguments=_parse_arguments(argument or []),
+            metadata={} if labels is None else {"labels": read_labels(labels)},
+            kernel_convention=kernel_convention,
+            overwrite=overwrite,
+        )
+    except ConversionError as error:
+        if list_all:
+            error.max_listed = None
+        raise
     arguments = ", ".join(f"{n}={value!r}" for n, value in record.get("arguments", {}).items())
-    print(f"{out}: {find_model(model).name}({arguments})")
+    print_line(f"{out}: {find_model(model).name}({arguments})")
 
 
 def export(
     weights: Annotated[str, typer.Argument(help="A checkpoint's folder, or MODEL[:WEIGHTS].")],
     out: Annotated[Path, typer.Option(help="The .safetensors file to create.")],
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Weights of torchvision's or timm's model: get their names and layouts."),
+    ] = None,
 ) -> None:
-    """Write a checkpoint as a safetensors file, which `zoo convert` reads back."""
+    """Write a checkpoint as a safetensors file, for `zoo convert` or for PyTorch."""
     if "/" in weights or Path(weights).is_dir():
         checkpoint = restore(weights)
     else:
         checkpoint = load_weights(*_parse_weights(weights))
-    zoo.export(checkpoint, out)
-    print(f"{out}: {format_bytes(out.stat().st_size)}")
+    zoo.export(checkpoint, out, like=like)
+    print_line(f"{out}: {format_bytes(out.stat().st_size)}")
 
 
 def publish(
@@ -103,16 +114,27 @@ def publish(
     """Upload checkpoints to a store, from which others load them (see ZOO_STORES)."""
     published = remote_store.publish(checkpoints, to, overwrite=overwrite)
     rows = [(item.archive, format_bytes(item.size), item.sha256) for item in published]
-    print(format_columns(rows))
+    print_table(rows)
 
 
 def fetch(
     names: Annotated[list[str], typer.Argument(help="MODEL or MODEL:WEIGHTS.")],
 ) -> None:
     """Download weights into the cache, for use without a network."""
+    failed = []
     for name in names:
-        load_weights(*_parse_weights(name))
-        print(name)
+        try:
+            load_weights(*_parse_weights(name))
+        except USER_ERRORS as error:
+            first, *more = describe_error(error)
+            print_error(f"{name}: {first}", *more)
+            failed.append(name)
+        else:
+            print_line(name)
+    if failed and len(names) > 1:
+        print_error(f"{len(failed)} of {len(names)} failed: {' '.join(failed)}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def cache(
@@ -129,23 +151,33 @@ def cache(
     ] = False,
 ) -> None:
     """Show what the cache holds, or remove it."""
+    for pattern in patterns or []:
+        if not prune and not weights_cache.items([pattern]):
+            raise typer.BadParameter(
+                f"{pattern!r} matches nothing in {weights_cache.folder()}", param_hint="PATTERNS"
+            )
     items = weights_cache.prune(patterns or []) if prune else weights_cache.items(patterns or ["*"])
     total = format_bytes(sum(item.size for item in items))
-    print(f"{weights_cache.folder()}: {'removed' if prune else 'holds'} {total}")
+    print_line(f"{weights_cache.folder()}: {'removed' if prune else 'holds'} {total}")
     if items:
-        print(format_columns([(item.name, item.kind, format_bytes(item.size)) for item in items]))
+        print_table([(item.name, item.kind, format_bytes(item.size)) for item in items])
 
 
-def _parse_argument(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    try:
-        if not equals:
-            raise ValueError("there is no '='")
-        return name, json.loads(value)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{text!r} is not NAME=JSON: {error}", param_hint="--argument"
-        ) from error
+def _parse_arguments(texts: list[str]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            if not equals:
+                raise ValueError("there is no '='")
+            if name in arguments:
+                raise ValueError("it is given twice")
+            arguments[name] = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise typer.BadParameter(
+                f"{text!r} is not NAME=JSON: {error}", param_hint="--argument"
+            ) from error
+    return arguments
 
 
 def _parse_weights(text: str) -> tuple[ModelEntry, str | None]:

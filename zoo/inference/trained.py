@@ -1,7 +1,6 @@
 """Trained models: a definition, its weights, and facts about them."""
 
 import dataclasses
-import fnmatch
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from zoo.inference.images import ImageSource, is_single_image
 from zoo.inference.preprocessing import Preprocessing
 from zoo.models.base import MODELS, Model
 from zoo.models.fold import fold_norms
+from zoo.models.suggest import matches
 from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.catalogue import Label
 
@@ -234,7 +234,7 @@ def list_models(
     """The names of the models.
 
     Args:
-      pattern: a shell pattern such as "efficientnet*", in any case.
+      pattern: a shell pattern such as "efficientnet*", or a part of a name, in any case.
       trained: True for models with public weights, False for the others, None for all. Stores may
         have weights for any model.
       family: the name of a family's file in `zoo/models`, such as "resnet", which holds ResNeXt
@@ -249,7 +249,7 @@ def list_models(
     return [
         name
         for name, entry in MODELS.items()
-        if fnmatch.fnmatchcase(name.lower(), pattern.lower())
+        if matches(name, pattern)
         and (trained is None or trained == (name in entries))
         and family in (None, entry.family)
     ]

@@ -16,6 +16,7 @@ from zoo.models.layers import Dense, LayerOptions, promote_to_float32
 from zoo.models.options import INTERNAL, check_names, check_values, make_signature
 from zoo.models.suggest import suggest
 from zoo_pretrained.checkpoint import flatten_variables
+from zoo_pretrained.spelling import choose
 
 
 class ModelOptions(TypedDict, total=False):
@@ -307,5 +308,7 @@ def find_model(model: str | Callable[..., Any]) -> ModelEntry:
         entry = {known.lower(): MODELS[known] for known in MODELS}.get(name.lower())
     if entry is not None and (isinstance(model, str) or entry.constructor is model):
         return entry
-    hint = suggest(name, MODELS) or "see list_models()"
+    hint = suggest(name, MODELS) or choose(
+        python="zoo.list_models() lists them", shell="zoo list lists them"
+    )
     raise UnknownModelError(f"no model is named {name!r}; {hint}")

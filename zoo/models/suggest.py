@@ -1,7 +1,14 @@
-"""Suggestions for misspelt names."""
+"""Names that are patterns, parts or misspellings of others."""
 
 import difflib
+import fnmatch
 from collections.abc import Iterable
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name matches a shell pattern, or contains a text without wildcards, in any case."""
+    lower = pattern.lower()
+    return fnmatch.fnmatchcase(name.lower(), lower if set(lower) & set("*?[") else f"*{lower}*")
 
 
 def suggest(name: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:

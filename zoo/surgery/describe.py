@@ -84,8 +84,11 @@ class Description:
             for prefix, group in groups.items()
         ]
 
-    def table(self, depth: int = 1) -> str:
-        """Text: the layers grouped by the first `depth` names of their paths, and the totals."""
+    def table(self, depth: int = 1, *, width: int | None = None) -> str:
+        """Text: the layers grouped by the first `depth` names of their paths, and the totals.
+
+        Lines are at most `width` long; None for any length.
+        """
         totals = (self.parameters, self.multiply_adds, self.activation_bytes)
         rows = [
             ("", "output", "parameters", "multiply-adds", "bytes"),
@@ -96,7 +99,7 @@ class Description:
             ("total", "", *(f"{n:,}" for n in totals)),
         ]
         heading = f"{self.name}, image {'×'.join(map(str, self.input))}"
-        return f"{heading}\n{format_columns(rows, align_right=True)}"
+        return f"{heading}\n{format_columns(rows, align_right=True, width=width)}"
 
     def __str__(self) -> str:
         """The table by stages."""

@@ -25,11 +25,12 @@ from zoo_pretrained.convert import (
     vgg,
     xception,
 )
+from zoo_pretrained.convert.errors import ConversionError as ConversionError
+from zoo_pretrained.convert.errors import Mismatch
 from zoo_pretrained.convert.frameworks import classify_modules, lay_out, list_source_arrays
 from zoo_pretrained.convert.rules import find_targets, match_rules
 from zoo_pretrained.convert.source import Source
 from zoo_pretrained.lazy_array import LazyArray
-from zoo_pretrained.printable import printable
 
 # By the name of the family's file, here and in the zoo's models.
 _FAMILIES: dict[str, dict[str, Source]] = {
@@ -46,14 +47,6 @@ _FAMILIES: dict[str, dict[str, Source]] = {
 }
 # The names of all sources.
 SOURCES = tuple(dict.fromkeys(name for sources in _FAMILIES.values() for name in sources))
-
-
-# Entries that a message lists, and characters of each: more than any model has, and any name.
-MAX_LISTED, MAX_LINE = 5000, 1000
-
-
-class ConversionError(ValueError):
-    """Weights that do not fit a model; the message lists every entry that does not."""
 
 
 def sources(family: str) -> dict[str, Source]:
@@ -127,13 +120,13 @@ def convert(
     }
     converted: dict[str, LazyArray] = {}
     biases: dict[str, np.ndarray] = {}  # of convolutions that have none in ours, by the norm's mean
-    mismatches: list[str] = []
+    mismatches: list[Mismatch] = []
     source_arrays = list_source_arrays(arrays, source.framework)
     targets = find_targets(classify_modules(source_arrays), source.rules, all_shapes)
     for source_array in source_arrays:
         target = targets.get(source_array.module)
         if target is None or not source_array.role:
-            mismatches.append(f"{source_array.name}: no rule maps it")
+            mismatches.append(Mismatch(source_array.name, "no rule maps it"))
             continue
         if target.path.split("/")[0] in optional:
             continue
@@ -141,28 +134,47 @@ def convert(
         mean = re.sub(r"params(/.+/)conv/bias", r"batch_stats\1norm/mean", path)
         shape = needed.get(path, needed.get(mean))
         if shape is None:
-            mismatches.append(f"{source_array.name}: the model has no {path}")
+            mismatches.append(Mismatch(source_array.name, f"the model has no {path}"))
         elif path in converted or (path not in needed and mean in biases):
-            mismatches.append(f"{source_array.name}: {path} is filled already")
+            mismatches.append(Mismatch(source_array.name, f"{path} is filled already"))
         elif (
             array := lay_out(source_array, shape, target.flattened, dtype, source.framework)
         ) is None:
-            mismatches.append(
-                f"{source_array.name}: {path} has shape {shape}, not {source_array.view.shape}"
-            )
+            reason = f"{path} has shape {shape}, not {source_array.view.shape}"
+            mismatches.append(Mismatch(source_array.name, reason))
         elif path in needed:
             converted[path] = array
         else:
             biases[mean] = np.asarray(source_array.view, np.float64)
     for path in biases.keys() & converted.keys():
         converted[path] = LazyArray(converted[path].view - biases[path], dtype=dtype)
-    mismatches += [f"{path}: nothing fills it" for path in needed if path not in converted]
+    mismatches += [
+        Mismatch(path, "nothing fills it", True) for path in needed if path not in converted
+    ]
     if mismatches:
-        listed = [printable(mismatch, MAX_LINE) for mismatch in mismatches[:MAX_LISTED]]
-        if len(mismatches) > MAX_LISTED:
-            listed.append(f"and {len(mismatches) - MAX_LISTED} more")
-        raise ConversionError("the weights do not fit the model:\n  " + "\n  ".join(listed))
+        raise ConversionError("the weights do not fit the model:", mismatches)
     return unflatten_variables(converted)
+
+
+def find_unmapped(arrays: Mapping[str, np.ndarray], source: Source) -> list[str]:
+    """The names of the arrays that no rule maps, whatever the model.
+
+    Args:
+      arrays, source: as for `convert`.
+    """
+    source_arrays = list_source_arrays(arrays, source.framework)
+    mapped = match_rules([source_array.module for source_array in source_arrays], source.rules)
+    return [a.name for a in source_arrays if a.module not in mapped]
+
+
+def count_parameters(arrays: Mapping[str, np.ndarray], source: Source) -> int:
+    """The number of the source's parameters, without running statistics.
+
+    Args:
+      arrays, source: as for `convert`.
+    """
+    source_arrays = list_source_arrays(arrays, source.framework)
+    return sum(a.view.size for a in source_arrays if a.role not in _COLLECTIONS)
 
 
 def count_classes(arrays: Mapping[str, np.ndarray], source: Source) -> int | None:

@@ -26,11 +26,26 @@ TIMM_RULES = (
     (r"conv_head|bn2", "conv_head/"),
     (r"classifier", "head"),
 )
+# timm's own sizes of the input and of the image that it is cropped from.
+_TIMM_SIZES = {
+    "EfficientNetLite1": (240, 272),
+    "EfficientNetLite2": (260, 292),
+    "EfficientNetLite3": (300, 331),
+    "EfficientNetLite4": (380, 413),
+}
 
 SOURCES = {
-    "timm": Source(TIMM_RULES, arguments={"padding": "symmetric", "norm_eps": 1e-5}),
+    "timm": Source(
+        TIMM_RULES,
+        arguments={"padding": "symmetric", "norm_eps": 1e-5},
+        sizes=_TIMM_SIZES,
+    ),
     "timm_tf": Source(
-        TIMM_RULES, arguments=TENSORFLOW, normalization=MINUS_ONE_TO_ONE, hint=TIMM_TF
+        TIMM_RULES,
+        arguments=TENSORFLOW,
+        normalization=MINUS_ONE_TO_ONE,
+        sizes=_TIMM_SIZES,
+        hint=TIMM_TF,
     ),
     # The package efficientnet-lite-pytorch, whose weights of EfficientNetLite0 are embedded.
     "efficientnet_lite_pytorch": Source(

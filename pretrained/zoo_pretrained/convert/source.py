@@ -46,6 +46,8 @@ class Source:
         definition's padding, epsilon and so on.
       normalization: of its images.
       interpolation: by which its images are resized.
+      sizes: the input's size, and the shorter side that images are resized to before they are
+        cropped, by the model's name, where they are not those the model was designed for.
       hint: which of a library's models these are, where layer names do not tell.
     """
 
@@ -54,7 +56,14 @@ class Source:
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     normalization: Normalization = IMAGENET
     interpolation: str = "bilinear"
+    sizes: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     hint: str = ""
+
+    def preprocessing_of(self, model: str, size: int) -> dict[str, Any]:
+        """The preprocessing of a model that was designed for images of `size` pixels."""
+        own_size, resize = self.sizes.get(model, (size, None))
+        metadata = self.preprocessing(own_size)
+        return metadata if resize is None else {**metadata, "resize": resize}
 
     def preprocessing(self, size: int) -> dict[str, Any]:
         """Metadata of how images become input of `size` pixels; an eighth is cropped, as usual."""

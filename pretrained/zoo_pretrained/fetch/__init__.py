@@ -15,6 +15,7 @@ from zoo_pretrained.fetch.errors import (
     FetchError,
     OfflineError,
     SettingError,
+    UnreachableError,
     format_bytes,
     translate_os_errors,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "OfflineError",
     "Progress",
     "SettingError",
+    "UnreachableError",
     "fetch",
     "fetch_unverified",
     "hold_lock",
@@ -170,7 +172,7 @@ def _download(
             if resume and (size := part.size()) >= longest + RESET_BYTES:
                 tries, longest = 1, size
             if tries == MAX_TRIES:
-                raise FetchError(
+                raise UnreachableError(
                     f"{request.redacted_url} cannot be fetched: {failure} ({MAX_TRIES} tries)"
                 ) from None
             wait_before_retry(tries, failure.retry_after)

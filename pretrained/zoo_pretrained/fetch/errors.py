@@ -22,6 +22,10 @@ class OfflineError(FetchError):
     """A file is missing, and ZOO_OFFLINE forbids downloading it."""
 
 
+class UnreachableError(FetchError):
+    """A server cannot be reached, or does not deliver, however often it is tried."""
+
+
 class DigestError(FetchError):
     """A file is not what was published; names both digests, and where the file was kept."""
 

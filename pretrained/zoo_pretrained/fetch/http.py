@@ -86,7 +86,10 @@ def _split_any(url: str) -> SplitResult:
 
 def redact_url(url: str) -> str:
     """Removes what may be secret from a URL: user, password, query and fragment."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it is no URL, and may hold a secret anywhere
+        return f"{url.partition('://')[0]}://…"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

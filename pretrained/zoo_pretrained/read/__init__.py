@@ -24,6 +24,7 @@ from zoo_pretrained.printable import MAX_MESSAGE, printable
 from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
 from zoo_pretrained.read.files import ByteBudget, ReadError, UnreadableError
 from zoo_pretrained.read.zip_archive import ZipArchive
+from zoo_pretrained.spelling import argument
 
 __all__ = ["ReadError", "arrays", "detect_format", "metadata"]
 
@@ -138,8 +139,8 @@ def _tell_averages(found: pth.StateDict, path: str) -> tuple[str, dict[str, np.n
     if found.averages:
         warnings.warn(
             printable(
-                f"{path}: took the weights in {found.path!r}; inside={found.averages!r} takes "
-                f"their moving average",
+                f"{path}: took the weights in {found.path!r}; "
+                f"{argument('inside', found.averages)} takes their moving average",
                 MAX_MESSAGE,
             ),
             stacklevel=4,

@@ -23,6 +23,7 @@ from zoo_pretrained.read.files import (
 from zoo_pretrained.read.pickle_globals import Global, OperationBudget, Storage, Tensor, is_place
 from zoo_pretrained.read.pickles import load
 from zoo_pretrained.read.zip_archive import ZipArchive
+from zoo_pretrained.spelling import argument
 
 MAX_PATH = 400  # characters of the keys that lead to a dict; deeper ones are not looked for
 MAX_PLACES = 50_000  # that dicts are in; most are of an optimizer's state, one for each tensor
@@ -192,7 +193,9 @@ def _choose(state_dicts: Mapping[str, Any]) -> str:
         return ""
     if len({id(tensors) for tensors in state_dicts.values()}) > 1:
         listed = list_some(map(repr, state_dicts))
-        raise UnreadableError(f"holds several dicts of tensors, {listed}: say which is inside")
+        raise UnreadableError(
+            f"holds several dicts of tensors, {listed}: say which by {argument('inside')}"
+        )
     return next(iter(state_dicts))
 
 

@@ -230,7 +230,19 @@ def test_no_photos(shell):
 
 
 def test_list(shell):
-    assert shell("list", "*lite4")[:2] == (0, "EfficientNetLite4\n")
+    code, out, err = shell("list", "*lite4")
+    assert (code, err) == (0, "")
+    heading, row = out.splitlines()
+    assert heading.split() == ["model", "parameters", "multiply-adds", "top", "1"]
+    assert row.split() == ["EfficientNetLite4", "13.0", "M", "2.55", "G", "81.5"]
+    assert [json.loads(line) for line in shell("list", "vgg19", "--json")[1].splitlines()] == [
+        {"model": name, "parameters": parameters, "multiply_adds": 19632062464, "top1": top1}
+        for name, parameters, top1 in (
+            ("VGG19", 143667240, 72.376), ("VGG19_BN", 143678248, 74.218)
+        )
+    ]  # fmt: skip
+    lines = shell("list", "lite4")[1].splitlines()  # a part of the name
+    assert lines == [heading, row]
     heading, first, *more = shell("list", "*lite0", "--trained")[1].splitlines()
     assert heading.split() == [
         "model",
@@ -259,9 +271,11 @@ def test_list(shell):
         1, "zoo: there are no weights for DenseNet264\n"
     )  # fmt: skip
     code, _, err = shell("list", "vit*")
-    assert (code, err) == (1, "zoo: no model matches 'vit*'\n")
-    assert shell("list", "*50*", "--family", "resnet")[1].split() == [
-        "ResNet50", "ResNeXt50_32x4d", "WideResNet50_2"
+    assert (code, err) == (1, "zoo: no model matches 'vit*'; zoo list lists all\n")
+    assert "'resnt'; did you mean ResNet" in shell("list", "resnt")[2]
+    lines = shell("list", "*50*", "--family", "resnet")[1].splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "model", "ResNet50", "ResNeXt50_32x4d", "WideResNet50_2"
     ]  # fmt: skip
     code, _, err = shell("list", "--family", "vit")
     assert code == 2

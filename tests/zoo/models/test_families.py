@@ -17,6 +17,7 @@ import zoo.models
 import zoo_pretrained.convert
 from tests.zoo.models.small_models import PUBLISHED, SMALL
 from zoo.models.base import MODELS, Model, ModelEntry
+from zoo.models.costs import load_costs
 from zoo.models.options import INTERNAL
 
 ROOT = Path(__file__).parents[3]
@@ -92,6 +93,9 @@ def lacking_docs(family: str, entries: list[ModelEntry]) -> Iterator[str]:
     for entry in entries:
         if not re.search(rf"\b{entry.name}\b", text):
             yield f"{page.relative_to(ROOT)}: add {entry.name} to the table of models"
+    for entry in entries:
+        if entry.name not in load_costs():
+            yield f"zoo/models/costs.json: python scripts/make_costs.py adds {entry.name}"
 
 
 def lacking_in_class(family: str, entries: list[ModelEntry]) -> Iterator[str]:
@@ -157,6 +161,7 @@ def test_a_new_family_is_told_what_it_lacks(monkeypatch):
         "tests/peers/test_models.py",
         "pretrained/zoo_pretrained/convert/toynet.py",
         "docs/models.md",
+        "zoo/models/costs.json",
         "zoo/models/toynet.py",
     ]
     assert "names 'depths', which is no argument" in lacking("toynet")[-1]

@@ -11,6 +11,7 @@ import zoo
 import zoo_kernels as kernels
 from tests.zoo.models.small_models import PUBLISHED, SMALL, logits, small
 from zoo.models.base import MODELS
+from zoo.models.costs import load_costs
 from zoo.models.inverted_residual import round_channels
 from zoo.models.strides import BlockStrides, stage_strides
 from zoo_pretrained.checkpoint import flatten_variables
@@ -36,6 +37,7 @@ def test_parameters_and_multiply_adds_are_as_published(family):
     parameters, multiply_adds = PUBLISHED[name]
     described = zoo.describe(name)
     assert described.parameters == parameters
+    assert load_costs()[name] == (described.parameters, described.multiply_adds)
     if multiply_adds is not None:
         assert described.multiply_adds / 1e9 == pytest.approx(multiply_adds, abs=0.0006)
 
