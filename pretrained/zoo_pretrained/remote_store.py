@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -30,7 +30,7 @@ from zoo_pretrained.addresses import (
     redact_address,
 )
 from zoo_pretrained.bounded_json import MAX_BYTES, check_json, parse_json
-from zoo_pretrained.checkpoint import CheckpointError, read_metadata, restore
+from zoo_pretrained.checkpoint import Checkpoint, CheckpointError, read_metadata, restore
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 from zoo_pretrained.fetch.http import split_url
@@ -41,6 +41,10 @@ from zoo_pretrained.temporary import temporary_folder
 FORMAT = 1
 INDEX = "index.json"
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+
+
+# Raises an error for a checkpoint that is not what is wanted; takes it, and where it is.
+CheckCheckpoint = Callable[[Checkpoint, str], None]
 
 
 class StoreError(OneLineError):
@@ -150,8 +154,13 @@ def find_archive(url: str) -> StoredArchive:
     )
 
 
-def download_archive(stored: StoredArchive, target: Path) -> None:
+def download_archive(stored: StoredArchive, target: Path, check: CheckCheckpoint) -> None:
     """Downloads an archive, verifies it, and unpacks it to a folder, which appears complete.
+
+    Args:
+      stored: the archive.
+      target: the folder to make.
+      check: is called before the folder appears.
 
     Raises:
       FetchError: the archive cannot be downloaded, or is not what the index says.
@@ -163,18 +172,18 @@ def download_archive(stored: StoredArchive, target: Path) -> None:
         if not packed.is_file():
             raise StoreError(f"the store {folder} lists {stored.archive!r}, which is not there")
         fetch.verify(packed, digest)
-        _unpack(stored, packed, target)
+        _unpack(stored, packed, target, check)
         return
     packed = cache.download_path(f"{stored.sha256[:16]}-{stored.archive}")
     # Two checkpoints may come from one archive, which must stay until both are unpacked.
     with cache.use_download(packed):
         with fetch.progress_bar(stored.archive) as progress:
             _download(stored, packed, digest, progress)
-        _unpack(stored, packed, target)
+        _unpack(stored, packed, target, check)
         packed.unlink(missing_ok=True)
 
 
-def _unpack(stored: StoredArchive, packed: Path, target: Path) -> None:
+def _unpack(stored: StoredArchive, packed: Path, target: Path, check: CheckCheckpoint) -> None:
     """Unpacks an archive to a temporary folder, and renames it to the target if it is sound.
 
     Nothing else may enter the cache: it would be found damaged, kept, and fetched again each time.
@@ -184,12 +193,13 @@ def _unpack(stored: StoredArchive, packed: Path, target: Path) -> None:
         new = temporary / "new"
         archive.unpack_archive(packed, new, stored.unpacked or archive.MAX_BYTES)
         try:
-            restore(new)
+            checkpoint = restore(new)
         except CheckpointError as error:
             reason = str(error).replace(str(new), stored.archive)
             raise archive.ArchiveError(
                 f"{redact_address(stored.address)} holds no sound checkpoint: {reason}"
             ) from error
+        check(checkpoint, redact_address(stored.address))
         new.rename(target)
 
 

@@ -92,12 +92,16 @@ def _cached_names(
     return None if weights == item.name or by_address else (model, weights)
 
 
-def load_checkpoint(model: str, weights: str, convert: ConvertFile) -> Checkpoint:
+def load_checkpoint(
+    model: str, weights: str, convert: ConvertFile, check: remote_store.CheckCheckpoint
+) -> Checkpoint:
     """Loads the checkpoint of a model's weights, from wherever it is.
 
     Args:
       model, weights: their names.
       convert: makes a checkpoint of a published file.
+      check: raises an error for a store's checkpoint that is not such a model's, before it enters
+        the cache.
 
     Raises:
       LookupError: there are no such weights.
@@ -112,19 +116,31 @@ def load_checkpoint(model: str, weights: str, convert: ConvertFile) -> Checkpoin
 
     def find() -> Callable[[], None]:
         if stored := _find_in_stores(model, weights, bool(entry)):
-            return lambda: _fetch_from_store(stored, model, path)
+            return lambda: _fetch_from_store(stored, model, path, check)
         return lambda: _fetch_from_upstream(model, weights, entry["source"], path, convert)
 
     return _load_cached(path, find)
 
 
-def load_checkpoint_from(location: str) -> Checkpoint:
+def load_checkpoint_from(location: str, check: remote_store.CheckCheckpoint) -> Checkpoint:
     """Loads the checkpoint in a folder, in an archive, or at an archive's address.
+
+    Args:
+      location: the folder, archive or address.
+      check: raises an error for a checkpoint that is not what is wanted; one that is downloaded
+        does not enter the cache then.
 
     Raises:
       CheckpointError: there is no checkpoint, or it is damaged.
       StoreError, FetchError, ArchiveError: it cannot be downloaded, or nothing verifies it.
     """
+    checkpoint = _load_unchecked(location, check)
+    check(checkpoint, redact_address(location))
+    return checkpoint
+
+
+def _load_unchecked(location: str, check: remote_store.CheckCheckpoint) -> Checkpoint:
+    """Loads a checkpoint as `load_checkpoint_from` does; checks only what is downloaded."""
     if "://" not in location:
         try:
             path = expand_home(location)
@@ -142,7 +158,7 @@ def load_checkpoint_from(location: str) -> Checkpoint:
             raise
         return found
     path = cache.checkpoint_path(f"{stored.archive.removesuffix('.tar')}-{stored.sha256[:16]}")
-    return _load_cached(path, lambda: lambda: remote_store.download_archive(stored, path))
+    return _load_cached(path, lambda: lambda: remote_store.download_archive(stored, path, check))
 
 
 def _load_cached(path: Path, find: Callable[[], Callable[[], None]]) -> Checkpoint:
@@ -199,16 +215,21 @@ def _find_in_stores(
     return found
 
 
-def _fetch_from_store(stored: remote_store.StoredArchive, model: str, path: Path) -> None:
+def _fetch_from_store(
+    stored: remote_store.StoredArchive,
+    model: str,
+    path: Path,
+    check: remote_store.CheckCheckpoint,
+) -> None:
     """Puts a store's checkpoint into the cache; StoreError if it is of another model."""
-    remote_store.download_archive(stored, path)
-    found = read_metadata(path).get("model")
-    if found != model:
-        kept = cache.quarantine(path)
-        raise remote_store.StoreError(
-            f"{redact_address(stored.address)} holds a {printable(found)}, not a {model}; "
-            f"it is kept at {kept}"
-        )
+
+    def check_all(checkpoint: Checkpoint, place: str) -> None:
+        found = checkpoint.metadata.get("model")
+        if found != model:
+            raise remote_store.StoreError(f"{place} holds a {printable(found)}, not a {model}")
+        check(checkpoint, place)
+
+    remote_store.download_archive(stored, path, check_all)
 
 
 def _fetch_from_upstream(

@@ -10,12 +10,12 @@ import numpy as np
 
 from zoo.checkpoints.attempt import Attempt, check_arguments
 from zoo.checkpoints.diagnose import explain
-from zoo.checkpoints.export import exported_metadata
+from zoo.checkpoints.exported import exported_metadata
 from zoo.checkpoints.validate import constructor_arguments, validate
 from zoo.models.base import Model, ModelEntry, find_model
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import convert as conversion
-from zoo_pretrained.checkpoint import save, unflatten_variables
+from zoo_pretrained.checkpoint import Variables, save, unflatten_variables
 from zoo_pretrained.convert import ConversionError
 from zoo_pretrained.convert.frameworks import FLUX, KERAS, TORCH
 from zoo_pretrained.convert.source import Source
@@ -94,7 +94,7 @@ def convert(
         validate(variables, exported, entry, str(file))
         record = {**exported, **(metadata or {})}
         _check_labels(record.get("labels"), constructor_arguments(variables, record))
-        save(out, variables, record, overwrite=overwrite)
+        _save(out, variables, record, overwrite)
         return record
     check_arguments(arguments or {})
     candidates = _candidates(entry, file, source)
@@ -124,8 +124,18 @@ def convert(
         **(metadata or {}),
     }
     _check_labels(record["labels"], all_arguments)
-    save(out, variables, record, overwrite=overwrite)
+    _save(out, variables, record, overwrite)
     return record
+
+
+def _save(
+    out: str | os.PathLike[str], variables: Variables, record: dict[str, Any], overwrite: bool
+) -> None:
+    """Saves a checkpoint; ConversionError if its metadata cannot be used."""
+    try:
+        save(out, variables, record, overwrite=overwrite)
+    except ValueError as error:
+        raise ConversionError(f"{out} cannot be saved: {error}") from error
 
 
 def _drop_ignored(

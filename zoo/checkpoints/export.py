@@ -3,13 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from zoo.checkpoints.exported import KEY
+from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.checkpoints.restyle import restyle
-from zoo_pretrained import read
-from zoo_pretrained.bounded_json import parse_json
 from zoo_pretrained.checkpoint import Checkpoint, flatten_variables
 from zoo_pretrained.spelling import argument
 from zoo_pretrained.temporary import temporary_folder
@@ -18,24 +17,22 @@ from zoo_pretrained.temporary import temporary_folder
 _FOREIGN = {".bin", ".ckpt", ".h5", ".hdf5", ".jld2", ".keras", ".msgpack", ".npz", ".onnx", ".pb"}
 _FOREIGN |= {".pt", ".pth", ".tar", ".tflite", ".zip"}
 
-# Under this key of the file's header `export` writes the checkpoint's metadata.
-_METADATA = "jax-zoo"
-
 
 class ExportError(ValueError):
     """A checkpoint cannot be exported so; the message says how it can."""
 
 
 def export(
-    checkpoint: Checkpoint,
+    model: Checkpoint | ModelWithWeights,
     out: str | os.PathLike[str],
     *,
     like: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Writes a checkpoint as a safetensors file; `convert` makes the same checkpoint of it.
+    """Writes a model's weights as a safetensors file, of which `convert` makes a checkpoint again.
 
     Args:
-      checkpoint: what `zoo_pretrained.checkpoint.restore` returns.
+      model: a checkpoint that `zoo.pretrained.restore` returned, what `zoo.trained` or `zoo.adapt`
+        returned, a pair (model, variables), or a model's name.
       out: the file to make; it appears complete or not at all.
       like: a file of weights of torchvision's or timm's model, whose names and layouts the arrays
         get, so that `load_state_dict` takes them. Its values do not matter, nor its number of
@@ -64,9 +61,10 @@ def export(
         raise FileExistsError(f"{target} is there already")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
+    checkpoint = model if isinstance(model, Checkpoint) else _make_checkpoint(model)
     if like is None:
         arrays = dict(flatten_variables(checkpoint.variables))
-        header = {_METADATA: json.dumps(checkpoint.metadata)}
+        header = {KEY: json.dumps(checkpoint.metadata)}
     else:
         arrays, header = restyle(checkpoint, like), {"format": "pt"}
     arrays = {name: np.require(array, requirements="C") for name, array in arrays.items()}
@@ -78,19 +76,6 @@ def export(
         (temporary / "new").rename(target)
 
 
-def exported_metadata(file: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The metadata in a file that `export` wrote; None for any other file.
-
-    Raises:
-      ReadError: the file cannot be read, or its metadata is no JSON object.
-    """
-    text = read.metadata(file).get(_METADATA)
-    if text is None:
-        return None
-    try:
-        metadata = parse_json(text)
-    except ValueError as error:
-        raise read.ReadError(f"{os.fspath(file)} has damaged metadata: {error}") from error
-    if not isinstance(metadata, dict):
-        raise read.ReadError(f"{os.fspath(file)} has damaged metadata: it is no JSON object")
-    return metadata
+def _make_checkpoint(model: ModelWithWeights) -> Checkpoint:
+    found = as_trained(model)
+    return Checkpoint(dict(found.variables), found.to_metadata(found.info.weights))

@@ -7,7 +7,6 @@ from zoo.checkpoints.convert import convert_published
 from zoo.checkpoints.validate import validate
 from zoo.models.base import ModelEntry
 from zoo_pretrained import catalogue, resolve
-from zoo_pretrained.addresses import redact_address
 from zoo_pretrained.checkpoint import Checkpoint
 
 
@@ -18,18 +17,20 @@ class NoWeightsError(ValueError):
 def load_weights(entry: ModelEntry, weights: str | os.PathLike[str] | None = None) -> Checkpoint:
     """The checkpoint of a model's weights; arguments and errors as for `zoo.trained`."""
     name = _default_weights(entry.name) if weights is None else os.fspath(weights)
+
+    def check(checkpoint: Checkpoint, place: str) -> None:
+        validate(*checkpoint, entry, place)
+
     if not ("/" in name or os.sep in name or name.endswith(".tar")):
         try:
-            return resolve.load_checkpoint(entry.name, name, convert_published)
+            return resolve.load_checkpoint(entry.name, name, convert_published, check)
         except LookupError:
             if not Path(name).is_dir():
                 names = ", ".join(resolve.list_locations().get(entry.name, {})) or "none"
                 raise NoWeightsError(
                     f"{entry.name} has no weights {name!r}; it has: {names}"
                 ) from None
-    checkpoint = resolve.load_checkpoint_from(name)
-    validate(*checkpoint, entry, redact_address(name))
-    return checkpoint
+    return resolve.load_checkpoint_from(name, check)
 
 
 def _default_weights(model: str) -> str:
