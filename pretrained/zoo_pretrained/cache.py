@@ -50,7 +50,7 @@ def folder() -> Path:
     try:
         return expand_home(configured)
     except FileNotFoundError as error:
-        raise SettingError(f"ZOO_CACHE must be a folder, got {error}") from error
+        raise SettingError(f"ZOO_CACHE must be a folder, got {configured!r}: {error}") from error
 
 
 def checkpoint_path(name: str) -> Path:

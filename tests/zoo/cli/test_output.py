@@ -11,6 +11,7 @@ import pytest
 
 import zoo
 from tests.zoo.checkpoints import upstream
+from tests.zoo.checkpoints.unchecked import save_unchecked
 from tests.zoo.cli.shell import runner
 from zoo.models.base import MODELS
 from zoo.models.costs import Cost, load_costs
@@ -91,9 +92,10 @@ def test_names_and_metadata_are_escaped(shell, tmp_path, monkeypatch):
     assert shell("convert", tmp_path / "file", *words)[0] == 0
     variables, metadata = zoo.pretrained.restore(tmp_path / "mine")
     save(tmp_path / "bad", variables, {**metadata, "weights": HOSTILE, "licence": HOSTILE})
-    save(tmp_path / "else", variables, {**metadata, "model": HOSTILE})
+    save_unchecked(tmp_path / "else", variables, {**metadata, "model": HOSTILE})
     (tmp_path / "cache" / "downloads").mkdir(parents=True)
-    (tmp_path / "cache" / "downloads" / HOSTILE).write_text("partial")
+    for name in (HOSTILE, f".{HOSTILE}.lock"):  # without its lock it would not be ours
+        (tmp_path / "cache" / "downloads" / name).write_text("partial")
     out = shell("cache")[1]
     assert SHOWN in out
     for words in (
