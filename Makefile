@@ -14,14 +14,17 @@ BY_FILE := --numprocesses 2 --dist loadfile
 # An empty file in the environment marks each extra that is installed.
 installed = $(VENV)/.installed-$(1)
 
-.PHONY: demo test test-triton test-sampled test-peers test-notebooks test-wheel test-gpu notebooks lint \
+.PHONY: demo test test-slow test-triton test-sampled test-peers test-notebooks test-wheel test-gpu notebooks lint \
 	format bench bench-all bench-gpu clean
 
 demo: $(call installed,base)
 	$(BIN)/zoo classify examples/cat.jpg
 
 test: $(call installed,test)
-	$(PYTEST) --unoptimised $(BY_FILE) -m "not (peer or notebook or gpu or triton)"
+	$(PYTEST) --unoptimised $(BY_FILE) -m "not (peer or notebook or gpu or triton or slow)"
+
+test-slow: $(call installed,test)
+	$(PYTEST) --unoptimised $(IN_TWO) -m "slow and not (peer or gpu)"
 
 test-triton: $(call installed,test)
 	$(PYTEST) --unoptimised $(IN_TWO) -m triton

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.pretrained.read import bombs
 
 SECONDS, BYTES = 20, 2 << 30
@@ -51,6 +53,7 @@ READ = {
 }
 
 
+@pytest.mark.slow
 def test_hostile_files_cost_seconds_and_less_than_2_gb(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD],
