@@ -198,9 +198,11 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
       CheckpointError: there is no checkpoint.
     """
     try:
-        metadata: dict[str, Any] = read_json(Path(path) / _METADATA)
+        metadata = read_json(Path(path) / _METADATA)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"there is no checkpoint at {path}") from error
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"the metadata of the checkpoint {path} are no record")
     return metadata
 
 
@@ -249,7 +251,11 @@ def _check_arrays(arrays: Mapping[str, Any]) -> None:
     """Raises ValueError for what Orbax cannot save."""
     if not arrays:
         raise ValueError("variables hold no arrays")
+    by_file: dict[str, str] = {}
     for path, array in arrays.items():
+        other = by_file.setdefault(path.replace("/", "."), path)
+        if other != path:
+            raise ValueError(f"variables {other} and {path} would be one file; rename one")
         if array.dtype.kind in "OSUMm" or array.size == 0:
             raise ValueError(
                 f"variables must be arrays of numbers with at least one entry, "

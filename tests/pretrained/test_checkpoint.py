@@ -101,6 +101,7 @@ def test_a_failed_save_leaves_no_files_and_no_damage(saved, tmp_path, monkeypatc
         ({"a": np.array(["text"])}, ValueError, "<U4"),
         ({"a": object()}, ValueError, "object"),
         ({}, ValueError, "no arrays"),
+        ({"a.b": np.ones(1), "a": {"b": np.ones(1)}}, ValueError, "a.b and a/b would be one file"),
         (None, TypeError, "JSON serializable"),
     ],
 )

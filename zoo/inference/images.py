@@ -1,5 +1,6 @@
 """Reads images of any kind and makes normalised arrays of them."""
 
+import dataclasses
 import functools
 import io
 import os
@@ -16,6 +17,7 @@ from PIL import Image
 
 from zoo.inference.image_metadata import strip_metadata
 from zoo.inference.pixels import PixelError, from_array, to_upright_rgb
+from zoo_pretrained.metadata import check_preprocessing
 
 ImageSource = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | ArrayLike
@@ -41,9 +43,112 @@ MAX_BYTES = 256 << 20
 # A smaller image shows nothing to recognise: resizing it only invents pixels.
 MIN_SIDE = 8
 
+_INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+
 
 class ImageError(ValueError):
     """Something that should be an image is not; the message names the file or the value."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """The preprocessing of a model's images: resize, crop the centre, normalise.
+
+    Args:
+      size: height and width of the model's input, in pixels.
+      resize: the length in pixels to which the image's shorter side is resized; the centre of the
+        resized image is cropped.
+      interpolation: "bilinear", "bicubic", "lanczos" or "nearest", antialiased.
+      mean, std: of each channel, where black is 0 and white is 1: (pixel − mean) / std.
+      channels: "RGB", "BGR", "grey" (one channel, to which photos are converted), or "bands": the
+        channels of an array [H, W, C] as they are, of which there are as many as in `mean`.
+
+    Raises:
+      ValueError: a field has another type or range.
+    """
+
+    size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: str = "RGB"
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_preprocessing(dataclasses.asdict(self))
+
+    @classmethod
+    def from_metadata(cls, fields: Mapping[str, Any]) -> "Preprocessing":
+        """Makes it from the JSON of a checkpoint's metadata; ValueError if that cannot be used."""
+        check_preprocessing(fields)
+        return cls(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+    def resized(self, size: int) -> "Preprocessing":
+        """The same for another size of the input, with the same share of the image cropped."""
+        resize = round(self.resize * size / self.size) if isinstance(size, int) else size
+        return dataclasses.replace(self, size=size, resize=resize)
+
+    def for_channels(self, count: int) -> "Preprocessing":
+        """The same for images of another number of channels, as `zoo.adapt` changes kernels.
+
+        One is grey, normalised by the mean of the channels' constants. For more, the channels'
+        constants are repeated in turn.
+        """
+        if count == len(self.mean):
+            return self
+        if count == 1:
+            mean, std = float(np.mean(self.mean)), float(np.mean(self.std))
+            return dataclasses.replace(self, mean=(mean,), std=(std,), channels="grey")
+        bands = [band % len(self.mean) for band in range(count)]
+        return dataclasses.replace(
+            self,
+            mean=tuple(self.mean[band] for band in bands),
+            std=tuple(self.std[band] for band in bands),
+            channels="bands",
+        )
+
+    def __call__(self, images: ImageSource | Iterable[ImageSource]) -> np.ndarray:
+        """One image or several → [N, size, size, channels], float32, normalised.
+
+        Raises:
+          ImageError: there are no images, or something is not an image.
+        """
+        sources = _list_images(images)
+        if not sources:
+            raise ImageError("at least one image is needed, got no images")
+        batch = np.stack([self._load(source) for source in sources])
+        batch = batch[..., ::-1] if self.channels == "BGR" else batch
+        # The constants are scaled to the pixels in float64, so that 127/255 is 127 again.
+        mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
+        return (batch.astype(np.float32) - mean) / std
+
+    def _load(self, source: ImageSource) -> np.ndarray:
+        """An image → [size, size, channels], uint8."""
+        if self.channels == "bands":
+            bands = load_bands(source, len(self.mean))
+            return np.stack([self._resize_and_crop(band) for band in bands], axis=-1)
+        image = load_image(source)
+        image = image.convert("L") if self.channels == "grey" else image
+        return np.atleast_3d(self._resize_and_crop(image))
+
+    def _resize_and_crop(self, image: Image.Image) -> np.ndarray:
+        """Resizes the shorter side and crops the centre in one step, which computes no more."""
+        width, height = image.size
+        resized = [side * self.resize // min(width, height) for side in (width, height)]
+        # The corners of the centre, in the resized image and then in the original.
+        corner = [round((side - self.size) / 2) for side in resized]
+        ratio = [old / new for old, new in zip((width, height), resized, strict=True)]
+        left, top = (c * r for c, r in zip(corner, ratio, strict=True))
+        right, bottom = ((c + self.size) * r for c, r in zip(corner, ratio, strict=True))
+        box = (left, top, min(right, width), min(bottom, height))
+        cropped = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation], box)
+        return np.asarray(cropped)
 
 
 def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.Image:
@@ -203,8 +308,7 @@ def is_single_image(images: Any) -> bool:
     return not isinstance(images, Iterable) or isinstance(images, Mapping)
 
 
-def list_images(images: Any) -> list[ImageSource]:
-    """One image or several → a list of them."""
+def _list_images(images: Any) -> list[ImageSource]:
     return [images] if is_single_image(images) else list(images)
 
 
