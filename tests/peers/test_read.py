@@ -6,6 +6,7 @@ import datetime
 import numpy as np
 import pytest
 
+import zoo
 from tests.peers import originals
 from zoo_pretrained import read
 
@@ -239,8 +240,14 @@ def test_keras_half_precision(tmp_path, keras, form):
 def test_keras_applications(tmp_path, keras):
     model = keras.applications.MobileNetV2(weights=None, alpha=0.35, input_shape=(96, 96, 3))
     want = expected(model, keras)
-    for form in (".weights-only.h5", ".keras"):
-        found = read.arrays(save(model, tmp_path, form))
+    for form, size in {".weights-only.h5": None, ".h5": 96, ".keras": 96}.items():
+        file = save(model, tmp_path, form)
+        assert read.input_size(file) == size
+        converted = zoo.convert(
+            file, "MobileNetV2", tmp_path / f"{size}{form}", arguments={"width": 0.35}
+        )
+        assert converted["preprocessing"]["size"] == (size or 224)
+        found = read.arrays(file)
         assert found.keys() == want.keys()
         for name, array in want.items():
             np.testing.assert_array_equal(found[name], array)

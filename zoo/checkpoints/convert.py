@@ -119,7 +119,9 @@ def convert(
         "head": head,
         "source": {"from": name, "file": Path(file).name},
         "kernel_convention": kernel_convention,
-        "preprocessing": candidates[name].preprocessing_of(entry.name, entry.input_size),
+        "preprocessing": candidates[name].preprocessing_of(
+            entry.name, read.input_size(file) or entry.input_size
+        ),
         "labels": "imagenet1k" if imagenet else None,
         **(metadata or {}),
     }

@@ -21,12 +21,12 @@ from typing import Literal
 import numpy as np
 
 from zoo_pretrained.printable import MAX_MESSAGE, printable
-from zoo_pretrained.read import files, hdf5, jld2, keras, pth, safetensors
+from zoo_pretrained.read import files, hdf5, jld2, keras, keras_names, pth, safetensors
 from zoo_pretrained.read.files import ByteBudget, ReadError, UnreadableError
 from zoo_pretrained.read.zip_archive import ZipArchive
 from zoo_pretrained.spelling import argument
 
-__all__ = ["ReadError", "arrays", "detect_format", "metadata"]
+__all__ = ["ReadError", "arrays", "detect_format", "input_size", "metadata"]
 
 MAX_REASON = 600  # characters of why a file is refused
 FileFormat = Literal["torch", "safetensors", "keras", "flux"]
@@ -96,6 +96,26 @@ def metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         data = files.map_file(path)
         is_one = safetensors.is_safetensors(data) and not _is_zip(data)
         return safetensors.read_metadata(data) if is_one else {}
+
+
+def input_size(path: str | os.PathLike[str]) -> int | None:
+    """The height and width in pixels of the images that the model in a Keras file takes.
+
+    None where the file does not say: one of weights alone, and those of all other frameworks.
+
+    Raises:
+      ReadError: as `arrays`, as far as this needs to read.
+    """
+    with _name_in_errors(path):
+        data = files.map_file(path)
+        budget = ByteBudget(len(data))
+        config = None
+        if _is_zip(data) and _is_dot_keras(archive := ZipArchive(data, budget)):
+            config = keras.config_of_zip(archive)
+        elif not pth.is_legacy(data) and hdf5.find_start(data) >= 0:
+            with hdf5.Hdf5File(data, budget) as file:
+                config = None if jld2.is_jld2(data, file) else keras.config_of_hdf5(file)
+        return keras_names.input_size(config)
 
 
 def _read(

@@ -31,11 +31,25 @@ _NOT_LAYERS = ("optimizer", "metrics", "_metrics", "_loss_tracker", "seed_genera
 
 def from_zip(archive: ZipArchive, budget: ByteBudget) -> dict[str, np.ndarray]:
     """The arrays of a .keras, in the order of its layers."""
-    config = {}
-    if CONFIG in archive.members:
-        config = parse_json(archive.read(CONFIG, limit=MAX_BYTES).data).get("config", {})
+    config = config_of_zip(archive)
     with Hdf5File(archive.read(WEIGHTS), budget) as file:
         return _Walker(file).arrays(config)
+
+
+def config_of_zip(archive: ZipArchive) -> dict[str, Any]:
+    """The configuration of the model in a .keras; {} where there is none."""
+    if CONFIG not in archive.members:
+        return {}
+    config: dict[str, Any] = parse_json(archive.read(CONFIG, limit=MAX_BYTES).data).get(
+        "config", {}
+    )
+    return config
+
+
+def config_of_hdf5(file: Hdf5File) -> dict[str, Any] | None:
+    """The configuration of the model in an .h5; None in a file of weights alone."""
+    text = "".join(file.text_attributes(file.root).get("model_config", []))
+    return parse_json(text).get("config", {}) if text else None
 
 
 def from_hdf5(file: Hdf5File) -> dict[str, np.ndarray]:
@@ -49,8 +63,7 @@ def from_hdf5(file: Hdf5File) -> dict[str, np.ndarray]:
 
 def _legacy(file: Hdf5File, group: Any, layers: list[str]) -> dict[str, np.ndarray]:
     """The arrays of an .h5 whose attributes list layers and weights."""
-    text = "".join(file.text_attributes(file.root).get("model_config", []))
-    kinds = keras_names.Kinds(parse_json(text).get("config", {}) if text else None)
+    kinds = keras_names.Kinds(config_of_hdf5(file))
     # Theano's kernels are for convolution: Keras too flipped them when another backend loaded them.
     attributes = file.text_attributes(group)
     backend = attributes.get("backend") or file.text_attributes(file.root).get("backend", [])

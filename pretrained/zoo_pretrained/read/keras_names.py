@@ -68,6 +68,17 @@ def layers(config: Mapping[str, Any] | None) -> Iterator[Layer]:
             yield Layer(check_name(name), _to_snake_case(entry["class_name"]), settings)
 
 
+def input_size(config: Mapping[str, Any] | None) -> int | None:
+    """The height and width of a model's images; None where they are not given or differ."""
+    settings = [layer.config or {} for layer in layers(config)]
+    for given in (*settings, config or {}):
+        for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
+            match given.get(key):
+                case [_, int(height), int(width), _] if height == width > 0:
+                    return height
+    return None
+
+
 class Kinds:
     """The kinds of all layers by path, including those inside nested models.
 

@@ -7,6 +7,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.pretrained.read.hostile import assert_refused
 from zoo_pretrained import read
@@ -330,3 +331,40 @@ def test_flips_kernels_of_theano(tmp_path, backend, flipped, group):
     found = read.arrays(tmp_path / "old.h5")
     np.testing.assert_array_equal(found["conv/kernel"], KERNEL[::-1, ::-1] if flipped else KERNEL)
     np.testing.assert_array_equal(found["fc/kernel"], dense)
+
+
+def with_input(key, shape, place="layer"):
+    """The configuration of a model whose images have a shape, by the key of a version of Keras."""
+    layers = [{"class_name": "InputLayer", "config": {"name": "input", key: shape}}]
+    config = {"layers": layers, key: None} if place == "layer" else {"layers": [], key: shape}
+    return {"class_name": "Functional", "config": config}
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        (with_input("batch_shape", [None, 96, 96, 3]), 96),
+        (with_input("batch_input_shape", [None, 160, 160, 3]), 160),
+        (with_input("build_input_shape", [None, 192, 192, 3], "model"), 192),
+        (with_input("batch_shape", [None, None, None, 3]), None),
+        (with_input("batch_shape", [None, 96, 128, 3]), None),
+        (with_input("batch_shape", [None, 96]), None),
+        (with_input("batch_shape", [None, -96, -96, 3]), None),
+        (with_input("batch_shape", "x" * 4), None),
+        (SETTINGS, None),
+    ],
+)
+def test_the_size_of_a_models_images(tmp_path, settings, size):
+    assert read.input_size(write_dot_keras(tmp_path / "x.keras", settings)) == size
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        write_legacy(file, {"conv1": {"kernel:0": KERNEL}}, group="model_weights")
+        file.attrs["model_config"] = json.dumps(settings)
+    assert read.input_size(tmp_path / "x.h5") == size
+
+
+def test_other_files_do_not_say_the_size(tmp_path):
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        write_legacy(file, {"conv1": {"kernel:0": KERNEL}})
+    save_file({"a": KERNEL}, tmp_path / "a.safetensors")
+    for name in ("weights.h5", "a.safetensors"):
+        assert read.input_size(tmp_path / name) is None
