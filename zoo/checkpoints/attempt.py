@@ -1,11 +1,11 @@
 """One way to convert a file's arrays to a model."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from zoo.checkpoints.validate import variable_shapes
 from zoo.models.base import Model, ModelEntry
 from zoo.models.options import INTERNAL
 from zoo_pretrained import convert as conversion
@@ -46,7 +46,7 @@ class Attempt(NamedTuple):
         classes = self.num_classes or conversion.count_classes(self.arrays, self.source) or 1000
         arguments = {**self.source.arguments, **self.arguments, "num_classes": classes}
         model = _construct(self.entry, arguments)
-        shapes = _variable_shapes(model)
+        shapes = variable_shapes(model)
         optional = () if self.head else model.classifier
         variables = conversion.convert(self.arrays, self.source, shapes, optional=optional)
         return variables, arguments
@@ -68,9 +68,3 @@ def _construct(entry: ModelEntry, arguments: Mapping[str, Any]) -> Model:
         return entry.constructor(**arguments)
     except (TypeError, ValueError) as error:
         raise ConversionError(f"{entry.name} does not take these arguments: {error}") from error
-
-
-@functools.lru_cache(maxsize=16)
-def _variable_shapes(model: Model) -> Any:
-    """The shapes of a model's variables, which take a second to find."""
-    return model.variable_shapes()

@@ -104,9 +104,14 @@ def _is_of_classifier(path: str, model: Model) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
+def variable_shapes(model: Model) -> Any:
+    """What `Model.variable_shapes` gives for three channels, which takes a second to find."""
+    return model.variable_shapes()
+
+
 def model_shapes(model: Model) -> Shapes:
     """{path: shape} of a model's variables, for images of three channels."""
-    return array_shapes(model.variable_shapes())
+    return array_shapes(variable_shapes(model))
 
 
 def array_shapes(variables: Mapping[str, Any]) -> Shapes:
