@@ -7,7 +7,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from zoo_pretrained import archive, restore, save
+from tests.pretrained.unchecked import save_unchecked
+from zoo_pretrained import archive, restore
 from zoo_pretrained.archive import ArchiveError
 from zoo_pretrained.checkpoint import CheckpointError
 
@@ -15,7 +16,7 @@ from zoo_pretrained.checkpoint import CheckpointError
 @pytest.fixture
 def packed(tmp_path):
     variables = {"params": {"conv": {"kernel": np.arange(36.0).reshape(3, 3, 1, 4)}}}
-    save(tmp_path / "saved", variables, {"model": "ResNet18"})
+    save_unchecked(tmp_path / "saved", variables, {"model": "ResNet18"})
     total = archive.pack(tmp_path / "saved", tmp_path / "packed.tar")
     files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
     assert total == sum(path.stat().st_size for path in files)

@@ -58,4 +58,4 @@ def test_the_worst_texts_take_seconds(text):
     start = time.process_time()
     with contextlib.suppress(ValueError):
         parse_json(text)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 20

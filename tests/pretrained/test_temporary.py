@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from zoo_pretrained import archive, remote_store, save
+from tests.pretrained.unchecked import save_unchecked
+from zoo_pretrained import archive, remote_store
 from zoo_pretrained.temporary import temporary_folder
 
 VARIABLES = {"params": {"w": np.ones(3)}}
@@ -45,7 +46,7 @@ def hidden(folder):
 @pytest.mark.parametrize("name", CODE)
 def test_a_killed_process_is_swept_and_a_live_one_is_not(name, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    save(tmp_path / "sound", VARIABLES, {"model": "ResNet18"})
+    save_unchecked(tmp_path / "sound", VARIABLES, {"model": "ResNet18"})
     archive.pack(tmp_path / "sound", tmp_path / "a.tar")
     child = subprocess.Popen(
         [sys.executable, "-c", STOP + CODE[name], str(tmp_path)],
@@ -92,7 +93,7 @@ def test_folders_of_one_process_are_apart(tmp_path):
 
 
 def test_an_index_beyond_what_is_read_is_not_published(tmp_path, monkeypatch):
-    save(tmp_path / "sound", VARIABLES, {"model": "ResNet18"})
+    save_unchecked(tmp_path / "sound", VARIABLES, {"model": "ResNet18"})
     monkeypatch.setattr("zoo_pretrained.bounded_json.MAX_BYTES", 100)
     with pytest.raises(remote_store.StoreError, match=r"the store is full: its index\.json"):
         remote_store._format_index(

@@ -157,7 +157,8 @@ def hold_lock(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=LOCK_MESSAGE_DELAY)
         except Timeout:
-            print(f"another process is using {path}; waiting for it", file=sys.stderr)
+            message = f"another process is using {path}; waiting for it\n"
+            print(message, end="", file=sys.stderr)  # in one piece, as other threads print too
             lock.acquire()
     try:
         yield

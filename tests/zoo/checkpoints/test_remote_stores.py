@@ -10,8 +10,8 @@ import pytest
 
 import zoo
 import zoo.checkpoints.weights as weights_module
+from tests.pretrained.unchecked import save_unchecked
 from tests.zoo.checkpoints import upstream
-from tests.zoo.checkpoints.unchecked import save_unchecked
 from tests.zoo.checkpoints.upstream import MODEL, WEIGHTS, assert_same_variables
 from zoo_pretrained import archive, cache, fetch, remote_store, resolve, restore, save
 from zoo_pretrained.checkpoint import CheckpointError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.zoo.checkpoints.unchecked import save_unchecked
+from tests.pretrained.unchecked import save_unchecked
 from tests.zoo.models.small_models import small
 from zoo.checkpoints.load import as_trained
 from zoo.inference.images import Preprocessing

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.pretrained.unchecked import save_unchecked
 from tests.zoo.checkpoints import upstream
-from tests.zoo.checkpoints.unchecked import save_unchecked
 from tests.zoo.cli.shell import runner
 from zoo.models.base import MODELS
 from zoo.models.costs import Cost, load_costs
