@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import ml_dtypes  # noqa: F401, registers bfloat16 and similar dtypes with NumPy
 import numpy as np
 
+from zoo_pretrained.addresses import expand_home
 from zoo_pretrained.bounded_json import check_json, parse_json, read_json
 from zoo_pretrained.lazy_array import LazyArray
 from zoo_pretrained.metadata import check_metadata, check_names
@@ -100,7 +101,7 @@ def save(
         a model of the zoo, the variables or the labels do not fit it.
       TypeError: JSON cannot represent the metadata.
     """
-    target = Path(path).absolute()
+    target = expand_home(os.fspath(path)).absolute()
     if not str(target).isprintable():  # bytes that are no text, which Orbax does not take
         raise CheckpointError(
             f"{printable(target)} is no name for a checkpoint: use printable text"
@@ -119,10 +120,8 @@ def save(
     record = {"kernel_convention": KERNEL_CONVENTIONS[0], **metadata, "format": FORMAT}
     _check_convention(record["kernel_convention"])
     check_names(record)
-    check_metadata(record)
     check_json(json.dumps(record).encode())  # raises before anything is written
-    for check in _CHECKS:
-        check(variables, record)
+    check_checkpoint(variables, record)
     target.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(target) as temporary:
         new, old = temporary / "new", temporary / "old"
@@ -137,6 +136,13 @@ def save(
                 if old.exists():
                     old.rename(target)
                 raise
+
+
+def check_checkpoint(variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Raises ValueError for what `save` would refuse, unknown names of metadata aside."""
+    check_metadata(metadata)
+    for check in _CHECKS:
+        check(variables, metadata)
 
 
 def register_check(check: Callable[[Mapping[str, Any], Mapping[str, Any]], None]) -> None:
@@ -166,7 +172,7 @@ def restore(
       DamagedError: it has changed since it was saved; names the file, and both digests.
     """
     _check_convention(kernel_convention)
-    folder = Path(path).absolute()
+    folder = expand_home(os.fspath(path)).absolute()
     if not folder.is_dir():
         raise CheckpointError(f"there is no checkpoint at {folder}")
     files = _read_files(folder)

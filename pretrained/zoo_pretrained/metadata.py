@@ -1,7 +1,6 @@
 """Checks of a checkpoint's metadata: what its entries may be."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from zoo_pretrained import catalogue
@@ -77,6 +76,11 @@ def check_preprocessing(fields: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"preprocessing: {name} must be {expected}, got {_quote(fields[name])}"
             )
+    if fields["resize"] < fields["size"]:
+        raise ValueError(
+            f"preprocessing: resize must be at least size, got {fields['resize']} "
+            f"for a size of {fields['size']}"
+        )
     mean, std = fields["mean"], fields["std"]
     count = COUNTS.get(fields["channels"], len(mean))
     if not len(mean) == len(std) == count:
@@ -86,9 +90,10 @@ def check_preprocessing(fields: Mapping[str, Any]) -> None:
         )
 
 
-def check_labels(labels: Any) -> None:
-    """Raises ValueError unless these are labels: names, or (synset, name) pairs."""
-    if not isinstance(labels, list | tuple) or not labels:
+def check_labels(labels: Any) -> list[Any]:
+    """The labels as a list; ValueError unless they are names, or (synset, name) pairs."""
+    is_one = isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable)
+    if is_one or not (labels := list(labels)):
         raise ValueError(f"labels must be a list with a name for each class, got {_quote(labels)}")
     for number, label in enumerate(labels):
         texts = ("", label) if isinstance(label, str) else label
@@ -101,6 +106,7 @@ def check_labels(labels: Any) -> None:
             raise ValueError(
                 f"labels must be names, or (synset, name) pairs: number {number} is {_quote(label)}"
             )
+    return [str(label) if isinstance(label, str) else label for label in labels]
 
 
 def _quote(value: Any) -> str:
@@ -143,7 +149,8 @@ def _is_side(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # By comparison, as integers may be too large for `math.isfinite`; NaN compares to nothing.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _are_numbers(value: Any) -> bool:
@@ -151,7 +158,7 @@ def _are_numbers(value: Any) -> bool:
 
 
 def _are_positive(value: Any) -> bool:
-    return _are_numbers(value) and min(value) > 0
+    return _are_numbers(value) and min(value) > 1e-30
 
 
 def _is_one_of(*known: str) -> Callable[[Any], bool]:
@@ -169,10 +176,6 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "accuracy": (_is_accuracy, "a record with top1 and top5 from 0 to 100"),
     "parameters": (_is_count, "a number of parameters"),
 }
-
-
-def _names(fields: Any) -> Any:
-    return list(fields) if isinstance(fields, Mapping) else fields
 
 
 _SIDE = _is_side, f"an integer from 1 to {MAX_SIDE}"

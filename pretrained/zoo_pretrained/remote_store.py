@@ -30,7 +30,13 @@ from zoo_pretrained.addresses import (
     redact_address,
 )
 from zoo_pretrained.bounded_json import MAX_BYTES, check_json, parse_json
-from zoo_pretrained.checkpoint import Checkpoint, CheckpointError, read_metadata, restore
+from zoo_pretrained.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    check_checkpoint,
+    read_metadata,
+    restore,
+)
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 from zoo_pretrained.fetch.http import split_url
@@ -237,7 +243,11 @@ def publish(
     with temporary_folder(place) as temporary, _lock_store(store):
         index = read_index(store) if _read_file(store, INDEX) is not None else {}
         for number, path in enumerate(paths):
-            metadata = restore(path).metadata
+            variables, metadata = restore(path)
+            try:
+                check_checkpoint(variables, metadata)
+            except ValueError as error:
+                raise StoreError(f"the checkpoint {path} cannot be used: {error}") from error
             model = metadata.get("model")
             weights = metadata.get("weights") or path.absolute().name
             if not model:

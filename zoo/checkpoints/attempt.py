@@ -47,6 +47,9 @@ class Attempt(NamedTuple):
         arguments = {**self.source.arguments, **self.arguments, "num_classes": classes}
         model = _construct(self.entry, arguments)
         shapes = variable_shapes(model)
+        channels = conversion.count_channels(self.arrays, self.source, shapes, model.input_conv)
+        if channels not in (None, 0, 3):
+            shapes = model.variable_shapes(channels)
         optional = () if self.head else model.classifier
         variables = conversion.convert(self.arrays, self.source, shapes, optional=optional)
         return variables, arguments

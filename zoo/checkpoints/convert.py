@@ -13,6 +13,7 @@ from zoo.checkpoints.diagnose import explain
 from zoo.checkpoints.exported import exported_metadata
 from zoo.checkpoints.validate import constructor_arguments, validate
 from zoo.models.base import Model, ModelEntry, find_model
+from zoo.models.options import to_json
 from zoo_pretrained import catalogue, read
 from zoo_pretrained import convert as conversion
 from zoo_pretrained.checkpoint import Variables, save, unflatten_variables
@@ -80,8 +81,11 @@ def convert(
     arrays = read.arrays(file, inside)
     exported = exported_metadata(file)
     if exported is not None:
-        if source or num_classes is not None or not head or inside or ignore or arguments:
-            names = ("source", "num_classes", "head", "inside", "ignore")
+        is_flipped = kernel_convention != "cross-correlation"
+        if (
+            source or num_classes is not None or not head or inside or ignore or arguments
+        ) or is_flipped:
+            names = ("source", "num_classes", "head", "inside", "ignore", "kernel_convention")
             listed = ", ".join(map(argument, names))
             raise ConversionError(
                 f"{file} is a checkpoint that was exported, and itself says what these are: "
@@ -92,7 +96,7 @@ def convert(
         except ValueError as error:
             raise ConversionError(f"{file} does not fit {entry.name}: {error}") from error
         validate(variables, exported, entry, str(file))
-        record = {**exported, **(metadata or {})}
+        record = {**exported, "weights": Path(out).name, **(metadata or {})}
         _check_labels(record.get("labels"), constructor_arguments(variables, record))
         _save(out, variables, record, overwrite)
         return record
@@ -115,7 +119,7 @@ def convert(
     record = {
         "model": entry.name,
         "weights": Path(out).name,
-        "arguments": all_arguments,
+        "arguments": {n: to_json(n, value) for n, value in all_arguments.items()},
         "head": head,
         "source": {"from": name, "file": Path(file).name},
         "kernel_convention": kernel_convention,
@@ -150,7 +154,12 @@ def _drop_ignored(
                 f"{argument('ignore', pattern)} matches none of the {len(arrays)} entries of "
                 f"{file}, such as {printable(next(iter(arrays)))!r}"
             )
-    return {n: a for n, a in arrays.items() if not any(fnmatchcase(n, p) for p in patterns)}
+    kept = {n: a for n, a in arrays.items() if not any(fnmatchcase(n, p) for p in patterns)}
+    if not kept:
+        raise ConversionError(
+            f"{argument('ignore', list(patterns))} leaves none of the entries of {file}"
+        )
+    return kept
 
 
 def _check_labels(labels: Any, arguments: Mapping[str, Any]) -> None:

@@ -1,15 +1,16 @@
 """Loading of models with trained weights, and what else stands for one."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
-from zoo.checkpoints.validate import build, has_head
+from zoo.checkpoints.validate import build, check_arrays, has_head
 from zoo.checkpoints.weights import load_weights
 from zoo.inference.images import Preprocessing
-from zoo.inference.trained import Info, Trained, make_labels
+from zoo.inference.trained import Info, Trained, find_source, make_labels
 from zoo.models.base import MODELS, Model, find_model
 from zoo_pretrained.checkpoint import CheckpointError
 from zoo_pretrained.convert import default_preprocessing
@@ -45,9 +46,9 @@ def trained(
     try:
         built = build(variables, metadata, entry)
         info = make_info(built, variables, metadata)
+        return Trained(built, jax.device_put(variables), info)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the metadata of these weights cannot be used: {error}") from error
-    return Trained(built, jax.device_put(variables), info)
 
 
 def make_info(model: Model, variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> Info:
@@ -55,22 +56,19 @@ def make_info(model: Model, variables: Mapping[str, Any], metadata: Mapping[str,
     preprocessing = metadata.get("preprocessing")
     if preprocessing is None:
         preprocessing = _default_preprocessing(model)
-    source = metadata.get("source") or {}
-    if isinstance(source, str):
-        source = {"url": source}
-    hub = f"hf://{source['hub']}" if "hub" in source else ""
+    head = has_head(variables, model)
     return Info(
         model=model.title,
         weights=metadata.get("weights") or "",
-        source=source.get("url") or hub or source.get("file", ""),
+        source=find_source(metadata),
         licence=metadata.get("licence") or "",
         preprocessing=Preprocessing.from_metadata(preprocessing).for_channels(
             model.count_channels(variables) or 3
         ),
-        labels=make_labels(metadata.get("labels"), model.num_classes),
+        labels=make_labels(metadata.get("labels"), model.num_classes if head else 0),
         top1=(metadata.get("accuracy") or {}).get("top1"),
-        head=has_head(variables, model),
-        metadata=metadata,
+        head=head,
+        metadata=json.dumps(metadata),
     )
 
 
@@ -91,10 +89,14 @@ def as_trained(model: Any, variables: Mapping[str, Any] | None = None) -> Traine
       ValueError: the variables have no "params"; or, for a name, any error of `trained`.
     """
     if isinstance(model, str) or (callable(model) and not isinstance(model, Model | Trained)):
-        model = trained(model) if variables is None else find_model(model).constructor()
+        if variables is None:
+            return trained(model)
+        model = find_model(model).constructor()
+        check_arrays(variables, model)
     if isinstance(model, Trained):
         return model if variables is None else model.replace(variables=variables)
     given = model if variables is None else (model, variables)
+    given = tuple(given) if isinstance(given, list) else given
     match given:
         case (Model() as definition, Mapping() as arrays):
             if not isinstance(arrays.get("params"), Mapping):
@@ -125,7 +127,7 @@ def find_definition(model: Any) -> Model:
       UnknownModelError: no model has that name.
       TypeError: it is something else.
     """
-    if isinstance(model, Trained | tuple):
+    if isinstance(model, Trained | tuple | list):
         model = unpack(model)[0]
     if isinstance(model, Model):
         return model

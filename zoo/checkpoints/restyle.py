@@ -26,13 +26,20 @@ def restyle(checkpoint: Checkpoint, like: str | os.PathLike[str]) -> dict[str, n
         raise ConversionError(
             f"{given} is not a file of PyTorch's; names of others are not written"
         )
+    if checkpoint.metadata.get("kernel_convention", "cross-correlation") != "cross-correlation":
+        raise ConversionError(
+            "PyTorch's kernels are for cross-correlation: restore the checkpoint with "
+            "kernel_convention='cross-correlation', which is the default"
+        )
     entry = find_model(str(checkpoint.metadata.get("model")))
     template = read.arrays(like)
     failures = []
     for source in conversion.sources(entry.family).values():
         if source.framework is TORCH:
             try:
-                return invert(checkpoint.variables, source, template)
+                return invert(
+                    checkpoint.variables, source, template, entry.constructor().input_conv
+                )
             except ConversionError as error:
                 failures.append(error)
     closest = min(failures, key=lambda error: len(error.mismatches))

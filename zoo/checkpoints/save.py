@@ -20,7 +20,7 @@ def save(
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     licence: str | None = None,
-    source: str | None = None,
+    source: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Saves a model with its weights as a checkpoint, which `zoo.trained` loads as the same model.
@@ -48,11 +48,16 @@ def save(
     """
     found = as_trained(model, variables)
     given: dict[str, Any] = {"preprocessing": preprocessing, "licence": licence}
+    if not isinstance(preprocessing, Preprocessing | None):
+        raise TypeError(
+            f"preprocessing must be a Preprocessing, such as zoo.trained(…).info.preprocessing, "
+            f"got {type(preprocessing).__name__}"
+        )
     if labels is not None:
-        check_labels(labels)
-        given["labels"] = make_labels(labels, len(labels))
+        listed = check_labels(labels)
+        given["labels"] = make_labels(listed, len(listed))
     if source is not None:
-        given |= {"source": source, "metadata": {}}
+        given["source"] = os.fspath(source)
     changes = {name: value for name, value in given.items() if value is not None}
     info = dataclasses.replace(found.info, **changes)
     found.replace(info=info).save(path, overwrite=overwrite)

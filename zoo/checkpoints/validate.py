@@ -1,15 +1,17 @@
 """Checks that variables and metadata fit a model."""
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from jax import numpy as jnp
-
 from zoo.models.base import Model, ModelEntry, find_model
+from zoo.models.options import DTYPES
+from zoo.models.suggest import suggest
 from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 from zoo_pretrained.metadata import COUNTS, check_metadata
+from zoo_pretrained.printable import printable
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -42,7 +44,7 @@ def validate(
     try:
         check_metadata(metadata)
         _check(variables, metadata, entry)
-    except ValueError as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # of any model's code
         raise CheckpointError(f"{place} does not fit {entry.name}: {error}") from error
 
 
@@ -52,24 +54,47 @@ def _check(variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: Mod
         raise ValueError("it has no params")
     model = build(variables, metadata, entry)
     check_arrays(variables, model)
-    channels = model.count_channels(variables)
-    preprocessing = metadata.get("preprocessing") or {}
-    count, order = len(preprocessing.get("mean", ())), preprocessing.get("channels", "RGB")
-    if preprocessing and count != channels and (COUNTS.get(order) != 3):
+    if preprocessing := metadata.get("preprocessing"):
+        _check_preprocessing(preprocessing, model, model.count_channels(variables))
+    head = has_head(variables, model)
+    if metadata.get("head", head) != head:
+        there = "are" if head else "are no"
+        raise ValueError(f"head is {metadata['head']}, and there {there} weights for it")
+    labels = metadata.get("labels")
+    if labels is not None and head:
+        count = len(catalogue.labels(labels) if isinstance(labels, str) else labels)
+        if count != model.num_classes:
+            raise ValueError(f"there are {count} labels for {model.num_classes} classes")
+
+
+def _check_preprocessing(fields: Mapping[str, Any], model: Model, channels: int) -> None:
+    """Raises ValueError unless a model takes what a preprocessing gives."""
+    count = len(fields["mean"])
+    is_colour = COUNTS.get(fields.get("channels", "RGB")) == 3  # which is adapted when it is loaded
+    if count != channels and not is_colour:
         raise ValueError(
             f"preprocessing is of {count} channels, and the first convolution of {channels}"
         )
-    labels = metadata.get("labels")
-    count = len(catalogue.labels(labels) if isinstance(labels, str) else labels or ())
-    if labels is not None and has_head(variables, model) and count != model.num_classes:
-        raise ValueError(f"there are {count} labels for {model.num_classes} classes")
+    if fields["size"] < model.min_size:
+        raise ValueError(
+            f"preprocessing: size must be at least {model.min_size}, got {fields['size']}"
+        )
 
 
 def build(variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: ModelEntry) -> Model:
     """The model that a checkpoint is of; ValueError if its arguments are none of the model."""
+    arguments = constructor_arguments(variables, metadata)
+    known = {*inspect.signature(entry.constructor).parameters, "fused"} - {"name"}
+    for name in arguments:
+        if name not in known:
+            hint = suggest(name, known, cutoff=0.7) or f"there are {', '.join(sorted(known))}"
+            raise ValueError(
+                f"its arguments cannot be used: {entry.name} takes no argument "
+                f"{printable(name)!r}; {hint}"
+            )
     try:
-        return entry.constructor(**constructor_arguments(variables, metadata))
-    except (AttributeError, TypeError, ValueError) as error:  # anybody may have written them
+        return entry.constructor(**arguments)
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"its arguments cannot be used: {error}") from error
 
 
@@ -86,8 +111,11 @@ def check_arrays(variables: Mapping[str, Any], model: Model) -> None:
     """
     arrays = dict(flatten_variables(variables))
     for path, array in arrays.items():
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise ValueError(f"{path} has dtype {array.dtype} where the model has floating point")
+        if array.dtype.name not in DTYPES or not array.dtype.isnative:
+            raise ValueError(
+                f"{path} has dtype {array.dtype}, of {array.dtype.str}, where the model has one of "
+                f"{', '.join(DTYPES)} in this machine's byte order"
+            )
     found, expected = array_shapes(variables), model_shapes(model)
     if not any(_is_of_classifier(path, model) for path in found):
         expected = {p: s for p, s in expected.items() if not _is_of_classifier(p, model)}
@@ -136,7 +164,10 @@ def compare_shapes(found: Shapes, expected: Shapes) -> str:
 def _check_saved(variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Raises ValueError unless what is to be saved fits the model that its metadata names."""
     if "model" in metadata:
-        _check(variables, metadata, find_model(metadata["model"]))
+        entry = find_model(metadata["model"])
+        if entry.name != metadata["model"]:
+            raise ValueError(f"model must be {entry.name!r}, got {metadata['model']!r}")
+        _check(variables, metadata, entry)
 
 
 checkpoint.register_check(_check_saved)

@@ -21,7 +21,8 @@ def load_weights(entry: ModelEntry, weights: str | os.PathLike[str] | None = Non
     def check(checkpoint: Checkpoint, place: str) -> None:
         validate(*checkpoint, entry, place)
 
-    if not ("/" in name or os.sep in name or name.endswith(".tar")):
+    is_place = isinstance(weights, os.PathLike) or "/" in name or os.sep in name
+    if not (is_place or name.endswith(".tar")):
         try:
             return resolve.load_checkpoint(entry.name, name, convert_published, check)
         except LookupError:

@@ -29,6 +29,7 @@ USER_ERRORS = (
     ConversionError,
     ExportError,
     FetchError,
+    FloatingPointError,  # of weights that are not finite
     MemoryError,
     OSError,
     ReadError,

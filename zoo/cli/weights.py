@@ -13,11 +13,14 @@ from zoo.cli.errors import USER_ERRORS, describe_error
 from zoo.cli.output import MAX_COUNT, format_bytes, print_error, print_line, print_table
 from zoo.models.base import ModelEntry, find_model
 from zoo_pretrained import cache as weights_cache
-from zoo_pretrained import remote_store
-from zoo_pretrained.checkpoint import restore
+from zoo_pretrained import remote_store, resolve
+from zoo_pretrained.checkpoint import Checkpoint, CheckpointError, check_checkpoint
 from zoo_pretrained.convert import SOURCES, ConversionError
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
+ListAll = Annotated[
+    bool, typer.Option("--all", help="If the weights do not fit, list every entry.")
+]
 
 
 def convert(
@@ -57,9 +60,7 @@ def convert(
         typer.Option(help="Convention of the file's kernels; Theano and Lasagne have convolution."),
     ] = "cross-correlation",
     overwrite: Overwrite = False,
-    list_all: Annotated[
-        bool, typer.Option("--all", help="If the weights do not fit, list every entry.")
-    ] = False,
+    list_all: ListAll = False,
 ) -> None:
     """Make a checkpoint of weights from PyTorch, timm, Keras or Flux."""
     if source not in (None, *SOURCES):
@@ -82,27 +83,33 @@ def convert(
             overwrite=overwrite,
         )
     except ConversionError as error:
-        if list_all:
-            error.max_listed = None
+        error.max_listed = None if list_all else error.max_listed
         raise
     arguments = ", ".join(f"{n}={value!r}" for n, value in record.get("arguments", {}).items())
     print_line(f"{out}: {find_model(model).name}({arguments})")
 
 
 def export(
-    weights: Annotated[str, typer.Argument(help="A checkpoint's folder, or MODEL[:WEIGHTS].")],
+    weights: Annotated[
+        str, typer.Argument(help="A checkpoint's folder or archive, or MODEL[:WEIGHTS].")
+    ],
     out: Annotated[Path, typer.Option(help="The .safetensors file to create.")],
     like: Annotated[
         Path | None,
         typer.Option(help="Weights of torchvision's or timm's model: get their names and layouts."),
     ] = None,
+    list_all: ListAll = False,
 ) -> None:
     """Write a checkpoint as a safetensors file, for `zoo convert` or for PyTorch."""
-    if "/" in weights or Path(weights).is_dir():
-        checkpoint = restore(weights)
+    if "/" in weights or weights.endswith(".tar") or Path(weights).is_dir():
+        checkpoint = resolve.load_checkpoint_from(weights, _check_checkpoint)
     else:
         checkpoint = load_weights(*_parse_weights(weights))
-    zoo.export(checkpoint, out, like=like)
+    try:
+        zoo.export(checkpoint, out, like=like)
+    except ConversionError as error:
+        error.max_listed = None if list_all else error.max_listed
+        raise
     print_line(f"{out}: {format_bytes(out.stat().st_size)}")
 
 
@@ -161,6 +168,14 @@ def cache(
     print_line(f"{weights_cache.folder()}: {'removed' if prune else 'holds'} {total}")
     if items:
         print_table([(item.name, item.kind, format_bytes(item.size)) for item in items])
+
+
+def _check_checkpoint(checkpoint: Checkpoint, place: str) -> None:
+    """Raises CheckpointError for a checkpoint that is not of the model that it names."""
+    try:
+        check_checkpoint(*checkpoint)
+    except ValueError as error:
+        raise CheckpointError(f"{place} cannot be used: {error}") from error
 
 
 def _parse_arguments(texts: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import operator
 import os
 import re
 import stat
@@ -91,7 +92,11 @@ class Preprocessing:
 
     def resized(self, size: int) -> "Preprocessing":
         """The same for another size of the input, with the same share of the image cropped."""
-        resize = round(self.resize * size / self.size) if isinstance(size, int) else size
+        try:
+            size = operator.index(size)
+        except TypeError:
+            raise ValueError(f"size must be an integer of at least 1, got {size!r}") from None
+        resize = round(self.resize * size / self.size)
         return dataclasses.replace(self, size=size, resize=resize)
 
     def for_channels(self, count: int) -> "Preprocessing":
@@ -102,6 +107,8 @@ class Preprocessing:
         """
         if count == len(self.mean):
             return self
+        if count == 3 and self.channels == "grey":
+            return dataclasses.replace(self, mean=3 * self.mean, std=3 * self.std, channels="RGB")
         if count == 1:
             mean, std = float(np.mean(self.mean)), float(np.mean(self.std))
             return dataclasses.replace(self, mean=(mean,), std=(std,), channels="grey")

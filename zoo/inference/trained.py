@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -36,7 +38,8 @@ class Info:
       top1: published top-1 accuracy on ImageNet's validation set, in per cent; None if unknown.
       head: whether there are weights for the classifier; without them `zoo.features`,
         `zoo.backbone` and `zoo.adapt` work, and logits are an error.
-      metadata: of the checkpoint that the weights were loaded from.
+      metadata: JSON of the metadata of the checkpoint that the weights were loaded from; a text, so
+        that it can be hashed and compared.
     """
 
     model: str
@@ -47,7 +50,7 @@ class Info:
     labels: tuple[Label, ...] = dataclasses.field(repr=False)
     top1: float | None
     head: bool = True
-    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    metadata: str = dataclasses.field(default="{}", repr=False)
 
 
 @functools.partial(
@@ -103,8 +106,18 @@ class Trained:
         return (preprocessing if size is None else preprocessing.resized(size))(images)
 
     def replace(self, **changes: Any) -> Self:
-        """The same with other `variables`, or another `model` or `info`."""
+        """The same with other `variables`, or another `model` or `info`.
+
+        The published accuracy is not that of other variables, and is left out.
+        """
+        if "variables" in changes and "info" not in changes:
+            head = self.model.classifier[-1] in changes["variables"]["params"]
+            changes["info"] = dataclasses.replace(self.info, top1=None, head=head)
         return dataclasses.replace(self, **changes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: not the fused variables, which can be computed again."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Saves a checkpoint, which `zoo.trained` loads as the same model.
@@ -126,16 +139,21 @@ class Trained:
 
     def to_metadata(self, weights: str) -> dict[str, Any]:
         """The metadata of a checkpoint of these weights, by that name; see `save`."""
-        info = self.info
-        kept = ("source", "accuracy", "extra") if info.top1 is not None else ("source", "extra")
-        source = {"source": {"url": info.source}} if info.source else {}
+        info, old = self.info, json.loads(self.info.metadata)
+        entries = {name: old[name] for name in ("extra",) if name in old}
+        if info.source:
+            same = info.source == find_source(old)
+            entries["source"] = old["source"] if same else {"url": info.source}
+        if info.top1 is not None:
+            accuracy = old.get("accuracy") or {}
+            same = info.top1 == accuracy.get("top1")
+            entries["accuracy"] = accuracy if same else {"top1": info.top1}
         return {
-            **source,
-            **{name: info.metadata[name] for name in kept if name in info.metadata},
+            **entries,
             "model": self.model.title,
             "weights": weights,
             "arguments": self.model.arguments,
-            "head": info.head,
+            "head": self.model.classifier[-1] in self.variables["params"],
             "licence": info.licence,
             "preprocessing": dataclasses.asdict(info.preprocessing),
             "labels": _name_labels(info.labels),
@@ -173,7 +191,12 @@ class Trained:
 
     def count_top(self, top: int | None = None) -> int:
         """How many classes to name: `top`, or by default 5, or all if there are fewer."""
-        return min(DEFAULT_TOP, len(self.info.labels)) if top is None else top
+        if top is None:
+            return min(DEFAULT_TOP, len(self.info.labels))
+        try:
+            return operator.index(top)
+        except TypeError:
+            raise ValueError(f"top must be an integer, got {top!r}") from None
 
     def rank_labels(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
         """The `top` likeliest labels of each row of [N, num_classes], with their probabilities."""
@@ -181,6 +204,10 @@ class Trained:
         if not 1 <= top <= len(labels):
             raise ValueError(f"top must be from 1 to {len(labels)}, got {top}")
         rows = np.asarray(probabilities)
+        if not np.isfinite(rows).all():
+            raise FloatingPointError(
+                "the model's probabilities are not finite: its weights or the image may be damaged"
+            )
         if rows.shape[1:] != (len(labels),):
             raise ValueError(
                 f"the model has {rows.shape[-1]} classes, but its info has {len(labels)} labels"
@@ -201,9 +228,20 @@ class Trained:
 
     @functools.cached_property
     def _fused(self) -> tuple[Model, dict[str, Any]]:
+        if self.model.fused:
+            return self.model, self.variables
         model, variables = fold_norms(self.model, self.variables)
         with jax.ensure_compile_time_eval():  # arrays rather than tracers, inside a jit too
             return model, jax.device_put(variables)
+
+
+def find_source(metadata: Mapping[str, Any]) -> str:
+    """Where a checkpoint's metadata say that the weights come from: an address or a file, or ""."""
+    source = metadata.get("source") or {}
+    if isinstance(source, str):
+        return source
+    hub = f"hf://{source['hub']}" if "hub" in source else ""
+    return source.get("url") or hub or source.get("file", "")
 
 
 def make_labels(labels: Any, num_classes: int) -> tuple[Label, ...]:

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from zoo.models.initializers import initialize, record_initializers
 from zoo.models.layers import Dense, LayerOptions, promote_to_float32
-from zoo.models.options import INTERNAL, check_names, check_values, make_signature
+from zoo.models.options import INTERNAL, check_names, check_values, make_signature, to_json
 from zoo.models.suggest import suggest
 from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.spelling import choose
@@ -161,13 +161,13 @@ class Model(nn.Module, kw_only=True):
             if field.name not in ("name", "parent")
             and getattr(self, field.name) != getattr(default, field.name)
         }
-        arguments = {"num_classes": self.num_classes}
+        arguments = {"num_classes": int(self.num_classes)}
         for name, value in differing.items():
             if name not in (*inspect.signature(constructor).parameters, "fused"):
                 raise ValueError(
                     f"this {self.title} has {name}={value!r}, which its constructor does not take"
                 )
-            arguments[name] = jnp.dtype(value).name if name.endswith("dtype") else value
+            arguments[name] = to_json(name, value)
         return arguments
 
     @property
@@ -302,7 +302,12 @@ def create(model: str | Callable[..., Model], **arguments: Any) -> Model:
 
 def find_model(model: str | Callable[..., Any]) -> ModelEntry:
     """The entry of a constructor or of its name; UnknownModelError if there is none."""
-    name = model if isinstance(model, str) else getattr(model, "__name__", repr(model))
+    if not isinstance(model, str) and not hasattr(model, "__name__"):
+        raise UnknownModelError(
+            f"model must be a constructor such as zoo.ResNet50, or its name, "
+            f"got {type(model).__name__}"
+        )
+    name = model if isinstance(model, str) else model.__name__
     entry = MODELS.get(name)
     if entry is None and isinstance(model, str):  # names in any case
         entry = {known.lower(): MODELS[known] for known in MODELS}.get(name.lower())

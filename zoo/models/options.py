@@ -7,16 +7,24 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
 from zoo.models.suggest import suggest
 
+# Of weights, and of what layers compute in.
+DTYPES = ("bfloat16", "float16", "float32", "float64")
 # Fields of a model that are not for users to set.
 INTERNAL = ("fused", "constructor", "parent")
 
 
+# Checkpoints of anybody name arguments: larger numbers would take all memory.
+MAX_COUNT = 1 << 20
+
+
 def _is_count(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and 1 <= int(value) <= MAX_COUNT
 
 
 def _is_real(value: Any) -> bool:
@@ -34,7 +42,7 @@ def _is_rate(value: Any) -> bool:
 
 def _is_floating(dtype: Any) -> bool:
     try:
-        return dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+        return dtype is not None and jnp.dtype(dtype).name in DTYPES
     except TypeError:
         return False
 
@@ -43,18 +51,18 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool)
 
 
-_COUNT = _is_count, "an integer of at least 1"
+_COUNT = _is_count, f"an integer of at least 1, and at most {MAX_COUNT}"
 _FLAG = _is_flag, "True or False"
 _MULTIPLIER = _is_multiplier, "a number above 0 and at most 16"
 _RATE = _is_rate, "a number of at least 0 and below 1"
-_DTYPE = _is_floating, 'a floating-point dtype or its name, such as "bfloat16"'
+_DTYPE = _is_floating, f"a floating-point dtype or its name: {', '.join(DTYPES)}"
 # Fields of that name in any family: what they must be.
 EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "num_classes": _COUNT,
     "hidden_features": _COUNT,
     "dtype": _DTYPE,
     "param_dtype": _DTYPE,
-    "norm_eps": (lambda value: _is_real(value) and value >= 0, "a number of at least 0"),
+    "norm_eps": (lambda value: _is_real(value) and 0 <= value < 1e30, "a number of at least 0"),
     "norm_momentum": (lambda value: _is_real(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "padding": (lambda value: value in ("symmetric", "SAME"), '"symmetric" or "SAME"'),
     "remat": _FLAG,
@@ -114,3 +122,10 @@ def make_signature(
         if field.name not in INTERNAL and field.name not in omit
     ]
     return inspect.Signature(parameters, return_annotation=cls)
+
+
+def to_json(name: str, value: Any) -> Any:
+    """An argument's value as JSON has it, such as a dtype's name."""
+    if name in ("dtype", "param_dtype"):
+        return jnp.dtype(value).name
+    return value.item() if isinstance(value, np.generic) else value

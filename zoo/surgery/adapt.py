@@ -47,6 +47,7 @@ def adapt(
       TypeError: `model` has no variables.
     """
     old = as_trained(model)
+    labels = None if labels is None else check_labels(labels)
     num_classes = _count_classes(labels, num_classes)
     channels = _validate_count("channels", channels)
     _validate(old)
@@ -71,7 +72,6 @@ def _count_classes(labels: Sequence[str] | None, num_classes: Any) -> int | None
     count = _validate_count("num_classes", num_classes)
     if labels is None:
         return count
-    check_labels(labels)
     if count not in (None, len(labels)):
         raise ValueError(f"num_classes is {count}, but there are {len(labels)} labels")
     return len(labels)

@@ -130,7 +130,7 @@ def describe(
     """
     module = find_definition(model)
     if channels is None:
-        channels = as_trained(model).channels if isinstance(model, Trained | tuple) else 3
+        channels = as_trained(model).channels if isinstance(model, Trained | tuple | list) else 3
     if size is None:
         size = MODELS[module.title].input_size if module.title in MODELS else 224
     height, width = size if isinstance(size, Sequence) else (size, size)

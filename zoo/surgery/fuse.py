@@ -28,4 +28,4 @@ def fuse(model: ModelWithWeights | Model, variables: Mapping[str, Any] | None = 
     """
     found = as_trained(model, variables)
     fused, folded = fold_norms(found.model, found.variables)
-    return found.replace(model=fused, variables=folded)
+    return found.replace(model=fused, variables=folded, info=found.info)

@@ -130,6 +130,10 @@ def convert(
             continue
         if target.path.split("/")[0] in optional:
             continue
+        if source_array.view.dtype.kind in "biu":
+            reason = f"{source_array.view.dtype} is no type of weights"
+            mismatches.append(Mismatch(source_array.name, reason))
+            continue
         path = f"{_COLLECTIONS.get(source_array.role, 'params')}/{target.path}/{source_array.role}"
         mean = re.sub(r"params(/.+/)conv/bias", r"batch_stats\1norm/mean", path)
         shape = needed.get(path, needed.get(mean))
@@ -187,6 +191,25 @@ def count_classes(arrays: Mapping[str, np.ndarray], source: Source) -> int | Non
     targets = match_rules([source_array.module for source_array in source_arrays], source.rules)
     heads = (a for a in source_arrays if a.module in targets and targets[a.module].path == "head")
     return next((a.view.shape[-1] for a in heads if a.role == "kernel"), None)
+
+
+def count_channels(
+    arrays: Mapping[str, np.ndarray], source: Source, shapes: Any, input_conv: str
+) -> int | None:
+    """The number of channels of the images that the arrays are for; None if that is not known.
+
+    Args:
+      arrays, source, shapes: as for `convert`.
+      input_conv: the path of our first convolution.
+    """
+    all_shapes = {path: tuple(leaf.shape) for path, leaf in flatten_variables(shapes)}
+    source_arrays = list_source_arrays(arrays, source.framework)
+    targets = find_targets(classify_modules(source_arrays), source.rules, all_shapes)
+    for array in source_arrays:
+        target = targets.get(array.module)
+        if target and target.path == input_conv and array.role == "kernel":
+            return array.view.shape[2] if array.view.ndim == 4 else None
+    return None
 
 
 _COLLECTIONS = {"mean": "batch_stats", "var": "batch_stats"}

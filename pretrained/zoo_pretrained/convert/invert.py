@@ -18,15 +18,19 @@ from zoo_pretrained.convert.source import Source
 
 
 def invert(
-    variables: Mapping[str, Any], source: Source, template: Mapping[str, np.ndarray]
+    variables: Mapping[str, Any],
+    source: Source,
+    template: Mapping[str, np.ndarray],
+    input_conv: str,
 ) -> dict[str, np.ndarray]:
     """The arrays that `convert` makes these variables of.
 
     Args:
       variables: ours.
       source: one of PyTorch's names, whose arrays have outputs on their first axis.
-      template: arrays of the source's model by name; their values do not matter, and the classifier
-        may be for another number of classes.
+      template: arrays of the source's model by name; their values do not matter, and it may be for
+        another number of classes or of image channels.
+      input_conv: the path of our first convolution.
 
     Returns:
       Arrays by the template's names. A convolution's bias that ours lacks is zero; what is no
@@ -45,6 +49,8 @@ def invert(
         target = targets[source_array.module].path if source_array.module in targets else ""
         if target == "head" and shape and "params/head/kernel" in ours:
             shape = (ours["params/head/kernel"].shape[-1], *shape[1:])
+        if target == input_conv and source_array.role == "kernel":
+            shape = (shape[0], ours[f"params/{input_conv}/kernel"].shape[2], *shape[2:])
         theirs[source_array.name] = np.zeros(shape, dtype)
         path = f"params/{target}/{source_array.role}"
         if path.endswith("/conv/bias") and path not in ours:

@@ -91,6 +91,21 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path):
         zoo.convert(tmp_path / "file", MODEL, tmp_path / "no", ignore=["decoder.*", "encoder.*"])
 
 
+def test_patterns_that_leave_nothing_are_an_error(tmp_path):
+    save_file(upstream.state(num_classes=7), tmp_path / "file")
+    with pytest.raises(ConversionError, match=r"ignore=\['\*'\] leaves none of the entries"):
+        zoo.convert(tmp_path / "file", MODEL, tmp_path / "out", ignore=["*"])
+
+
+def test_integers_are_no_weights(tmp_path):
+    """Those of a quantised model would become nonsense."""
+    state = upstream.state(num_classes=7)
+    state["classifier.1.weight"] = np.ones_like(state["classifier.1.weight"], np.int8)
+    save_file(state, tmp_path / "file")
+    with pytest.raises(ConversionError, match="int8 is no type of weights"):
+        zoo.convert(tmp_path / "file", MODEL, tmp_path / "out")
+
+
 @pytest.mark.parametrize("names", [["a"] * 6, ["a"] * 8, []])
 def test_labels_are_as_many_as_classes(names, tmp_path):
     save_file(STATE, tmp_path / "file")
