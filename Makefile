@@ -24,7 +24,7 @@ test: $(call installed,test)
 	$(PYTEST) --unoptimised $(BY_FILE) -m "not (peer or notebook or gpu or triton or slow)"
 
 test-slow: $(call installed,test)
-	$(PYTEST) --unoptimised $(IN_TWO) -m "slow and not (peer or gpu)"
+	$(PYTEST) --unoptimised $(IN_TWO) -m "slow and not (peer or notebook or gpu or triton)"
 
 test-triton: $(call installed,test)
 	$(PYTEST) --unoptimised $(IN_TWO) -m triton

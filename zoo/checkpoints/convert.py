@@ -96,7 +96,7 @@ def convert(
         except ValueError as error:
             raise ConversionError(f"{file} does not fit {entry.name}: {error}") from error
         validate(variables, exported, entry, str(file))
-        record = {**exported, "weights": Path(out).name, **(metadata or {})}
+        record = {**exported, **(metadata or {})}
         _check_labels(record.get("labels"), constructor_arguments(variables, record))
         _save(out, variables, record, overwrite)
         return record

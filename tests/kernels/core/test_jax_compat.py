@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 # Imports zoo and lowers a program with each of these names removed in turn, then runs it with all
 # of them removed. jax itself needs those of NEEDED, so with them there is only the import.
 REMOVE_NAMES = """
@@ -103,6 +105,7 @@ def run(root, code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_names_that_jax_may_rename_are_not_needed(root):
     assert run(root, REMOVE_NAMES).count("is not needed") == 13
 

@@ -9,6 +9,7 @@ import pytest
 CHECKS = ("explicit", "jit", "shard_map")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", [*CHECKS, "kernels.jit"])
 def test_on_eight_devices(check, root):
     run(root, check)

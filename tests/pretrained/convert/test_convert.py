@@ -188,7 +188,7 @@ def test_ranks_only_the_blocks_that_have_the_layer_of_the_rule():
     shapes = {"params": {"stage1": {"block1": {"a": layer, "b": layer}, "block2": {"a": layer}}}}
     shapes["params"]["stage2"] = {"block1": {"a": layer, "b": layer}}
     names = ["a1", "a2", "a3", "conv2d_9", "conv2d_10"]
-    arrays = {f"{name}/kernel": np.full((1, 1, 2, 2), i) for i, name in enumerate(names)}
+    arrays = {f"{name}/kernel": np.full((1, 1, 2, 2), float(i)) for i, name in enumerate(names)}
     rules = ((r"a(?P<block>\d)", "#/a/"), (r"conv2d_?(?P<block>\d*)", "*/b/"))
     result = dict(flatten_variables(converted(arrays, Source(rules, KERAS), shapes)))
     assert {path.removeprefix("params/")[:15]: int(a.flat[0]) for path, a in result.items()} == {

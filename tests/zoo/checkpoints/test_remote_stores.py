@@ -253,7 +253,11 @@ class TestStores:
         variables, metadata = restore(checkpoint)
         metadata["preprocessing"]["interpolation"] = "cubic"
         save_unchecked(tmp_path / "bad", variables, {**metadata, "weights": "ours"})
-        (stored,) = remote_store.publish([tmp_path / "bad"], str(tmp_path / "store"))
+        with pytest.raises(StoreError, match="bad cannot be used: preprocessing: interpolation"):
+            remote_store.publish([tmp_path / "bad"], str(tmp_path / "store"))
+        with monkeypatch.context() as patch:  # somebody else has published it
+            patch.setattr(remote_store, "check_checkpoint", lambda *_: None)
+            (stored,) = remote_store.publish([tmp_path / "bad"], str(tmp_path / "store"))
         monkeypatch.setenv("ZOO_STORES", str(tmp_path / "store"))
         for weights in ("ours", f"{tmp_path}/store/{stored.archive}"):
             with pytest.raises(CheckpointError, match="preprocessing: interpolation must be one"):

@@ -111,14 +111,14 @@ def test_mismatches_are_listed(shell, tmp_path):
     state = upstream.state(num_classes=7)
     del state["features.3.squeeze.bias"]
     state["surplus.weight"] = np.zeros((3, 3), np.float32)
-    state["features.0.weight"] = state["features.0.weight"][:, :1].copy()
+    state["features.0.weight"] = state["features.0.weight"][:32].copy()
     save_file(state, tmp_path / "odd")
     code, out, err = shell("convert", tmp_path / "odd", "--model", MODEL, "--out", tmp_path / "no")
     assert (code, out) == (1, "")
     assert [line.strip() for line in err.splitlines()] == [
         "zoo: the weights do not fit SqueezeNet1_1: 2 of the file's 52 entries have no place, and "
         "2 of the model's arrays nothing to fill them",
-        "features.0.weight: params/stem/kernel has shape (3, 3, 3, 64), not (3, 3, 1, 64)",
+        "features.0.weight: params/stem/kernel has shape (3, 3, 3, 64), not (3, 3, 3, 32)",
         "surplus.weight: no rule maps it",
         "params/stage1/block1/squeeze/bias: nothing fills it",
         "params/stem/kernel: nothing fills it",

@@ -60,6 +60,7 @@ def test_inference_without_jit(lite):
         np.testing.assert_allclose(lite(x), want, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_forward_mode_of_a_model():
     """The derivative of the logits along a direction is the gradient's product with it."""
     model, variables, x = small("mobilenet_v3")

@@ -10,6 +10,7 @@ from tests.zoo.models.small_models import small
 from zoo.training import step
 
 
+@pytest.mark.slow
 def test_a_step_applies_the_optimizer_to_the_gradients():
     model, variables, x = small("mobilenet_v1")
     labels, key = jnp.array([1, 4]), jax.random.key(3)
