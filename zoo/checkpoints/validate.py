@@ -57,7 +57,7 @@ def _check(variables: Mapping[str, Any], metadata: Mapping[str, Any], entry: Mod
     if preprocessing := metadata.get("preprocessing"):
         _check_preprocessing(preprocessing, model, model.count_channels(variables))
     head = has_head(variables, model)
-    if metadata.get("head", head) != head:
+    if metadata.get("head") not in (None, head):
         there = "are" if head else "are no"
         raise ValueError(f"head is {metadata['head']}, and there {there} weights for it")
     labels = metadata.get("labels")
