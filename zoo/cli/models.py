@@ -1,6 +1,7 @@
 """`zoo list` and `zoo describe`: which models there are, and what they cost."""
 
 import json
+import re
 from typing import Annotated, Any
 
 import typer
@@ -119,4 +120,6 @@ def _list_weights(names: list[str]) -> list[dict[str, Any]]:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     cells = {**row, "size": format_bytes(row["size"])}
+    if terminal_width() is not None:  # in which an address would fold into many lines
+        cells["location"] = re.sub(r"^(\w+://[^/]+)/.*", r"\1/…", row["location"])
     return tuple("" if cell is None else str(cell) for cell in cells.values())

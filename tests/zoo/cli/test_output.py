@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 import time
@@ -54,9 +55,10 @@ def terminal(monkeypatch, shell):
 def test_tables_fit_a_terminal_and_are_whole_in_a_pipe(words, shell, terminal):
     whole, folded = shell(*words)[1], terminal(*words)[1]
     assert max(map(len, folded.splitlines())) <= 80
-    assert "…" not in folded + whole
+    assert "…" not in whole
+    shortened = re.sub(r"(\w+://[^/\s]+)/\S*", r"\1/…", whole)  # a terminal shows hosts
     assert sorted(folded.split("\n", 1)[1].replace(" ", "").replace("\n", "")) == sorted(
-        whole.split("\n", 1)[1].replace(" ", "").replace("\n", "")
+        shortened.split("\n", 1)[1].replace(" ", "").replace("\n", "")
     )
     if "--trained" in words:
         assert len(folded.splitlines()) > len(whole.splitlines())
