@@ -43,7 +43,7 @@ def _is_rate(value: Any) -> bool:
 def _is_floating(dtype: Any) -> bool:
     try:
         return dtype is not None and jnp.dtype(dtype).name in DTYPES
-    except TypeError:
+    except (TypeError, ValueError):
         return False
 
 
