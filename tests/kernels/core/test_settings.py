@@ -94,6 +94,7 @@ def assert_same(got, want):
     ("case", "implementation"),
     [(case, None) for case in CASES] + [(case, "lax") for case in CASES if "bias_act," not in case],
 )
+@pytest.mark.slow
 def test_values_and_gradients_are_the_same(case, implementation, setting):
     chosen = kernels.using("lax") if implementation else contextlib.nullcontext()
     with chosen:
@@ -118,6 +119,7 @@ def test_float64_gradients_are_of_float64(act):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 @pytest.mark.parametrize("case", [case for case in CASES if "bias_act," not in case])
+@pytest.mark.slow
 def test_other_dtypes_with_x64(case, dtype):
     with x64():
         function, *arrays = CASES[case]

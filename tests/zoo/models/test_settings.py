@@ -18,6 +18,7 @@ FAMILIES = sorted(SMALL)
 
 @pytest.mark.parametrize("setting", [name for name in SETTINGS if name != "disable_jit"])
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_training_steps_are_traced(family, setting):
     """Tracing raises the errors of types; compiling all of them would take minutes."""
     model, variables, x = small(family)
