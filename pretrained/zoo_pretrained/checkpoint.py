@@ -10,7 +10,6 @@ there: that takes a tenth of the time, and no copy.
 """
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import json
@@ -18,7 +17,6 @@ import logging
 import mmap
 import os
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +32,7 @@ from zoo_pretrained.lazy_array import LazyArray
 from zoo_pretrained.metadata import check_metadata, check_names
 from zoo_pretrained.printable import OneLineError, printable
 from zoo_pretrained.spelling import argument
-from zoo_pretrained.temporary import temporary_folder
+from zoo_pretrained.temporary import replace_folder, reserve_space, temporary_folder
 
 FORMAT = 1
 CHECKSUMS = "SHA256SUMS"
@@ -124,18 +122,10 @@ def save(
     check_checkpoint(variables, record)
     target.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(target) as temporary:
-        new, old = temporary / "new", temporary / "old"
-        _check_space(temporary, sum(a.size * np.dtype(a.dtype).itemsize for a in arrays.values()))
+        new = temporary / "new"
+        reserve_space(temporary, sum(a.size * np.dtype(a.dtype).itemsize for a in arrays.values()))
         _write(new, arrays, record)
-        if not (target.exists() and _swap_folders(new, target)):
-            if target.exists():
-                target.rename(old)
-            try:
-                new.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
+        replace_folder(target, new)
 
 
 def check_checkpoint(variables: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -243,16 +233,6 @@ def unflatten_variables(flat: Mapping[str, Any]) -> Variables:
     return tree
 
 
-def _swap_folders(one: Path, other: Path) -> bool:
-    """Swaps two folders atomically; returns False where the system cannot."""
-    try:
-        rename = ctypes.CDLL(None).renameat2  # Linux only
-    except (OSError, AttributeError, TypeError):
-        return False
-    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    return not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
-
-
 def _check_arrays(arrays: Mapping[str, Any]) -> None:
     """Raises ValueError for what Orbax cannot save."""
     if not arrays:
@@ -313,20 +293,6 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    """Raises OSError where a folder cannot take so many bytes.
-
-    Where Orbax finds that out, its threads print hundreds of tracebacks.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, needed)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(folder.parent)) from error
 
 
 @contextlib.contextmanager

@@ -9,27 +9,21 @@ A store has an `index.json`, and one tar archive for each checkpoint:
 gs://, s3:// or hf:// (hf://USER/REPO for a model repository of the Hugging Face hub).
 """
 
-import contextlib
 import json
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from zoo_pretrained import archive, cache, fetch
 from zoo_pretrained.addresses import (
-    expand_home,
     is_http,
     open_filesystem,
-    read_http,
     redact_address,
 )
-from zoo_pretrained.bounded_json import MAX_BYTES, check_json, parse_json
+from zoo_pretrained.bounded_json import check_json, parse_json
 from zoo_pretrained.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -40,21 +34,26 @@ from zoo_pretrained.checkpoint import (
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 from zoo_pretrained.fetch.http import split_url
-from zoo_pretrained.printable import OneLineError, printable
+from zoo_pretrained.printable import printable
 from zoo_pretrained.spelling import argument
+from zoo_pretrained.store_files import (
+    INDEX,
+    delete,
+    join_address,
+    local_folder,
+    lock_store,
+    read_file,
+    upload,
+)
+from zoo_pretrained.store_files import StoreError as StoreError
 from zoo_pretrained.temporary import temporary_folder
 
 FORMAT = 1
-INDEX = "index.json"
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
 # Raises an error for a checkpoint that is not what is wanted; takes it, and where it is.
 CheckCheckpoint = Callable[[Checkpoint, str], None]
-
-
-class StoreError(OneLineError):
-    """A store cannot be used, or a checkpoint cannot be published there; names the store."""
 
 
 class StoredArchive(NamedTuple):
@@ -76,7 +75,7 @@ class StoredArchive(NamedTuple):
     @property
     def address(self) -> str:
         """The archive's address."""
-        return _join(self.store, self.archive)
+        return join_address(self.store, self.archive)
 
 
 Index = dict[str, dict[str, StoredArchive]]  # model → weights → archive
@@ -95,7 +94,7 @@ def configured_stores() -> list[str]:
             if is_http(store):
                 split_url(store)
             else:
-                _local_folder(store)
+                local_folder(store)
         except (ValueError, StoreError, fetch.FetchError) as error:
             name = store.rpartition("@")[2].partition("?")[0]  # without what may be secret
             raise fetch.SettingError(
@@ -112,7 +111,7 @@ def read_index(store: str) -> Index:
       StoreError: there is no index, or it is malformed.
       FetchError: the store cannot be reached.
     """
-    text = _read_file(store, INDEX)
+    text = read_file(store, INDEX)
     if text is None:
         raise StoreError(f"{redact_address(store)} is not a store: it has no {INDEX}")
     try:
@@ -173,7 +172,7 @@ def download_archive(stored: StoredArchive, target: Path, check: CheckCheckpoint
       ArchiveError: the archive is not safe to unpack.
     """
     digest = fetch.Digest("sha256", stored.sha256)
-    if folder := _local_folder(stored.store):
+    if folder := local_folder(stored.store):
         packed = folder / stored.archive
         if not packed.is_file():
             raise StoreError(f"the store {folder} lists {stored.archive!r}, which is not there")
@@ -240,8 +239,8 @@ def publish(
     published: list[StoredArchive] = []
     replaced: list[str] = []
     place = Path(tempfile.gettempdir()) / "jax-zoo-publish"
-    with temporary_folder(place) as temporary, _lock_store(store):
-        index = read_index(store) if _read_file(store, INDEX) is not None else {}
+    with temporary_folder(place) as temporary, lock_store(store):
+        index = read_index(store) if read_file(store, INDEX) is not None else {}
         for number, path in enumerate(paths):
             variables, metadata = restore(path)
             try:
@@ -269,7 +268,7 @@ def publish(
             stored = StoredArchive(
                 store, f"{name}-{sha256[:8]}.tar", sha256, packed.stat().st_size, unpacked
             )
-            _upload(store, stored.archive, packed)
+            upload(store, stored.archive, packed)
             packed.unlink()
             index[model][weights] = stored
             published.append(stored)
@@ -277,9 +276,9 @@ def publish(
                 replaced.append(previous.archive)
         file = temporary / INDEX
         file.write_text(_format_index(index), encoding="utf-8")
-        _upload(store, INDEX, file)
+        upload(store, INDEX, file)
         for name in replaced:
-            _delete(store, name)
+            delete(store, name)
     return published
 
 
@@ -322,57 +321,6 @@ def _check_name(name: str) -> str:
     return name
 
 
-@contextlib.contextmanager
-def _lock_store(store: str) -> Iterator[None]:
-    """Lets one process at a time change a folder's index; other kinds of stores have no locks."""
-    from filelock import FileLock
-
-    folder = _local_folder(store)
-    try:
-        if not folder:
-            yield
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{INDEX}.lock"):
-            yield
-    except OSError as error:
-        raise StoreError(
-            f"{redact_address(store)} cannot be written to: {error.strerror}"
-        ) from error
-
-
-def _local_folder(store: str) -> Path | None:
-    """Returns the store's folder; None if the store is elsewhere."""
-    try:
-        if store.lower().startswith("file:"):
-            return Path(url2pathname(urlsplit(store).path))
-        scheme, separator, place = store.partition("://")
-        if separator and not (scheme and place.strip("/")):  # fsspec would take it for a folder
-            raise ValueError("it names no place, as s3://bucket/zoo does")
-        return None if separator else expand_home(store)
-    except (FileNotFoundError, ValueError) as error:
-        raise StoreError(f"{redact_address(store)} is not a store: {error}") from error
-
-
-def _join(store: str, name: str) -> str:
-    """Returns the address of a file in a store."""
-    return f"{store.rstrip('/')}/{name}"
-
-
-def _read_file(store: str, name: str) -> bytes | None:
-    """Reads a small file of a store; None if it does not exist."""
-    if folder := _local_folder(store):
-        file = folder / name
-        if not file.is_file():
-            return None
-        with file.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    if is_http(store):
-        return read_http(_join(store, name), MAX_BYTES)
-    with open_filesystem(_join(store, name)) as (files, path):
-        return files.cat_file(path, 0, MAX_BYTES + 1) if files.exists(path) else None
-
-
 def _download(
     stored: StoredArchive, target: Path, digest: fetch.Digest, progress: fetch.Progress
 ) -> None:
@@ -399,25 +347,3 @@ def _download(
                     if sink.tell() > max_bytes:
                         raise fetch.FetchError(f"{name} has more than {max_bytes} bytes")
         verify_and_move(part, digest, target, name)
-
-
-def _upload(store: str, name: str, file: Path) -> None:
-    """Writes a file to a store, where it appears complete or not at all."""
-    if folder := _local_folder(store):
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(folder / name) as temporary:
-            shutil.copyfile(file, temporary / "new")
-            (temporary / "new").replace(folder / name)
-        return
-    with open_filesystem(_join(store, name)) as (files, path):
-        files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        files.put_file(str(file), path)
-
-
-def _delete(store: str, name: str) -> None:
-    """Deletes a file of a store."""
-    if folder := _local_folder(store):
-        (folder / name).unlink(missing_ok=True)
-        return
-    with open_filesystem(_join(store, name)) as (files, path):
-        files.rm_file(path)

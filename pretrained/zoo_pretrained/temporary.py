@@ -1,6 +1,7 @@
 """Temporary folders beside what is made; the next process removes those of killed ones."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import tempfile
@@ -35,6 +36,50 @@ def temporary_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)  # Windows removes no file that is open
+
+
+def reserve_space(folder: Path, needed: int) -> None:
+    """Raises OSError where a folder cannot take so many bytes.
+
+    Where Orbax finds that out, its threads print hundreds of tracebacks.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, needed)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder.parent)) from error
+
+
+def replace_folder(target: Path, new: Path) -> None:
+    """Renames a finished folder to its target, in place of the folder that may be there.
+
+    Args:
+      target: where it goes.
+      new: the folder, in one of `temporary_folder`, where the old one ends.
+    """
+    if target.exists() and _swap_folders(new, target):
+        return
+    old = new.with_name("old")
+    if target.exists():
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+
+
+def _swap_folders(one: Path, other: Path) -> bool:
+    """Swaps two folders atomically; returns False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None).renameat2  # Linux only
+    except (OSError, AttributeError, TypeError):
+        return False
+    at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
 
 
 def _sweep(parent: Path) -> None:

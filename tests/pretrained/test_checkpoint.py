@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo_pretrained import checkpoint
+from zoo_pretrained import checkpoint, temporary
 from zoo_pretrained.checkpoint import CheckpointError, DamagedError
 from zoo_pretrained.lazy_array import CHUNK_BYTES, LazyArray
 
@@ -77,7 +77,7 @@ def test_a_failed_save_leaves_no_files_and_no_damage(saved, tmp_path, monkeypatc
     The folders are swapped by two renames, as on systems that have no single call for it.
     """
     real = Path.rename
-    monkeypatch.setattr(checkpoint, "_swap_folders", lambda one, other: False)
+    monkeypatch.setattr(temporary, "_swap_folders", lambda one, other: False)
 
     def fail(path, target=None):
         if step == "rename" and path.name != "new":
@@ -317,11 +317,11 @@ def test_two_folders_are_swapped(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    if not checkpoint._swap_folders(tmp_path / "a", tmp_path / "b"):
+    if not temporary._swap_folders(tmp_path / "a", tmp_path / "b"):
         pytest.skip("this system cannot swap folders")
     assert (tmp_path / "a" / "b").exists()
     assert (tmp_path / "b" / "a").exists()
-    assert not checkpoint._swap_folders(tmp_path / "a", tmp_path / "none")
+    assert not temporary._swap_folders(tmp_path / "a", tmp_path / "none")
 
 
 def test_a_full_disk_is_an_oserror(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ STOP = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from zoo_pretrained import archive, checkpoint, remote_store, save
+from zoo_pretrained import archive, checkpoint, remote_store, save, store_files
 from zoo_pretrained.temporary import temporary_folder
 
 def stop(*_, **__):
@@ -30,7 +30,7 @@ CODE = {
     "save": "checkpoint._write = stop; save(where / 'a', {'w': np.ones(3)}, {})",
     "publish": "archive.pack = stop; remote_store.publish([where / 'sound'], str(where / 'store'))",
     "upload": (
-        "remote_store.shutil.copyfile = stop; "
+        "store_files.shutil.copyfile = stop; "
         "remote_store.publish([where / 'sound'], str(where / 'store'))"
     ),
     "unpack": (

@@ -3,6 +3,7 @@
 Whatever is proposed has been tried: the file is converted again with other arguments.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -51,11 +52,9 @@ def explain(
         under = printable(f"'{part}{separator}'")
         hints.append(f"{count} of {len(failed.arrays)} entries lie under {under}")
         inside = part if failed.inside is None else f"{failed.inside}{separator}{part}"
-        try:
+        # A dict of a checkpoint has no name together with a part of its model.
+        with contextlib.suppress(ReadError):
             within = failed._replace(arrays=read_part(inside), inside=inside, ignore=())
-        except ReadError:  # a dict of a checkpoint has no name together with a part of its model
-            pass
-        else:
             attempts.append(within)
     others = (other for attempt in attempts for other in _similar_models(attempt))
     for attempt in (*attempts, *others):

@@ -140,7 +140,7 @@ class Trained:
     def to_metadata(self, weights: str) -> dict[str, Any]:
         """The metadata of a checkpoint of these weights, by that name; see `save`."""
         info, old = self.info, json.loads(self.info.metadata)
-        entries = {name: old[name] for name in ("extra",) if name in old}
+        entries = {"extra": old["extra"]} if "extra" in old else {}
         if info.source:
             same = info.source == find_source(old)
             entries["source"] = old["source"] if same else {"url": info.source}

@@ -39,7 +39,7 @@ def get(number=100):
     return Op(b"h%c" % number)
 
 
-def again(prepared, repeated, size=4_000_000):
+def repeat(prepared, repeated, size=4_000_000):
     """A list of values that are made again and again of what is in the memo."""
     return Op(prepared + b"](" + repeated * (size // len(repeated)) + b"e")
 
@@ -63,10 +63,10 @@ def pickles():
     kind = global_("torch.FloatStorage")
     long = "é" * 1_000_000
     huge = Op(b"\x8b" + struct.pack("<i", 4_000_000) + b"\x7f" * 4_000_000)
-    yield "pairs", again(put(entries), pairs + get() + b"\x85R", 500_000)
-    yield "size of a list", again(put(integers), size + get() + b"\x85R")
-    yield "size of a text", again(put(long), size + get() + b"\x85R", 500_000)
-    yield "shape", again(put(integers), call_bytes(rebuild, stored, 0, get(), get(), False, None))
+    yield "pairs", repeat(put(entries), pairs + get() + b"\x85R", 500_000)
+    yield "size of a list", repeat(put(integers), size + get() + b"\x85R")
+    yield "size of a text", repeat(put(long), size + get() + b"\x85R", 500_000)
+    yield "shape", repeat(put(integers), call_bytes(rebuild, stored, 0, get(), get(), False, None))
     for name, shape, strides in (("shape", (get(),) * 30, (1,) * 30), ("strides", (2,), (get(),))):
         yield (
             f"{name} of huge numbers",
@@ -79,13 +79,13 @@ def pickles():
     )
     yield (
         "name of a global",
-        again(put("omegaconf." + "a" * 1_000_000), get() + encode("x") + b"\x93"),
+        repeat(put("omegaconf." + "a" * 1_000_000), get() + encode("x") + b"\x93"),
     )
-    yield "arguments", again(put(tuple([None] * 100_000)), parameter + get() + b"R")
-    yield "persistent id", again(put(("storage", kind, "0", "cpu", *integers)), get() + b"Q")
+    yield "arguments", repeat(put(tuple([None] * 100_000)), parameter + get() + b"R")
+    yield "persistent id", repeat(put(("storage", kind, "0", "cpu", *integers)), get() + b"Q")
     yield (
         "calls in calls",
-        again(calls_in_calls(400), global_("torch._tensor._rebuild_from_type_v2") + get() + b"R"),
+        repeat(calls_in_calls(400), global_("torch._tensor._rebuild_from_type_v2") + get() + b"R"),
     )
     prime = (1 << 61) - 1  # the hash of its multiples is 0
     yield (

@@ -199,14 +199,14 @@ class TestStores:
         (previous,) = remote_store.publish([checkpoint], store)
         variables, metadata = restore(checkpoint)
         save(tmp_path / "mine", variables, {**metadata, "licence": "another"})
-        upload = remote_store._upload
+        upload = remote_store.upload
 
         def fail_on_index(store, name, file):
             if name == remote_store.INDEX:
                 raise KeyboardInterrupt
             upload(store, name, file)
 
-        monkeypatch.setattr(remote_store, "_upload", fail_on_index)
+        monkeypatch.setattr(remote_store, "upload", fail_on_index)
         with pytest.raises(KeyboardInterrupt):
             remote_store.publish([tmp_path / "mine"], store, overwrite=True)
         assert remote_store.read_index(store)[MODEL]["mine"] == previous
