@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import math
 import operator
 import os
 import re
@@ -129,20 +130,36 @@ class Preprocessing:
         sources = _list_images(images)
         if not sources:
             raise ImageError("at least one image is needed, got no images")
-        batch = np.stack([self._load(source) for source in sources])
+        batch: np.ndarray = self.normalize(
+            np.stack([self.resize_and_crop(self.load(source)) for source in sources])
+        )
+        return batch
+
+    def normalize(self, batch: Any) -> Any:
+        """[N, H, W, C], uint8, in RGB or grey or bands → what the model takes, float32.
+
+        Of NumPy or of jax, also inside a jit.
+        """
         batch = batch[..., ::-1] if self.channels == "BGR" else batch
         # The constants are scaled to the pixels in float64, so that 127/255 is 127 again.
         mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
         return (batch.astype(np.float32) - mean) / std
 
-    def _load(self, source: ImageSource) -> np.ndarray:
-        """An image → [size, size, channels], uint8."""
+    def load(self, source: ImageSource, *, min_side: int | None = None) -> list[Image.Image]:
+        """An image in the channels of the model: an RGB image, a grey one, or one for each band.
+
+        Args:
+          source: an image of any kind, or an array of as many bands.
+          min_side: as of `load_image`.
+        """
         if self.channels == "bands":
-            bands = load_bands(source, len(self.mean))
-            return np.stack([self._resize_and_crop(band) for band in bands], axis=-1)
-        image = load_image(source)
-        image = image.convert("L") if self.channels == "grey" else image
-        return np.atleast_3d(self._resize_and_crop(image))
+            return load_bands(source, len(self.mean))
+        image = load_image(source, min_side=min_side)
+        return [image.convert("L") if self.channels == "grey" else image]
+
+    def resize_and_crop(self, images: list[Image.Image]) -> np.ndarray:
+        """What `load` gives → [size, size, channels], uint8."""
+        return np.concatenate([np.atleast_3d(self._resize_and_crop(i)) for i in images], axis=-1)
 
     def _resize_and_crop(self, image: Image.Image) -> np.ndarray:
         """Resizes the shorter side and crops the centre in one step, which computes no more."""
@@ -158,7 +175,9 @@ class Preprocessing:
         return np.asarray(cropped)
 
 
-def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.Image:
+def load_image(
+    source: ImageSource, *, max_pixels: int | None = None, min_side: int | None = None
+) -> Image.Image:
     """Loads an image of any kind as an upright RGB image.
 
     Args:
@@ -167,6 +186,8 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
         0 to 1. Tensors of other frameworks are arrays where NumPy can read them.
       max_pixels: the largest image that is opened, width times height; by default 100 million, and
         fewer for formats whose decoders need more memory. PIL images and arrays have no limit.
+      min_side: lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its
+        shorter side keeps that many pixels; None decodes it in full.
 
     EXIF's orientation is applied where it can be read; other metadata is ignored. Palettes, CMYK
     and greyscale become RGB; 16 bits become 8; transparent pixels become white; of an animation the
@@ -180,11 +201,13 @@ def load_image(source: ImageSource, *, max_pixels: int | None = None) -> Image.I
         image = _to_rgb(source, getattr(source, "filename", "") or "the image")
         return image.copy() if image is source else image
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), "the image", max_pixels)
+        return _decode(io.BytesIO(source), "the image", max_pixels, min_side)
+    if isinstance(source, str | os.PathLike) and str(source).endswith(".npy"):
+        return load_image(load_array(source))
     if isinstance(source, str | os.PathLike):
-        return _load_path(Path(source), max_pixels)
+        return _load_path(Path(source), max_pixels, min_side)
     if hasattr(source, "read"):
-        return _load_stream(source, max_pixels)
+        return _load_stream(source, max_pixels, min_side)
     if not hasattr(source, "__array__"):
         kind = type(source).__name__
         raise ImageError(
@@ -208,14 +231,16 @@ def load_bands(source: ImageSource, count: int) -> list[Image.Image]:
     """Loads an array [H, W, count] as a grey image for each of its channels.
 
     Args:
-      source: an array, or a tensor that NumPy can read: uint8, uint16, or floating point from 0
-        to 1.
+      source: an array, a tensor that NumPy can read, or the path of a file that `numpy.save`
+        wrote: uint8, uint16, or floating point from 0 to 1.
       count: the number of channels.
 
     Raises:
       ImageError: it is something else.
     """
     kind = type(source).__name__
+    if isinstance(source, str | os.PathLike) and str(source).endswith(".npy"):
+        source = load_array(source)
     array = np.asarray(source) if hasattr(source, "__array__") else np.empty(0)
     if isinstance(source, Image.Image) or array.ndim != 3 or array.shape[2] != count:
         got = array.shape if array.size else kind
@@ -223,7 +248,17 @@ def load_bands(source: ImageSource, count: int) -> list[Image.Image]:
     return [load_image(array[..., band]).convert("L") for band in range(count)]
 
 
-def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
+def load_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """Loads an array that `numpy.save` wrote; ImageError if it cannot be read."""
+    try:
+        # Mapped, so that a header cannot ask for more memory than the file fills.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be read as an array: {cause}") from error
+
+
+def _load_path(path: Path, max_pixels: int | None, min_side: int | None) -> Image.Image:
     if re.match(r"\w{2,}:/", str(path)):
         raise ImageError(f"{path} is an address, not a file; download it first")
     try:
@@ -233,7 +268,7 @@ def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
         if not (path.is_file() or path.is_fifo()) and path.exists():
             raise ImageError(f"{path} is a device or a socket, not a file")
         with path.open("rb") as file:
-            return _decode(file, str(path), max_pixels)
+            return _decode(file, str(path), max_pixels, min_side)
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a text that cannot be a path
@@ -241,13 +276,13 @@ def _load_path(path: Path, max_pixels: int | None) -> Image.Image:
         raise ImageError(f"{path} cannot be read: {cause}") from error
 
 
-def _load_stream(stream: Any, max_pixels: int | None) -> Image.Image:
+def _load_stream(stream: Any, max_pixels: int | None, min_side: int | None) -> Image.Image:
     name = getattr(stream, "name", None)
     name = name if isinstance(name, str) else "the image"
     if isinstance(stream, io.TextIOBase):
         raise ImageError(f"{name} is open for reading text; open it for reading bytes, as 'rb'")
     try:
-        return _decode(stream, name, max_pixels)
+        return _decode(stream, name, max_pixels, min_side)
     except ImageError:
         raise
     except Exception as error:  # of whatever kind of file it is
@@ -319,7 +354,9 @@ def _list_images(images: Any) -> list[ImageSource]:
     return [images] if is_single_image(images) else list(images)
 
 
-def _decode(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
+def _decode(
+    file: IO[bytes], name: str, max_pixels: int | None, min_side: int | None
+) -> Image.Image:
     """Reads an image from a file; what Pillow refuses is tried again without its metadata."""
     if not (hasattr(file, "seekable") and file.seekable()):
         data = file.read(MAX_BYTES + 1)
@@ -331,17 +368,17 @@ def _decode(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
         raise ImageError(f"{name} is empty")
     file.seek(start)
     try:
-        return _open(file, name, max_pixels)
+        return _open(file, name, max_pixels, min_side)
     except ImageError:
         file.seek(start)
         data = file.read(MAX_BYTES)
         stripped = strip_metadata(data)
         if len(stripped) == len(data):
             raise
-        return _open(io.BytesIO(stripped), name, max_pixels)
+        return _open(io.BytesIO(stripped), name, max_pixels, min_side)
 
 
-def _open(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
+def _open(file: IO[bytes], name: str, max_pixels: int | None, min_side: int | None) -> Image.Image:
     image = _identify(file, name)
     limit = _MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS) if max_pixels is None else max_pixels
     if image.width * image.height > limit:
@@ -349,6 +386,9 @@ def _open(file: IO[bytes], name: str, max_pixels: int | None) -> Image.Image:
             f"{name} has too many pixels, {image.width}x{image.height}: at most "
             f"{limit / 1e6:g} million are opened, or max_pixels of zoo.inference.images.load_image"
         )
+    if min_side is not None:
+        scale = min_side / max(1, min(image.size))
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
     return _to_rgb(image, name)
 
 

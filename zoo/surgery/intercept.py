@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -16,14 +18,15 @@ class Call:
       module: the bound module; `module.variables` are its own.
       path: where it is, such as "stage2/block3/conv1"; "" for the outermost module.
       args, kwargs: what it was called with.
-      run: () → the module's output, as if nobody intercepted the call.
+      run: (**changes) → the module's output, as if nobody intercepted the call; `changes` are
+        arguments by name that it gets in place of those that it was called with.
     """
 
     module: nn.Module
     path: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    run: Callable[[], Any]
+    run: Callable[..., Any]
     _handler: "Handler" = dataclasses.field(repr=False)
 
     def stop(self) -> NoReturn:
@@ -71,7 +74,7 @@ def intercept(handler: Handler, inside: tuple[str, ...] = ()) -> Iterator[None]:
                 "/".join(path[len(inside) :]),
                 args,
                 kwargs,
-                lambda: run(*args, **kwargs),
+                functools.partial(_run, run, context.module, args, kwargs),
                 handler,
             )
         )
@@ -82,6 +85,21 @@ def intercept(handler: Handler, inside: tuple[str, ...] = ()) -> Iterator[None]:
     except _Stopped as stopped:
         if stopped.handler is not handler:  # another one's, further out
             raise
+
+
+def _run(
+    run: Callable[..., Any],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    **changes: Any,
+) -> Any:
+    if not changes:
+        return run(*args, **kwargs)
+    call: Any = type(module).__call__
+    bound = inspect.signature(call).bind(module, *args, **kwargs)
+    bound.arguments.update(changes)
+    return run(*bound.args[1:], **bound.kwargs)
 
 
 class _Stopped(Exception):  # noqa: N818 - no error, but the way out of a model

@@ -1,1 +1,27 @@
-"""Trains classifiers."""
+"""Trains and evaluates classifiers: `fit` and `evaluate`, and what they are made of."""
+
+from zoo.training.evaluate import evaluate
+from zoo.training.fit import fit
+from zoo.training.interrupts import InterruptedTrainingError
+from zoo.training.losses import cross_entropy
+from zoo.training.metrics import Evaluation
+from zoo.training.optimizers import make_optimizer, make_schedule
+from zoo.training.run import DivergenceError
+from zoo.training.settings import Settings, SettingsError
+from zoo.training.step import TrainState, init_train_state, make_train_step
+
+__all__ = [
+    "DivergenceError",
+    "Evaluation",
+    "InterruptedTrainingError",
+    "Settings",
+    "SettingsError",
+    "TrainState",
+    "cross_entropy",
+    "evaluate",
+    "fit",
+    "init_train_state",
+    "make_optimizer",
+    "make_schedule",
+    "make_train_step",
+]

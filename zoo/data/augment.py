@@ -1,0 +1,160 @@
+"""Images in training: decoded, cropped and changed at random, by albumentations.
+
+It was chosen over dm_pix and augmax, which run on the device: on a CPU that takes time from the
+model, and crops of any size are not for compiled programs. docs/training.md has the measurement.
+Its releases after 2.0 have another licence, so that it is held below 2.1.
+"""
+
+import dataclasses
+import math
+import multiprocessing
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from zoo.inference.images import ImageSource, Preprocessing
+from zoo.training.extras import require
+from zoo.training.settings import Settings
+
+# Width to height of random crops (Szegedy et al. 2015, arXiv 1409.4842, section 6).
+ASPECT = (3 / 4, 4 / 3)
+# Of an image's area, what a random erasing takes (Zhong et al. 2017, arXiv 1708.04896, table 1).
+ERASED = (0.02, 0.4)
+
+_local = threading.local()
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCrop:
+    """An image → [size, size, C], uint8, as the model's preprocessing crops it."""
+
+    preprocessing: Preprocessing
+
+    def __call__(self, image: ImageSource, random: np.random.Generator | None = None) -> np.ndarray:
+        """The image's pixels; nothing is drawn."""
+        return self.preprocessing.resize_and_crop(self.preprocessing.load(image))
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """An image → [size, size, C], uint8, changed at random as settings say.
+
+    Of the settings it uses `crop_scale`, `flip`, `rotate`, `color_jitter`, `randaugment`,
+    `randaugment_magnitude` and `erasing`. Of images in other channels than RGB, changes of colour
+    change only the brightness, and of grey ones the contrast.
+    """
+
+    preprocessing: Preprocessing
+    settings: Settings
+
+    def __call__(self, image: ImageSource, random: np.random.Generator) -> np.ndarray:
+        """The changed pixels; the generator's state alone decides how."""
+        preprocessing, cropped = self.preprocessing, self.settings.crop_scale < 1
+        if cropped:  # no more pixels are decoded than the smallest crop shows
+            side = math.ceil(preprocessing.size / math.sqrt(self.settings.crop_scale))
+            bands = preprocessing.load(image, min_side=side)
+            pixels = np.concatenate([np.atleast_3d(np.asarray(band)) for band in bands], axis=-1)
+        else:
+            pixels = preprocessing.resize_and_crop(preprocessing.load(image))
+        change = self._change()
+        if change is None:
+            return pixels
+        change.set_random_seed(int(random.integers(1 << 31)))
+        changed: np.ndarray = change(image=pixels)["image"]
+        return changed.reshape(*changed.shape[:2], -1)
+
+    def _change(self) -> Any:
+        """What albumentations does, or None; one for each thread, since it holds a random state."""
+        made = _local.__dict__.setdefault("made", {})
+        if self not in made:
+            made[self] = make_transforms(
+                self.settings, self.preprocessing.size, len(self.preprocessing.mean)
+            )
+        return made[self]
+
+
+def make_transforms(settings: Settings, size: int, channels: int) -> Any:
+    """An `albumentations.Compose` of what settings ask for, or None if that is nothing.
+
+    Args:
+      settings: see `Augmentation`.
+      size: height and width of what comes out.
+      channels: of the images.
+    """
+    s = settings
+    asked = (s.flip, s.rotate, s.color_jitter, s.randaugment, s.erasing)
+    if s.crop_scale == 1 and not any(asked):
+        return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks PyPI for a newer release
+    a = require("albumentations", "train")
+    cv2 = require("cv2", "train")
+    if multiprocessing.parent_process() is not None:
+        cv2.setNumThreads(0)  # a worker has one core
+    steps = []
+    if s.crop_scale < 1:
+        steps.append(
+            a.RandomResizedCrop(
+                (size, size), (s.crop_scale, 1.0), ASPECT, area_for_downscale="image"
+            )
+        )
+    if s.flip:
+        steps.append(a.HorizontalFlip(p=s.flip))
+    if s.rotate:
+        steps.append(a.Rotate((-s.rotate, s.rotate), p=1.0))
+    if s.color_jitter:
+        steps.append(_jitter(a, channels, *3 * (s.color_jitter,)))
+    if s.randaugment:
+        operations = _randaugment_operations(a, s.randaugment_magnitude / 10, channels)
+        steps.append(a.SomeOf(operations, n=s.randaugment, p=1.0))
+    if s.erasing:
+        steps.append(a.Erasing(ERASED, fill="random_uniform", p=s.erasing))
+    return a.Compose(steps, seed=0)
+
+
+def _jitter(
+    a: Any, channels: int, brightness: float = 0, contrast: float = 0, saturation: float = 0
+) -> Any:
+    """Brightness, contrast and saturation changed by up to a share of theirs, in any order."""
+    low_and_high = [(1 - share, 1 + share) for share in (brightness, contrast, saturation)]
+    if channels in (1, 3):
+        return a.ColorJitter(*low_and_high, (0.0, 0.0), p=1.0)
+    return a.MultiplicativeNoise(low_and_high[0], per_channel=False, elementwise=False, p=1.0)
+
+
+def _randaugment_operations(a: Any, strength: float, channels: int) -> list[Any]:
+    """RandAugment's operations at a strength from 0 to 1, each in both directions.
+
+    The ranges are those of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501, table 6). Operations
+    on colours are left out for images that are not RGB or grey.
+    """
+    shift = 0.45 * strength
+    geometric = [
+        a.NoOp(p=1.0),
+        a.Affine(shear={"x": (-17 * strength, 17 * strength), "y": (0, 0)}, p=1.0),
+        a.Affine(shear={"x": (0, 0), "y": (-17 * strength, 17 * strength)}, p=1.0),
+        a.Affine(translate_percent={"x": (-shift, shift), "y": (0, 0)}, p=1.0),
+        a.Affine(translate_percent={"x": (0, 0), "y": (-shift, shift)}, p=1.0),
+        a.Rotate((-30 * strength, 30 * strength), p=1.0),
+    ]
+    brightness = _jitter(a, channels, brightness=0.9 * strength)
+    if channels not in (1, 3):
+        return [*geometric, brightness]
+    bits = round(8 - 4 * strength)
+    threshold = 1 - strength
+    by_value = [
+        brightness,
+        _jitter(a, channels, contrast=0.9 * strength),
+        a.Posterize(num_bits=(bits, bits), p=1.0),
+        a.Solarize(threshold_range=(threshold, threshold), p=1.0),
+        a.AutoContrast(p=1.0),
+        a.Equalize(p=1.0),
+    ]
+    if channels == 1:
+        return geometric + by_value
+    by_color = [
+        _jitter(a, channels, saturation=0.9 * strength),
+        a.Sharpen(alpha=(0.0, 0.9 * strength), lightness=(1.0, 1.0), p=1.0),
+    ]
+    return geometric + by_value + by_color

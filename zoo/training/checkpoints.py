@@ -1,0 +1,160 @@
+"""Saves the state of a training again and again, and finds the newest that can be read."""
+
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from zoo.training.step import TrainState
+from zoo_pretrained.printable import OneLineError
+
+Progress = dict[str, Any]
+
+
+class TrainingCheckpointError(OneLineError, Exception):
+    """A training's state cannot be saved or restored."""
+
+
+class Checkpoints:
+    """The states of one training in a folder: the newest few, each complete or not there.
+
+    Saving goes on in the background while the training goes on.
+
+    Args:
+      folder: made if it does not exist.
+      keep: how many states are kept.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 2) -> None:
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(
+            Path(folder).absolute(), options=options, item_names=("state", "progress")
+        )
+
+    def save(self, state: TrainState, progress: Mapping[str, Any]) -> None:
+        """Begins to save a state, after the one before is complete.
+
+        Args:
+          state: its arrays may be donated when this returns.
+          progress: JSON of what else the training must know to go on.
+
+        Raises:
+          TrainingCheckpointError: this one, or the one before, cannot be written.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        arrays = _to_arrays(state)
+        progress = {**progress, "checksums": _checksums(arrays)}
+        items = self._ocp.args.Composite(
+            state=self._ocp.args.StandardSave(arrays), progress=self._ocp.args.JsonSave(progress)
+        )
+        self._report(lambda: self._manager.save(step, args=items))
+
+    def wait(self) -> None:
+        """Waits until all is saved; TrainingCheckpointError if it cannot be."""
+        self._report(self._manager.wait_until_finished)
+
+    def _report(self, save: Callable[[], Any]) -> None:
+        try:
+            save()
+        except Exception as error:  # Orbax and TensorStore raise many kinds, of a full disk too
+            cause = str(error).partition("\n")[0] or type(error).__name__
+            kept = self._manager.latest_step()
+            hint = "none is kept" if kept is None else f"that of step {kept} is kept"
+            raise TrainingCheckpointError(
+                f"the state cannot be saved in {self._manager.directory}: {cause}; {hint}"
+            ) from error
+
+    def restore(
+        self, make_state: Callable[[Progress], TrainState], warn: Callable[[str], None]
+    ) -> tuple[TrainState, Progress] | None:
+        """The newest state that can be read; damaged ones are removed, and said so.
+
+        Args:
+          make_state: progress → a state of the same shapes, placed where the new one is to lie.
+          warn: takes a message for each state that is damaged.
+
+        Returns:
+          (state, progress), or None where there is no state at all.
+
+        Raises:
+          TrainingCheckpointError: there are states, but none can be read.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        unreadable: list[int] = []
+        for step in steps:
+            try:
+                found = self._restore(step, make_state)
+                for damaged_step in unreadable:  # else they could not be saved again
+                    self._manager.delete(damaged_step)
+                return found
+            except Exception as error:  # whatever a damaged file makes of the readers
+                cause = str(error).partition("\n")[0] or type(error).__name__
+                warn(f"the state of step {step} is damaged, and removed: {cause}")
+                damaged = error
+                unreadable.append(step)
+        if steps:
+            raise TrainingCheckpointError(
+                f"no state in {self._manager.directory} can be read; "
+                f"remove the folder to begin anew"
+            ) from damaged
+        return None
+
+    def _restore(
+        self, step: int, make_state: Callable[[Progress], TrainState]
+    ) -> tuple[TrainState, Progress]:
+        args = self._ocp.args
+        only = args.Composite(progress=args.JsonRestore())
+        progress: Progress = self._manager.restore(step, args=only)["progress"]
+        like = make_state(progress)
+        arrays = _to_arrays(like)
+        both = args.Composite(state=args.StandardRestore(arrays))
+        restored = self._manager.restore(step, args=both)["state"]
+        if progress.pop("checksums") != _checksums(restored):
+            raise TrainingCheckpointError("its arrays are not those that were saved")
+        return _from_arrays(restored, like), progress
+
+    def newest(self) -> int | None:
+        """The step of the newest state; None where there is none."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def close(self) -> None:
+        """Waits, and ends the threads."""
+        self._manager.close()
+
+
+def _to_arrays(state: TrainState) -> dict[str, Any]:
+    """A state as nested dicts of plain arrays, without the random key's type."""
+    arrays = {**state._asdict(), "key": jax.random.key_data(state.key)}
+    return {name: tree for name, tree in arrays.items() if tree is not None}
+
+
+def _from_arrays(arrays: Mapping[str, Any], like: TrainState) -> TrainState:
+    impl = jax.random.key_impl(like.key)
+    return TrainState(**{**arrays, "key": jax.random.wrap_key_data(arrays["key"], impl=impl)})
+
+
+def _checksums(arrays: Any) -> list[int]:
+    """CRC-32 of each array, in order; 0 for one that is spread over several processes.
+
+    Orbax's files have no checksums of arrays, so that a damaged byte would pass.
+    """
+    return [
+        zlib.crc32(np.asarray(leaf).tobytes()) if _is_here(leaf) else 0
+        for leaf in jax.tree.leaves(arrays)
+    ]
+
+
+def _is_here(array: Any) -> bool:
+    return bool(array.is_fully_addressable or array.is_fully_replicated)

@@ -1,0 +1,87 @@
+"""Trains a classifier: `fit`."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoints.load import ModelWithWeights
+from zoo.data.load import Splits, load
+from zoo.inference.trained import Trained
+from zoo.models.base import Model
+from zoo.training.prepare import prepare_model
+from zoo.training.run import Run
+from zoo.training.run_folder import RunFolder, describe_run
+from zoo.training.settings import Settings
+
+
+def fit(
+    model: ModelWithWeights | Model,
+    data: Any,
+    *,
+    settings: Settings | str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    channels: int | None = None,
+    workers: int | None = None,
+    tensorboard: bool = False,
+    verbose: bool = True,
+    **changes: Any,
+) -> Trained:
+    """Trains a model on labelled images.
+
+        pets = zoo.training.fit(zoo.trained("EfficientNetLite0"), "photos/", epochs=5)
+        pets.classify("rex.jpg")
+
+    Args:
+      model: what `zoo.trained` returns, a pair (model, variables) or a model's name, to fine-tune
+        its weights; or a definition such as `zoo.ResNet18()`, to begin with random ones. The
+        classifier is made for the data's classes; see `prepare_model`.
+      data: a folder of classes, or what else `zoo.data.load` takes.
+      settings: a recipe's name, such as "finetune", a TOML file or a `Settings`. By default
+        "finetune" for trained weights, and the defaults of `Settings` for random ones.
+      folder: where the run is kept, see `RunFolder`; the same call goes on where it was
+        interrupted, and ends with the same weights as if it had not been. None keeps nothing.
+      channels: of the images, in place of the model's.
+      workers: processes that decode images; by default about half of the cores, and none for
+        arrays. With processes, a script needs `if __name__ == "__main__":`.
+      tensorboard: writes the metrics for TensorBoard too.
+      verbose: shows the progress on standard error.
+      **changes: settings, in place of those of `settings`.
+
+    Returns:
+      The model with the weights that did best on the validation images, or the last ones if there
+      are none; their moving average if the settings have one.
+
+    Raises:
+      SettingsError: a setting is unknown or does not fit.
+      DatasetError: the data cannot be read, or too many images.
+      RunError: the folder holds another run.
+      TrainingCheckpointError: the state cannot be saved, or none can be read.
+      InterruptedTrainingError: it was told to stop, by SIGTERM or Ctrl-C.
+      DivergenceError: the loss or a gradient is not finite; the last state is kept.
+    """
+    chosen = _read_settings(settings, model, changes)
+    splits = data
+    if not isinstance(data, Splits):
+        splits = load(data, validation=chosen.validation, seed=chosen.seed)
+    trained = prepare_model(model, splits.train, chosen, channels)
+    with contextlib.ExitStack() as stack:
+        run_folder = None
+        if folder is not None:
+            run_folder = RunFolder(Path(folder))
+            stack.enter_context(run_folder.lock())
+            run_folder.begin(describe_run(trained.model, *splits), chosen)
+        run = Run(trained, splits, chosen, workers, run_folder)
+        return run.train(tensorboard, verbose)
+
+
+def _read_settings(
+    settings: Settings | str | os.PathLike[str] | None, model: Any, changes: dict[str, Any]
+) -> Settings:
+    if isinstance(settings, Settings):
+        return settings.replace(**changes)
+    if settings is None:
+        if isinstance(model, Model):
+            return Settings.from_mapping(changes)
+        settings = "finetune"
+    return Settings.read(os.fspath(settings), **changes)

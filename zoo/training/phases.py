@@ -1,0 +1,151 @@
+"""The phases of a training: first perhaps only the classifier, then all that is not frozen."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+
+from zoo.inference.images import Preprocessing
+from zoo.inference.trained import Trained
+from zoo.models.base import Model
+from zoo.training import paths
+from zoo.training.devices import Placement
+from zoo.training.losses import cross_entropy
+from zoo.training.mixing import mix
+from zoo.training.optimizers import Schedule, make_optimizer, make_schedule
+from zoo.training.settings import Settings, SettingsError
+from zoo.training.step import TrainState, TrainStep, init_train_state, make_train_step
+from zoo_kernels import jit
+
+# (images [N, H, W, C] uint8, labels [N], weights [N], step) → what a training step takes.
+Prepare = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Steps with one optimizer.
+
+    Args:
+      first_step, last_step: the numbers of steps made before it, and at its end.
+      trainable: patterns of the parameters that are trained.
+      optimizer: sees only these.
+      schedule: the rate of each of its steps, counted from 0.
+      step: compiled for `optimizer`.
+      placement: where its state lies.
+    """
+
+    first_step: int
+    last_step: int
+    trainable: tuple[str, ...]
+    optimizer: Any
+    schedule: Schedule
+    step: TrainStep
+    placement: Placement
+
+    def begin(self, state: TrainState) -> TrainState:
+        """The state with a fresh optimizer for what this phase trains."""
+        params, _ = paths.split(state.variables["params"], self.trainable)
+        fresh = jax.jit(self.optimizer.init)(params)
+        return state._replace(optimizer=jax.device_put(fresh, self.placement.shardings(fresh)))
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, without what a plateau makes of it."""
+        return float(self.schedule(step - self.first_step))
+
+
+def make_phases(
+    model: Model, trained: Trained, settings: Settings, steps_per_epoch: int, placement: Placement
+) -> list[Phase]:
+    """The phases that settings describe, one after the other.
+
+    Args:
+      model: the definition that is trained.
+      trained: it with its first variables.
+      settings: which.
+      steps_per_epoch: how many.
+      placement: where states lie.
+
+    Raises:
+      SettingsError: a pattern matches nothing, or nothing is left to train.
+    """
+    params = trained.variables["params"]
+    try:
+        paths.check_patterns("freeze", settings.freeze, params)
+        paths.check_patterns("freeze_norms", settings.freeze_norms, params)
+    except ValueError as error:
+        raise SettingsError(error) from error
+    if settings.shard_params and not settings.sync_norms:
+        raise SettingsError("sync_norms must be true where shard_params is, got false")
+    everything = ("**", *(f"!{pattern}" for pattern in settings.freeze))
+    if not paths.split(params, everything)[0]:
+        raise SettingsError(f"freeze leaves nothing to train, got {list(settings.freeze)}")
+    make = partial(_make_phase, model, trained, settings, placement)
+    head_steps = round(settings.head_epochs * steps_per_epoch)
+    steps = max(1, round(settings.epochs * steps_per_epoch))
+    schedule = make_schedule(settings, steps, steps_per_epoch)
+    phases = [make(head_steps, head_steps + steps, everything, schedule, settings.freeze_norms)]
+    if head_steps:
+        constant = make_schedule(
+            settings.replace(schedule="constant", warmup_epochs=0.0), head_steps, steps_per_epoch
+        )
+        # The norms in front of the classifier stay as they are while only that is trained.
+        phases.insert(0, make(0, head_steps, (model.classifier[-1],), constant, ("**",)))
+    return phases
+
+
+def _make_phase(
+    model: Model,
+    trained: Trained,
+    settings: Settings,
+    placement: Placement,
+    first_step: int,
+    last_step: int,
+    trainable: tuple[str, ...],
+    schedule: Schedule,
+    freeze_norms: tuple[str, ...],
+) -> Phase:
+    optimizer = make_optimizer(settings, model, schedule, channels=trained.channels)
+    average = settings.average_decay > 0
+    shapes = jax.eval_shape(
+        lambda variables: init_train_state(
+            variables, optimizer, trainable=trainable, average=average
+        ),
+        trained.variables,
+    )
+    step = make_train_step(
+        model,
+        optimizer,
+        trainable=trainable,
+        loss=partial(cross_entropy, label_smoothing=settings.label_smoothing),
+        freeze_norms=freeze_norms,
+        accumulate=settings.accumulate,
+        average_decay=settings.average_decay if average else None,
+        local_norms=None if settings.sync_norms else placement.mesh,
+        shardings=placement.shardings(shapes),
+    )
+    return Phase(first_step, last_step, trainable, optimizer, schedule, step, placement)
+
+
+def make_prepare(preprocessing: Preprocessing, settings: Settings, num_classes: int) -> Prepare:
+    """Compiles what makes of a batch of pixels what a training step takes.
+
+    Returns:
+      (images, labels, weights, step) → (images, labels, weights): normalised, and mixed where the
+      settings say so.
+    """
+    mixing = {"mixup": settings.mixup, "cutmix": settings.cutmix}
+    seed = jax.random.key(settings.seed)
+
+    def prepare(
+        images: jax.Array, labels: jax.Array, weights: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        normalized = preprocessing.normalize(images)
+        if not any(mixing.values()):
+            return normalized, labels, weights
+        # Another key than that of dropout in the same step.
+        key = jax.random.fold_in(jax.random.fold_in(seed, 1), step)
+        return mix(normalized, labels, weights, key, num_classes=num_classes, **mixing)
+
+    return jit(prepare)

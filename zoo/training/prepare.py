@@ -1,0 +1,99 @@
+"""Makes the model that is trained: fresh, or of trained weights, for the classes of the data."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.checkpoints.load import ModelWithWeights, as_trained, make_info
+from zoo.data.dataset import Dataset
+from zoo.inference.trained import Trained, make_labels
+from zoo.models.base import MODELS, Model
+from zoo.surgery.adapt import adapt
+from zoo.training.settings import Settings, SettingsError
+
+
+def prepare_model(
+    model: ModelWithWeights | Model,
+    dataset: Dataset,
+    settings: Settings,
+    channels: int | None = None,
+) -> Trained:
+    """A model with its weights for the classes of a data set.
+
+    Args:
+      model: a definition such as `zoo.ResNet18()`, whose weights are drawn at random; or what
+        `zoo.trained` returns, a pair (model, variables) or a model's name, whose head is kept if
+        its labels are the data's classes, in their order, or have no names; otherwise it is fresh.
+      dataset: whose classes they are.
+      settings: `size` and `seed` count.
+      channels: of the images, in place of the model's own. A definition has those of the images if
+        these are arrays, and else 3.
+
+    Raises:
+      SettingsError: `size` is too small for the model.
+      ValueError: the model is fused, whose batch norms cannot be trained.
+    """
+    key = jax.random.key(settings.seed)
+    if isinstance(model, Model):
+        trained = _initialize(model, dataset, channels or _count_channels(dataset), key)
+    else:
+        trained = as_trained(model)
+        if channels not in (None, trained.channels):
+            trained = adapt(trained, channels=channels)
+        unnamed = trained.info.labels == make_labels(None, len(dataset.classes))
+        if unnamed or trained.labels != dataset.classes or not trained.info.head:
+            trained = _name_classes(trained, dataset.classes, unnamed, key)
+    if trained.model.fused:
+        raise ValueError(
+            f"this {trained.model.title} is fused: it has no batch norms left to train; "
+            f"train the one that it was made of"
+        )
+    size = settings.size or trained.info.preprocessing.size
+    if size < trained.model.min_size:
+        raise SettingsError(
+            f"size must be at least {trained.model.min_size} for {trained.model.title}, got {size}"
+        )
+    info = dataclasses.replace(
+        trained.info, preprocessing=trained.info.preprocessing.resized(size), top1=None
+    )
+    return trained.replace(info=info)
+
+
+def weigh_classes(dataset: Dataset, kind: str) -> Dataset:
+    """The same images, weighted as the setting `class_weights` says."""
+    if kind == "none":
+        return dataset
+    counts = dataset.count_classes()
+    weights = len(dataset) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    own = np.ones(len(dataset)) if dataset.weights is None else dataset.weights
+    return dataclasses.replace(dataset, weights=own * weights[dataset.labels])
+
+
+def _initialize(model: Model, dataset: Dataset, channels: int, key: jax.Array) -> Trained:
+    model = model.clone(num_classes=len(dataset.classes))
+    size = max(model.min_size, MODELS[model.title].input_size if model.title in MODELS else 0)
+    images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    variables: Any = jax.jit(model.init, static_argnums=1)(key, images)
+    info = make_info(model, variables, {})
+    labels = make_labels(dataset.classes, model.num_classes)
+    return Trained(model, variables, dataclasses.replace(info, labels=labels))
+
+
+def _name_classes(
+    trained: Trained, classes: Sequence[str], unnamed: bool, key: jax.Array
+) -> Trained:
+    if not unnamed or not trained.info.head:
+        return adapt(trained, labels=classes, key=key)
+    labels = make_labels(classes, len(classes))
+    return trained.replace(info=dataclasses.replace(trained.info, labels=labels))
+
+
+def _count_channels(dataset: Dataset) -> int:
+    """The channels of images that are arrays, and 3 for others."""
+    image: Any = dataset.images[0]
+    shape: tuple[int, ...] = np.shape(image) if hasattr(image, "__array__") else ()
+    return 1 if len(shape) == 2 else shape[2] if len(shape) == 3 else 3

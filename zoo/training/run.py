@@ -1,0 +1,393 @@
+"""One run of a training: on one device or many, interrupted or not."""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from zoo.data.augment import Augmentation, CenterCrop
+from zoo.data.dataset import DatasetError
+from zoo.data.load import Splits
+from zoo.data.pipeline import Batch, count_workers, load_batches
+from zoo.inference.trained import Trained
+from zoo.runtime.prefetch import prefetch
+from zoo.training.checkpoints import Checkpoints
+from zoo.training.devices import make_placement
+from zoo.training.evaluate import evaluate_batches, image_shape, make_predict
+from zoo.training.interrupts import InterruptedTrainingError, Interrupts
+from zoo.training.metrics import Evaluation
+from zoo.training.optimizers import scale_rate
+from zoo.training.phases import Phase, make_phases, make_prepare
+from zoo.training.prepare import weigh_classes
+from zoo.training.progress import Progress
+from zoo.training.record import Record, read_record
+from zoo.training.report import write_report
+from zoo.training.run_folder import RunFolder
+from zoo.training.settings import Settings, SettingsError
+from zoo.training.speed import Speed
+from zoo.training.step import TrainState, init_train_state
+from zoo_pretrained.checkpoint import restore
+
+# The report shows so many photos, and a run records so many lines in an epoch.
+WORST_SHOWN = 24
+LINES_PER_EPOCH = 20
+# Validation sets of more images are decoded by processes; for fewer, starting these takes longer.
+MIN_IMAGES_FOR_WORKERS = 2000
+# So many unreadable images are no reason to stop, however few images there are.
+MIN_SKIPPED = 10
+
+
+class DivergenceError(FloatingPointError):
+    """The loss or its gradient is no longer a finite number; the message names the step."""
+
+
+@dataclasses.dataclass
+class _Memory:
+    """What a run remembers beside its state, to go on: JSON in each checkpoint.
+
+    Args:
+      step: of the state.
+      steps, loss, accuracy: the number of steps since the last evaluation, and sums over them.
+      skipped: messages about images that could not be read.
+      best: accuracy, loss and step of the best evaluation.
+      least_loss, plateau_start, plateau_factor: for the schedule "plateau".
+    """
+
+    step: int = 0
+    steps: int = 0
+    loss: float = 0.0
+    accuracy: float = 0.0
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    best: dict[str, float] | None = None
+    least_loss: float = math.inf
+    plateau_start: int = 0
+    plateau_factor: float = 1.0
+
+
+class Run:
+    """What `fit` does, with all that it needs."""
+
+    def __init__(
+        self,
+        trained: Trained,
+        splits: Splits,
+        settings: Settings,
+        workers: int | None,
+        folder: RunFolder | None,
+    ) -> None:
+        self.trained, self.settings, self.folder = trained, settings, folder
+        self.images = weigh_classes(splits.train, settings.class_weights)
+        self.validation = splits.val
+        self.preprocessing = trained.info.preprocessing
+        self.placement = make_placement(settings.shard_params)
+        self.batch_size = fit_batch_size(settings, len(self.images), self.placement.mesh.size)
+        self.steps_per_epoch = len(self.images) // self.batch_size
+        self.workers = count_workers(self.images) if workers is None else workers
+        model = trained.model.clone(dtype=settings.dtype, remat=settings.remat)
+        self.phases = make_phases(model, trained, settings, self.steps_per_epoch, self.placement)
+        self.total_steps = self.phases[-1].last_step
+        self.prepare = make_prepare(self.preprocessing, settings, model.num_classes)
+        self.predict = make_predict(model, self.preprocessing, self.placement)
+        self.memory = _Memory()
+        self.best: Trained | None = None
+        self.evaluation: Evaluation | None = None
+        self.checkpoints: Checkpoints | None = None
+        self.record: Record | None = None
+
+    def train(self, tensorboard: bool, verbose: bool) -> Trained:
+        """Trains from the newest state, or from the start, to the end."""
+        is_first = jax.process_index() == 0
+        with contextlib.ExitStack() as stack:
+            if self.folder is not None:
+                checkpoints = Checkpoints(self.folder.states)
+                self.checkpoints = stack.enter_context(contextlib.closing(checkpoints))
+            notes: list[str] = []
+            state = self._begin(notes.append)
+            if self.folder is not None and is_first:
+                events = self.folder.tensorboard if tensorboard else None
+                record = Record(self.folder.metrics, self.memory.step, events)
+                self.record = stack.enter_context(record)
+            progress = Progress(self.total_steps, self.memory.step, verbose=verbose and is_first)
+            self.progress = stack.enter_context(progress)
+            for note in notes:
+                self.progress.note(note)
+            state = self._train(state)
+            result = self._result(state)
+            if self.folder is not None and is_first:
+                self._write_report(result)
+            return result
+
+    def _begin(self, note: Callable[[str], None]) -> TrainState:
+        """The newest state, or the first one."""
+
+        def make_state(step: int) -> TrainState:
+            """The first state, but with the optimizer of the phase that a later one is of."""
+            phase = next(phase for phase in self.phases if step <= phase.last_step)
+            state = init_train_state(
+                self.trained.variables,
+                phase.optimizer,
+                jax.random.key(self.settings.seed),
+                trainable=phase.trainable,
+                average=self.settings.average_decay > 0,
+            )
+            return self.placement.put_state(state)
+
+        found = None
+        if self.checkpoints is not None:
+            found = self.checkpoints.restore(lambda memory: make_state(memory["step"]), note)
+        if found is None:
+            return make_state(0)
+        state, memory = found
+        self.memory = _Memory(**memory)
+        is_complete = self.memory.step == self.total_steps
+        note("this run is complete" if is_complete else f"going on from step {self.memory.step}")
+        return state
+
+    def _train(self, state: TrainState) -> TrainState:
+        steps_left = self.total_steps - self.memory.step
+        batches = load_batches(
+            self.images,
+            Augmentation(self.preprocessing, self.settings),
+            self.batch_size,
+            image_shape(self.preprocessing),
+            seed=self.settings.seed,
+            first=self.memory.step,
+            workers=self.workers,
+            part=(jax.process_index(), jax.process_count()),
+        )
+        on_device = prefetch(map(self._put, itertools.islice(batches, steps_left)))
+        with contextlib.closing(batches), contextlib.closing(on_device), Interrupts() as interrupts:
+            self.saved = time.monotonic()
+            for phase in self.phases:
+                if self.memory.step < phase.last_step:
+                    state = self._train_phase(phase, state, on_device, interrupts)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+        return state
+
+    def _put(self, batch: Batch) -> tuple[Any, tuple[str, ...]]:
+        arrays = self.placement.put_batch((batch.images, batch.labels, batch.weights))
+        return arrays, batch.errors
+
+    def _train_phase(
+        self, phase: Phase, state: TrainState, batches: Iterator[Any], interrupts: Interrupts
+    ) -> TrainState:
+        interval = max(1, round(self.settings.evaluate_epochs * self.steps_per_epoch))
+        first_step = self.memory.step + 1
+        if self.memory.step == phase.first_step:
+            state = phase.begin(state)
+        speed, pending = Speed(self.batch_size), None
+        for step in range(first_step, phase.last_step + 1):
+            with speed.waiting():
+                arrays, errors = next(batches)
+            self._skip(errors)
+            arrays = self.prepare(*arrays, np.int32(step - 1))
+            if step == first_step:
+                with self.progress.compiling("the training step"):
+                    state, metrics = jax.block_until_ready(phase.step(state, *arrays))
+            else:
+                state, metrics = phase.step(state, *arrays)
+            if pending is not None:  # of the step before, while the device computes this one
+                self._note(phase, step - 1, pending, speed)
+            pending = metrics
+            signal_number = interrupts.requested(step)
+            evaluates = step % interval == 0 or step == self.total_steps
+            is_due = time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes
+            if signal_number or evaluates or is_due or step == phase.last_step:
+                self._note(phase, step, pending, speed)
+                pending = None
+                if evaluates:
+                    state = self._evaluate(phase, state)
+                self._save(state)
+                speed = Speed(self.batch_size)
+            if signal_number:
+                self._stop(signal_number)
+        return state
+
+    def _skip(self, errors: Sequence[str]) -> None:
+        """Reports images that could not be read; DatasetError if they are too many."""
+        skipped = self.memory.skipped
+        for error in errors:
+            if error not in skipped:
+                skipped.append(error)
+                self.progress.note(f"skipped: {error}")
+        limit = max(MIN_SKIPPED, self.settings.max_skipped * len(self.images))
+        if len(skipped) > limit:
+            raise DatasetError(
+                f"{len(skipped)} of {len(self.images)} images cannot be read, and max_skipped is "
+                f"{self.settings.max_skipped:g}; the last one: {skipped[-1]}"
+            )
+
+    def _note(self, phase: Phase, step: int, metrics: Any, speed: Speed) -> None:
+        """Takes note of a step's metrics; DivergenceError if they are not finite."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not all(map(math.isfinite, values.values())):
+            raise DivergenceError(self._describe_divergence(step, values))
+        memory = self.memory
+        memory.step, memory.steps = step, memory.steps + 1
+        memory.loss += values["loss"]
+        memory.accuracy += values["accuracy"]
+        speed.count_step()
+        line = {**values, "learning_rate": phase.rate(step - 1) * memory.plateau_factor}
+        if step % max(1, self.steps_per_epoch // LINES_PER_EPOCH) == 0:
+            self._record(line)
+        shown = {name: line[name] for name in ("loss", "accuracy", "learning_rate")}
+        self.progress.update(
+            step, self._epoch(), shown, speed.images_per_second, speed.waiting_share
+        )
+
+    def _describe_divergence(self, step: int, values: Mapping[str, float]) -> str:
+        kept = ""
+        if self.checkpoints is not None and (newest := self.checkpoints.newest()) is not None:
+            kept = f"; the state of step {newest} is kept"
+        bad = ", ".join(f"{name} {value}" for name, value in values.items())
+        return (
+            f"the training diverged in step {step}: {bad}{kept}. A lower rate, a longer warm-up or "
+            f"clip_norm may help"
+        )
+
+    def _epoch(self) -> int:
+        """The number of the epoch of the newest step, from 1."""
+        return max(0, self.memory.step - 1) // self.steps_per_epoch + 1
+
+    def _record(self, line: Mapping[str, Any]) -> None:
+        if self.record is not None:
+            self.record.write(self.memory.step, self.memory.step / self.steps_per_epoch, line)
+
+    def _evaluate(self, phase: Phase, state: TrainState) -> TrainState:
+        """Evaluates on the validation images, and keeps the model if it is the best so far."""
+        memory = self.memory
+        count = max(memory.steps, 1)
+        means = {"loss": memory.loss / count, "accuracy": memory.accuracy / count}
+        memory.steps, memory.loss, memory.accuracy = 0, 0.0, 0.0
+        variables = _find_variables(state)
+        if self.validation is None:
+            self.progress.epoch_end(self._epoch(), means)
+            self._keep(variables)
+            return state
+        evaluation = self._evaluate_variables(variables)
+        validation = {"loss": evaluation.loss, "accuracy": evaluation.top1}
+        self.progress.epoch_end(self._epoch(), means, validation)
+        named = {f"validation_{name}": value for name, value in validation.items()}
+        self._record({f"epoch_{name}": value for name, value in means.items()} | named)
+        best = memory.best
+        if best is None or (best["accuracy"], -best["loss"]) < (evaluation.top1, -evaluation.loss):
+            memory.best = {**validation, "step": memory.step}
+            self.evaluation = evaluation
+            self._keep(variables)
+        if self.settings.schedule != "plateau":
+            return state
+        return self._watch_plateau(phase, state, evaluation.loss)
+
+    def _evaluate_variables(self, variables: Any) -> Evaluation:
+        assert self.validation is not None
+        workers = self.workers if len(self.validation) >= MIN_IMAGES_FOR_WORKERS else 0
+        batches = load_batches(
+            self.validation,
+            CenterCrop(self.preprocessing),
+            self.batch_size,
+            image_shape(self.preprocessing),
+            workers=workers,
+            part=(jax.process_index(), jax.process_count()),
+        )
+        with contextlib.closing(batches):
+            return evaluate_batches(
+                self.predict, variables, batches, self.validation, self.placement
+            )
+
+    def _watch_plateau(self, phase: Phase, state: TrainState, loss: float) -> TrainState:
+        """Lowers the rate where the validation loss has not improved for `step_epochs`."""
+        memory, settings = self.memory, self.settings
+        if loss < memory.least_loss:
+            memory.least_loss, memory.plateau_start = loss, memory.step
+        elif memory.step - memory.plateau_start >= settings.step_epochs * self.steps_per_epoch:
+            memory.plateau_start = memory.step
+            memory.plateau_factor *= settings.step_factor
+            optimizer = scale_rate(state.optimizer, memory.plateau_factor)
+            optimizer = jax.device_put(optimizer, self.placement.shardings(optimizer))
+            return state._replace(optimizer=optimizer)
+        return state
+
+    def _keep(self, variables: Any) -> None:
+        """Keeps these variables as the result so far."""
+        kept = self.trained.replace(
+            variables=self.placement.gather(variables), info=self.trained.info
+        )
+        if self.folder is None:
+            self.best = kept
+        elif jax.process_index() == 0:
+            kept.save(self.folder.model, overwrite=True)
+
+    def _save(self, state: TrainState) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.save(state, dataclasses.asdict(self.memory))
+            self.saved = time.monotonic()
+
+    def _stop(self, signal_number: int) -> NoReturn:
+        step = self.memory.step
+        if self.checkpoints is None:
+            message = f"interrupted in step {step}; nothing is kept, as there is no folder"
+        else:
+            self.checkpoints.wait()
+            message = f"interrupted; step {step} is saved, and the same call goes on from there"
+        raise InterruptedTrainingError(message, signal_number)
+
+    def _result(self, state: TrainState) -> Trained:
+        """The best model; of a folder it is read, so that all processes get the same."""
+        if self.folder is None:
+            assert self.best is not None
+            variables = self.best.variables
+        else:
+            variables = restore(self.folder.model)[0]
+        return self.trained.replace(variables=jax.device_put(variables), info=self.trained.info)
+
+    def _write_report(self, result: Trained) -> None:
+        """Writes the page of curves, of the best model's mistakes and of the settings."""
+        folder, evaluation, images = self.folder, self.evaluation, {}
+        assert folder is not None
+        if self.validation is not None:
+            if evaluation is None:  # the best one was evaluated before this process
+                evaluation = self._evaluate_variables(self.placement.put_state(result.variables))
+            numbers = {self.validation.name_of(i): i for i in range(len(self.validation))}
+            for index in map(int, evaluation.worst(WORST_SHOWN)):
+                images[index] = self.validation.images[numbers[evaluation.names[index]]]
+        model = self.trained.model.title
+        facts = {"model": model, "training images": len(self.images)}
+        write_report(
+            folder.report,
+            title=f"{model}, {len(self.images)} images of {len(self.images.classes)} classes",
+            settings=dataclasses.asdict(self.settings),
+            history=read_record(folder.metrics),
+            evaluation=evaluation,
+            images=images,
+            facts=facts,
+        )
+
+
+def fit_batch_size(settings: Settings, images: int, devices: int) -> int:
+    """The setting's batch size, or less where there are fewer images.
+
+    Raises:
+      SettingsError: the devices and the parts that are accumulated do not divide it.
+      DatasetError: there are too few images for one batch.
+    """
+    parts = devices * settings.accumulate
+    if settings.batch_size % parts:
+        raise SettingsError(
+            f"batch_size must be a multiple of {parts} (devices times accumulate), "
+            f"got {settings.batch_size}"
+        )
+    if images < parts:
+        raise DatasetError(f"{images} training images are fewer than {parts}, one for each device")
+    return min(settings.batch_size, images // parts * parts)
+
+
+def _find_variables(state: TrainState) -> Any:
+    """What is evaluated and kept: the average, if there is one."""
+    return state.variables if state.average is None else state.average
