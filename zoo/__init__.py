@@ -8,6 +8,9 @@ lite = zoo.trained(zoo.EfficientNetLite0)      # with its ImageNet weights
 lite.classify("cat.jpg")                       # [(label, probability), …]
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import zoo_kernels as kernels
 import zoo_pretrained as pretrained
 from zoo.checkpoints.convert import convert
@@ -52,7 +55,13 @@ from zoo.surgery.describe import Description, describe
 from zoo.surgery.features import backbone, features
 from zoo.surgery.fuse import fuse
 
+if TYPE_CHECKING:
+    from zoo import data, training
+
 __version__ = "0.1.0"
+
+# Imported when they are first asked for: they import optax.
+_ON_USE = ("data", "training")
 
 __all__ = [
     "VGG11",
@@ -103,6 +112,7 @@ __all__ = [
     "compiler_options",
     "convert",
     "create",
+    "data",
     "describe",
     "export",
     "features",
@@ -114,4 +124,11 @@ __all__ = [
     "pretrained",
     "save",
     "trained",
+    "training",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_USE:
+        return importlib.import_module(f"zoo.{name}")
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from zoo.inference.images import ImageSource, Preprocessing
-from zoo.training.extras import require
-from zoo.training.settings import Settings
+from zoo.runtime.extras import require
 
 # Width to height of random crops (Szegedy et al. 2015, arXiv 1409.4842, section 6).
 ASPECT = (3 / 4, 4 / 3)
@@ -37,23 +36,39 @@ class CenterCrop:
         return self.preprocessing.resize_and_crop(self.preprocessing.load(image))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """An image → [size, size, C], uint8, changed at random as settings say.
+    """An image → [size, size, C], uint8, changed at random.
 
-    Of the settings it uses `crop_scale`, `flip`, `rotate`, `color_jitter`, `randaugment`,
-    `randaugment_magnitude` and `erasing`. Of images in other channels than RGB, changes of colour
-    change only the brightness, and of grey ones the contrast.
+    Of images in other channels than RGB, changes of colour change only the brightness, and of grey
+    ones the contrast.
+
+    Args:
+      preprocessing: the model's; its size and channels count, and its crop where `crop_scale` is 1.
+      crop_scale: the smallest share of an image's area that a random crop shows; 1 crops nothing.
+      flip: the probability of mirroring an image left to right.
+      rotate: the largest rotation in degrees.
+      color_jitter: the largest relative change of brightness, contrast and saturation.
+      randaugment: how many operations of RandAugment change an image (Cubuk et al. 2019, arXiv
+        1909.13719).
+      randaugment_magnitude: their strength, from 0 to 10.
+      erasing: the probability of erasing a rectangle (Zhong et al. 2017, arXiv 1708.04896).
     """
 
     preprocessing: Preprocessing
-    settings: Settings
+    crop_scale: float = 1.0
+    flip: float = 0.0
+    rotate: float = 0.0
+    color_jitter: float = 0.0
+    randaugment: int = 0
+    randaugment_magnitude: float = 9.0
+    erasing: float = 0.0
 
     def __call__(self, image: ImageSource, random: np.random.Generator) -> np.ndarray:
         """The changed pixels; the generator's state alone decides how."""
-        preprocessing, cropped = self.preprocessing, self.settings.crop_scale < 1
-        if cropped:  # no more pixels are decoded than the smallest crop shows
-            side = math.ceil(preprocessing.size / math.sqrt(self.settings.crop_scale))
+        preprocessing = self.preprocessing
+        if self.crop_scale < 1:  # no more pixels are decoded than the smallest crop shows
+            side = math.ceil(preprocessing.size / math.sqrt(self.crop_scale))
             bands = preprocessing.load(image, min_side=side)
             pixels = np.concatenate([np.atleast_3d(np.asarray(band)) for band in bands], axis=-1)
         else:
@@ -69,23 +84,15 @@ class Augmentation:
         """What albumentations does, or None; one for each thread, since it holds a random state."""
         made = _local.__dict__.setdefault("made", {})
         if self not in made:
-            made[self] = make_transforms(
-                self.settings, self.preprocessing.size, len(self.preprocessing.mean)
-            )
+            made[self] = make_transforms(self)
         return made[self]
 
 
-def make_transforms(settings: Settings, size: int, channels: int) -> Any:
-    """An `albumentations.Compose` of what settings ask for, or None if that is nothing.
-
-    Args:
-      settings: see `Augmentation`.
-      size: height and width of what comes out.
-      channels: of the images.
-    """
-    s = settings
-    asked = (s.flip, s.rotate, s.color_jitter, s.randaugment, s.erasing)
-    if s.crop_scale == 1 and not any(asked):
+def make_transforms(augmentation: Augmentation) -> Any:
+    """What an augmentation asks for, as an `albumentations.Compose`; None if that is nothing."""
+    s = augmentation
+    size, channels = s.preprocessing.size, len(s.preprocessing.mean)
+    if s.crop_scale == 1 and not any((s.flip, s.rotate, s.color_jitter, s.randaugment, s.erasing)):
         return None
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks PyPI for a newer release
     a = require("albumentations", "train")

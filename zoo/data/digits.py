@@ -3,7 +3,7 @@
 import numpy as np
 
 from zoo.data.dataset import Dataset
-from zoo.training.extras import require
+from zoo.runtime.extras import require
 
 
 def load_digits() -> Dataset:

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.data.dataset import Dataset, DatasetError
 from zoo.data.files import check_folder, list_folders, list_images, list_some
 from zoo.data.folders import read_classes
-from zoo.training.extras import require
+from zoo.runtime.extras import require
 from zoo_pretrained import catalogue
 
 # Where the parts are: as they are unpacked by most, and as Kaggle's archive has them.

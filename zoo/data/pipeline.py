@@ -15,7 +15,7 @@ import numpy as np
 
 from zoo.data.dataset import Dataset
 from zoo.inference.images import ImageError, ImageSource
-from zoo.training.extras import require
+from zoo.runtime.extras import require
 
 # An image → [size, size, C], uint8; the generator decides what is random.
 Transform = Callable[[ImageSource, np.random.Generator], np.ndarray]

@@ -20,7 +20,6 @@ from zoo.models.base import Model, find_model
 from zoo.models.fold import fold_norms
 from zoo.runtime.compiler import uncached
 from zoo.surgery.describe import Description, describe
-from zoo.training.step import init_train_state, make_train_step
 from zoo_kernels import jit
 
 PASSES = ("inference", "inference, fused", "training step")
@@ -190,11 +189,13 @@ def _program(
     if name == "training step":
         import optax  # only here: the other commands start faster without it
 
+        from zoo.training.step import init_train_state, make_train_step
+
         optimizer = optax.sgd(LEARNING_RATE, momentum=0.9)
         state = init_train_state(jax.tree.map(jnp.copy, variables), optimizer)  # steps donate it
         return (
             make_train_step(module, optimizer),
-            (state, x, labels, jax.random.key(1)),
+            (state, x, labels),
             lambda result, arguments: (result[0], *arguments[1:]),
         )
     if name == "inference, fused":

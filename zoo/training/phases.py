@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from zoo.data.augment import Augmentation
 from zoo.inference.images import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
@@ -126,6 +127,13 @@ def _make_phase(
         shardings=placement.shardings(shapes),
     )
     return Phase(first_step, last_step, trainable, optimizer, schedule, step, placement)
+
+
+def make_augmentation(preprocessing: Preprocessing, settings: Settings) -> Augmentation:
+    """How settings change images at random."""
+    fields = {field.name for field in dataclasses.fields(Augmentation)}
+    chosen = {name: v for name, v in dataclasses.asdict(settings).items() if name in fields}
+    return Augmentation(preprocessing=preprocessing, **chosen)
 
 
 def make_prepare(preprocessing: Preprocessing, settings: Settings, num_classes: int) -> Prepare:

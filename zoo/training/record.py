@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from zoo.training.extras import require
+from zoo.runtime.extras import require
 
 
 class Record:

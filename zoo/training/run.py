@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from zoo.data.augment import Augmentation, CenterCrop
+from zoo.data.augment import CenterCrop
 from zoo.data.dataset import DatasetError
 from zoo.data.load import Splits
 from zoo.data.pipeline import Batch, count_workers, load_batches
@@ -23,7 +23,7 @@ from zoo.training.evaluate import evaluate_batches, image_shape, make_predict
 from zoo.training.interrupts import InterruptedTrainingError, Interrupts
 from zoo.training.metrics import Evaluation
 from zoo.training.optimizers import scale_rate
-from zoo.training.phases import Phase, make_phases, make_prepare
+from zoo.training.phases import Phase, make_augmentation, make_phases, make_prepare
 from zoo.training.prepare import weigh_classes
 from zoo.training.progress import Progress
 from zoo.training.record import Record, read_record
@@ -153,7 +153,7 @@ class Run:
         steps_left = self.total_steps - self.memory.step
         batches = load_batches(
             self.images,
-            Augmentation(self.preprocessing, self.settings),
+            make_augmentation(self.preprocessing, self.settings),
             self.batch_size,
             image_shape(self.preprocessing),
             seed=self.settings.seed,
