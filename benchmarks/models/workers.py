@@ -115,7 +115,8 @@ def _run_jax(platform: str, name: str) -> None:
 
     def make_pass(pass_name: str, model: Any) -> Any:
         if pass_name == TRAINING_STEP:
-            return jit(inspect.unwrap(training.make_train_step(model, optimizer)), donate_argnums=0)
+            step = inspect.unwrap(training.make_train_step(model, optimizer))
+            return jit(lambda state, x, labels, key: step(state, x, labels), donate_argnums=0)
         if pass_name == FORWARD_BACKWARD:
             return jit(functools.partial(_run_layer, model))
         if pass_name != LOSS_GRADIENT:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import zoo
-from zoo.cli import bench, classify, models, weights
+from zoo.cli import bench, classify, evaluate, models, train, weights
 from zoo.cli.errors import report_errors
 from zoo_pretrained import spelling
 
@@ -28,6 +28,8 @@ def root(
 
 
 app.command()(classify.classify)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.command("list")(models.list_models)
 app.command()(models.describe)
 app.command()(bench.bench)

@@ -12,10 +12,12 @@ import jax
 import zoo
 from zoo.checkpoints.export import ExportError
 from zoo.cli.output import print_error
+from zoo.runtime.extras import MissingExtraError
 from zoo_pretrained.archive import ArchiveError
 from zoo_pretrained.checkpoint import CheckpointError
 from zoo_pretrained.convert import ConversionError
 from zoo_pretrained.fetch import FetchError
+from zoo_pretrained.printable import OneLineError
 from zoo_pretrained.read import ReadError
 from zoo_pretrained.remote_store import StoreError
 
@@ -31,6 +33,8 @@ USER_ERRORS = (
     FetchError,
     FloatingPointError,  # of weights that are not finite
     MemoryError,
+    MissingExtraError,
+    OneLineError,  # of data sets and trainings
     OSError,
     ReadError,
     StoreError,

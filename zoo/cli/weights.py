@@ -1,14 +1,14 @@
 """`zoo convert`, `export`, `publish`, `fetch` and `cache`: commands for weights."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 import zoo
 from zoo.checkpoints.labels import read_labels
 from zoo.checkpoints.weights import load_weights
+from zoo.cli.arguments import parse_arguments
 from zoo.cli.errors import USER_ERRORS, describe_error
 from zoo.cli.output import MAX_COUNT, format_bytes, print_error, print_line, print_table
 from zoo.models.base import ModelEntry, find_model
@@ -77,7 +77,7 @@ def convert(
             head=head,
             inside=inside,
             ignore=ignore or [],
-            arguments=_parse_arguments(argument or []),
+            arguments=parse_arguments(argument or []),
             metadata={} if labels is None else {"labels": read_labels(labels)},
             kernel_convention=kernel_convention,
             overwrite=overwrite,
@@ -176,23 +176,6 @@ def _check_checkpoint(checkpoint: Checkpoint, place: str) -> None:
         check_checkpoint(*checkpoint)
     except ValueError as error:
         raise CheckpointError(f"{place} cannot be used: {error}") from error
-
-
-def _parse_arguments(texts: list[str]) -> dict[str, Any]:
-    arguments: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        try:
-            if not equals:
-                raise ValueError("there is no '='")
-            if name in arguments:
-                raise ValueError("it is given twice")
-            arguments[name] = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise typer.BadParameter(
-                f"{text!r} is not NAME=JSON: {error}", param_hint="--argument"
-            ) from error
-    return arguments
 
 
 def _parse_weights(text: str) -> tuple[ModelEntry, str | None]:

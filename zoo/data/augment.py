@@ -114,7 +114,7 @@ def make_transforms(augmentation: Augmentation) -> Any:
         steps.append(_jitter(a, channels, *3 * (s.color_jitter,)))
     if s.randaugment:
         operations = _randaugment_operations(a, s.randaugment_magnitude / 10, channels)
-        steps.append(a.SomeOf(operations, n=s.randaugment, p=1.0))
+        steps += s.randaugment * [a.OneOf(operations, p=1.0)]
     if s.erasing:
         steps.append(a.Erasing(ERASED, fill="random_uniform", p=s.erasing))
     return a.Compose(steps, seed=0)

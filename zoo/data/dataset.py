@@ -69,12 +69,11 @@ class Dataset:
 
     def name_of(self, index: int) -> str:
         """What messages call an image: its path, or its number."""
+        if hasattr(self.images, "select"):  # reading it may take long, or fail
+            return f"image {index}"
         image: Any = self.images[index]
-        return (
-            str(image)
-            if isinstance(image, str) or hasattr(image, "__fspath__")
-            else f"image {index}"
-        )
+        is_path = isinstance(image, str) or hasattr(image, "__fspath__")
+        return str(image) if is_path else f"image {index}"
 
     def count_classes(self) -> np.ndarray:
         """How many images each class has [classes]."""

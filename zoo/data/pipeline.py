@@ -68,7 +68,9 @@ class _Load:
         try:
             pixels = self.transform(self.dataset.images[index], random)
         except ImageError as error:
-            return _Loaded(None, label, 0.0, int(index), str(error))
+            name = self.dataset.name_of(index)
+            message = str(error) if name in str(error) else f"{name}: {error}"
+            return _Loaded(None, label, 0.0, int(index), message)
         return _Loaded(pixels, label, weight, int(index), "")
 
 

@@ -36,7 +36,7 @@ def evaluate(
     size: int | None = None,
     limit: int | None = None,
     workers: int | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_batch: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Evaluates a model on labelled images, with its own preprocessing.
 
@@ -51,7 +51,7 @@ def evaluate(
       size: height and width of the images in pixels, in place of the model's own.
       limit: only so many of the images, drawn at random with a fixed seed.
       workers: processes that decode images; by default about half of the cores.
-      on_batch: is told how many images are done, and of how many.
+      on_batch: is told how many images each batch had.
 
     Returns:
       Accuracies and more, over the model's labels; images that cannot be read are left out and
@@ -69,9 +69,7 @@ def evaluate(
                 f"the models of an ensemble must have the same labels, but those of "
                 f"{trained.info.weights!r} and {models[0].info.weights!r} differ"
             )
-        results.append(
-            _evaluate(trained, dataset, batch_size, size, workers, on_batch or (lambda *_: None))
-        )
+        results.append(_evaluate(trained, dataset, batch_size, size, workers, on_batch))
     mean = np.mean([each.probabilities for each in results], axis=0)
     seconds = sum(each.seconds for each in results)
     return dataclasses.replace(results[0], probabilities=mean, seconds=seconds)
@@ -98,7 +96,7 @@ def _evaluate(
     batch_size: int,
     size: int | None,
     workers: int | None,
-    on_batch: Callable[[int, int], None],
+    on_batch: Callable[[int], None],
 ) -> Evaluation:
     placement = make_placement()
     preprocessing = trained.info.preprocessing
@@ -140,7 +138,7 @@ def evaluate_batches(
     batches: Iterable[Batch],
     dataset: Dataset,
     placement: Placement,
-    on_batch: Callable[[int, int], None] = lambda done, total: None,
+    on_batch: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Evaluates on batches that go once through a data set; see `load_batches`.
 
@@ -159,10 +157,11 @@ def evaluate_batches(
         indices, good = np.asarray(gather(indices)), np.asarray(gather(good))
         probabilities[indices[good]] = rows[good]
         read[indices[good]] = True
-        done += int((indices >= 0).sum())
+        count = int((indices >= 0).sum())
+        done += count
         if not first:
             start, first = time.perf_counter(), done
-        on_batch(done, len(dataset))
+        on_batch(count)
     if not read.any():
         raise DatasetError(f"none of the {len(dataset)} images can be read; {errors[0]}")
     seconds = time.perf_counter() - start
@@ -171,6 +170,7 @@ def evaluate_batches(
         labels=dataset.labels[read],
         probabilities=probabilities[read],
         names=tuple(dataset.name_of(int(index)) for index in np.flatnonzero(read)),
+        indices=np.flatnonzero(read),
         skipped=tuple(errors),
         # As if the first batch had taken as long as the others.
         seconds=seconds * done / max(done - first, 1),

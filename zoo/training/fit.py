@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def fit(
       InterruptedTrainingError: it was told to stop, by SIGTERM or Ctrl-C.
       DivergenceError: the loss or a gradient is not finite; the last state is kept.
     """
-    chosen = _read_settings(settings, model, changes)
+    chosen = choose_settings(settings, model, changes)
     splits = data
     if not isinstance(data, Splits):
         splits = load(data, validation=chosen.validation, seed=chosen.seed)
@@ -75,13 +76,14 @@ def fit(
         return run.train(tensorboard, verbose)
 
 
-def _read_settings(
-    settings: Settings | str | os.PathLike[str] | None, model: Any, changes: dict[str, Any]
+def choose_settings(
+    settings: Settings | str | os.PathLike[str] | None,
+    model: ModelWithWeights | Model,
+    changes: Mapping[str, Any],
 ) -> Settings:
+    """The settings that `fit` takes, of the same arguments."""
     if isinstance(settings, Settings):
         return settings.replace(**changes)
-    if settings is None:
-        if isinstance(model, Model):
-            return Settings.from_mapping(changes)
-        settings = "finetune"
-    return Settings.read(os.fspath(settings), **changes)
+    if settings is None and isinstance(model, Model):
+        return Settings.from_mapping(changes)
+    return Settings.read(os.fspath(settings or "finetune"), **changes)

@@ -46,6 +46,7 @@ class Evaluation:
       labels: the number of each image's class [N].
       probabilities: of each class [N, classes].
       names: what each image is called, such as its path; none, or N.
+      indices: the number of each image in the data set [N]; by default from 0 on.
       skipped: messages about images that could not be read; they are not among the N.
       seconds: how long the evaluation took; 0 where it is not known.
 
@@ -59,6 +60,7 @@ class Evaluation:
     labels: np.ndarray
     probabilities: np.ndarray
     names: tuple[str, ...] = ()
+    indices: np.ndarray | None = None
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0
 

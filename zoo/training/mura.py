@@ -5,13 +5,19 @@ The metrics of Rajpurkar et al. 2018, arXiv 1712.06957, with confidence interval
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from zoo.checkpoints.load import ModelWithWeights
+from zoo.data.dataset import Dataset
+from zoo.data.mura import load_mura
 from zoo.training.binary import CONFIDENCE, BinaryEvaluation, check_binary, evaluate_binary
+from zoo.training.evaluate import evaluate
+from zoo.training.metrics import Evaluation
 
 # Of the public validation set. What is published is of another set, which is not public.
 VALIDATION_STUDIES, VALIDATION_IMAGES = 1199, 3197
@@ -92,6 +98,25 @@ class StudyEvaluation:
             cells = [f"{values[metric]:.3f}" if metric in values else "–" for metric in metrics]
             rows.append([name, str(PUBLISHED_STUDIES), *cells])
         return rows
+
+
+def evaluate_mura(
+    model: ModelWithWeights | Sequence[ModelWithWeights],
+    data: str | os.PathLike[str] | Dataset,
+    **options: Any,
+) -> tuple[Evaluation, StudyEvaluation]:
+    """Evaluates a model, or an ensemble of several, on MURA's images and on its studies.
+
+    Args:
+      model: as for `zoo.training.evaluate`; its labels are "negative" and "positive".
+      data: where MURA is, whose validation images are taken; or images as `load_mura` gives them.
+      **options: of `zoo.training.evaluate`, all but `limit`.
+    """
+    dataset = data if isinstance(data, Dataset) else load_mura(data)[1]
+    evaluation = evaluate(model, dataset, **options)
+    studies, parts = (dataset.columns[name][evaluation.indices] for name in ("study", "part"))
+    positive = evaluation.probabilities[:, dataset.classes.index("positive")]
+    return evaluation, evaluate_studies(positive, evaluation.labels, studies, parts)
 
 
 def evaluate_studies(

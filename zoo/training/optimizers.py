@@ -37,7 +37,7 @@ def make_optimizer(
 ) -> Any:
     """The optimizer of optax that settings describe.
 
-    Its state has a factor of the learning rate, "plateau", which starts at 1: see `scale_rate`.
+    Its state has a factor of the learning rate, which starts at 1: see `scale_rate`.
 
     Args:
       settings: which.

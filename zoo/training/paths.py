@@ -1,7 +1,7 @@
 """Selects parameters by patterns of their paths."""
 
 import fnmatch
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.models.suggest import suggest
@@ -15,16 +15,20 @@ def matches(path: str, patterns: Sequence[str]) -> bool:
       path: such as "stage2/block3/conv1/kernel".
       patterns: such as "stem", "stage[1-3]", "stage2/block*/conv1" or "**/norm": "*", "?" and "[…]"
         stand for parts of one name, "**" for any number of names. What matches a pattern that
-        begins with "!" is left out: ["**", "!stem"] is all but the stem.
+        begins with "!" is left out, unless a later one takes it in again: ["**", "!stem"] is all
+        but the stem.
     """
-    names = path.split("/")
+    names, found = path.split("/"), False
+    for pattern in patterns:
+        if _matches_start(names, pattern.removeprefix("!").strip("/").split("/")):
+            found = not pattern.startswith("!")
+    return found
 
-    def found(wanted: Iterable[str]) -> bool:
-        return any(_matches_start(names, pattern.strip("/").split("/")) for pattern in wanted)
 
-    included = [pattern for pattern in patterns if not pattern.startswith("!")]
-    excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
-    return found(included) and not found(excluded)
+def invert(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of all that these do not match."""
+    inverted = (each[1:] if each.startswith("!") else f"!{each}" for each in patterns)
+    return ("**", *inverted)
 
 
 def _matches_start(names: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -42,8 +46,9 @@ def check_patterns(argument: str, patterns: Sequence[str], params: Mapping[str, 
     paths = [path for path, _ in flatten_variables(params)]
     for pattern in (each.removeprefix("!") for each in patterns):
         if not any(matches(path, [pattern]) for path in paths):
-            outermost = sorted({path.partition("/")[0] for path in paths})
-            hint = suggest(pattern, outermost) or f"the outermost are {', '.join(outermost)}"
+            modules = {path[:end] for path in paths for end, c in enumerate(path) if c == "/"}
+            outermost = sorted(name for name in modules if "/" not in name)
+            hint = suggest(pattern, sorted(modules)) or f"the outermost are {', '.join(outermost)}"
             raise ValueError(f"{argument}: {pattern!r} matches no module of the model; {hint}")
 
 

@@ -79,11 +79,16 @@ def make_phases(
         raise SettingsError(error) from error
     if settings.shard_params and not settings.sync_norms:
         raise SettingsError("sync_norms must be true where shard_params is, got false")
-    everything = ("**", *(f"!{pattern}" for pattern in settings.freeze))
+    head_steps = round(settings.head_epochs * steps_per_epoch)
+    everything = paths.invert(settings.freeze)
+    head = (*everything, *(f"!{name}" for name in params if name != model.classifier[-1]))
     if not paths.split(params, everything)[0]:
         raise SettingsError(f"freeze leaves nothing to train, got {list(settings.freeze)}")
+    if head_steps and not paths.split(params, head)[0]:
+        raise SettingsError(
+            f"head_epochs must be 0 where freeze has the classifier, got {settings.head_epochs:g}"
+        )
     make = partial(_make_phase, model, trained, settings, placement)
-    head_steps = round(settings.head_epochs * steps_per_epoch)
     steps = max(1, round(settings.epochs * steps_per_epoch))
     schedule = make_schedule(settings, steps, steps_per_epoch)
     phases = [make(head_steps, head_steps + steps, everything, schedule, settings.freeze_norms)]
@@ -92,7 +97,7 @@ def make_phases(
             settings.replace(schedule="constant", warmup_epochs=0.0), head_steps, steps_per_epoch
         )
         # The norms in front of the classifier stay as they are while only that is trained.
-        phases.insert(0, make(0, head_steps, (model.classifier[-1],), constant, ("**",)))
+        phases.insert(0, make(0, head_steps, head, constant, ("**",)))
     return phases
 
 

@@ -281,9 +281,9 @@ class Run:
             memory.best = {**validation, "step": memory.step}
             self.evaluation = evaluation
             self._keep(variables)
-        if self.settings.schedule != "plateau":
+        if self.settings.schedule != "plateau" or phase is not self.phases[-1]:
             return state
-        return self._watch_plateau(phase, state, evaluation.loss)
+        return self._watch_plateau(state, evaluation.loss)
 
     def _evaluate_variables(self, variables: Any) -> Evaluation:
         assert self.validation is not None
@@ -301,7 +301,7 @@ class Run:
                 self.predict, variables, batches, self.validation, self.placement
             )
 
-    def _watch_plateau(self, phase: Phase, state: TrainState, loss: float) -> TrainState:
+    def _watch_plateau(self, state: TrainState, loss: float) -> TrainState:
         """Lowers the rate where the validation loss has not improved for `step_epochs`."""
         memory, settings = self.memory, self.settings
         if loss < memory.least_loss:
@@ -354,9 +354,9 @@ class Run:
         if self.validation is not None:
             if evaluation is None:  # the best one was evaluated before this process
                 evaluation = self._evaluate_variables(self.placement.put_state(result.variables))
-            numbers = {self.validation.name_of(i): i for i in range(len(self.validation))}
-            for index in map(int, evaluation.worst(WORST_SHOWN)):
-                images[index] = self.validation.images[numbers[evaluation.names[index]]]
+            assert evaluation.indices is not None
+            for row in map(int, evaluation.worst(WORST_SHOWN)):
+                images[row] = self.validation.images[evaluation.indices[row]]
         model = self.trained.model.title
         facts = {"model": model, "training images": len(self.images)}
         write_report(

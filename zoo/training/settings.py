@@ -185,8 +185,7 @@ class Settings:
 def parse(name: str, text: str) -> Any:
     """The value of a setting from the command line: TOML, or a word that needs no quotes.
 
-    Raises:
-      SettingsError: there is no such setting.
+    A setting that does not exist is not refused here, but by `Settings.from_mapping`.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Settings)}
     if kinds.get(name) == tuple[str, ...] and not text.startswith("["):
@@ -220,7 +219,7 @@ _CHOICES = {
     "schedule": SCHEDULES,
     "class_weights": CLASS_WEIGHTS,
 }
-# Of each other number: the least, the largest, and whether the least itself is allowed.
+# Of each other number: the least and the largest.
 _FRACTION = (0.0, 1.0)
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("flip", "erasing", "max_skipped", "momentum", "label_smoothing"), _FRACTION),

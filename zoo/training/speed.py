@@ -45,4 +45,4 @@ class Speed:
         if len(self._steps) < 2:
             return 0.0
         (start, waited_before), (end, waited) = self._steps[0], self._steps[-1]
-        return (waited - waited_before) / (end - start)
+        return (waited - waited_before) / (end - start) if end > start else 0.0

@@ -223,7 +223,8 @@ def make_train_step(
             {**variables, "params": frozen},
             images,
             labels,
-            weights / weights.sum(),
+            # Without a single image that counts, the gradient is 0.
+            weights / jnp.maximum(weights.sum(), 1e-30),
             jax.random.fold_in(state.key, state.step),
         )
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, params)

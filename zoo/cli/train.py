@@ -1,0 +1,140 @@
+"""`zoo train`: trains or fine-tunes a classifier on a folder of photos, or a known data set."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import zoo
+from zoo.cli.arguments import parse_arguments
+from zoo.cli.output import MAX_COUNT, MAX_SIZE, print_error, print_line
+from zoo.models.base import Model
+from zoo.runtime import compiler
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A folder of classes, a CSV file, or a known set: digits, cifar10, cifar100, mnist, "
+        "fashion-mnist, imagenet, mura."
+    ),
+]
+Folder = Annotated[
+    Path | None, typer.Argument(help="Where a known set is.", show_default="downloaded")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=1024, help="Processes that decode photos.", show_default="half of the cores"
+    ),
+]
+
+
+def train(
+    data: Data,
+    folder: Folder = None,
+    model: Annotated[str, typer.Option(help="The model, such as ResNet50.")] = "EfficientNetLite0",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Weights to begin with: a name, a folder, an archive or its address."),
+    ] = None,
+    scratch: Annotated[bool, typer.Option("--scratch", help="Begin with random weights.")] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="finetune, imagenet, cifar10, mura, or a .toml file of settings.",
+            show_default="that of the data set, or finetune",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder.", show_default="runs/DATA-MODEL")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training photos.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=MAX_COUNT, help="Photos in a step, over all devices.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_SIZE, help="Height and width of the photos, in pixels."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting as NAME=VALUE, such as mixup=0.2."),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="Channels of the images: 1 for grey ones.")
+    ] = None,
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(help="Argument of the model's constructor, as NAME=JSON, with --scratch."),
+    ] = None,
+    workers: Workers = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")
+    ] = False,
+) -> None:
+    """Train or fine-tune a classifier; the same command goes on where it was interrupted."""
+    from zoo.training.fit import choose_settings
+    from zoo.training.settings import RECIPES, parse
+
+    compiler.cache_compilations()
+    start = _find_start(model, weights, scratch, argument or [])
+    changes: dict[str, Any] = parse_arguments(settings or [], "--set", parse, "VALUE")
+    given = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "size": size, "seed": seed}
+    changes |= {name: value for name, value in given.items() if value is not None}
+    if recipe is None and (RECIPES / f"{data}.toml").exists():
+        recipe = data
+    chosen = choose_settings(recipe, start, changes)
+    splits = zoo.data.load(data, folder, validation=chosen.validation, seed=chosen.seed)
+    title = start.title if isinstance(start, Model) else start.info.model
+    out = out or Path("runs", f"{Path(data).stem}-{title}")
+    try:
+        trained = zoo.training.fit(
+            start,
+            splits,
+            settings=chosen,
+            folder=out,
+            channels=channels,
+            workers=workers,
+            tensorboard=tensorboard,
+        )
+    except zoo.training.InterruptedTrainingError as interrupted:
+        print_error(interrupted)
+        raise typer.Exit(128 + interrupted.signal_number) from interrupted
+    _report(trained, out)
+
+
+def _find_start(
+    model: str, weights: str | None, scratch: bool, arguments: list[str]
+) -> zoo.Trained | Model:
+    """What the training begins with: weights, or a definition."""
+    if scratch:
+        if weights is not None:
+            raise typer.BadParameter("goes without --scratch", param_hint="--weights")
+        try:
+            return zoo.create(model, **parse_arguments(arguments))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, zoo.UnknownModelError):
+                raise
+            raise typer.BadParameter(str(error), param_hint="--argument") from error
+    if arguments:
+        raise typer.BadParameter("goes with --scratch", param_hint="--argument")
+    return zoo.trained(model, weights=weights)
+
+
+def _report(trained: zoo.Trained, out: Path) -> None:
+    """Says how good the model is, and where it is."""
+    from zoo.training.formats import format_metric
+    from zoo.training.record import read_record
+
+    accuracies = [
+        line["validation_accuracy"]
+        for line in read_record(out / "metrics.jsonl")
+        if line.get("validation_accuracy") is not None
+    ]
+    if accuracies:
+        print_line(f"accuracy on the validation photos: {format_metric('top1', max(accuracies))}")
+    print_line(f"report: {out / 'report.html'}")
+    print_line(f"model: {out / 'model'}")
+    print_line(f"use it: zoo classify PHOTO --model {trained.info.model} --weights {out / 'model'}")
