@@ -34,6 +34,7 @@ from zoo_pretrained.checkpoint import (
 from zoo_pretrained.fetch.errors import check_disk_space, translate_os_errors
 from zoo_pretrained.fetch.files import compute_digests, verify_and_move, verify_existing
 from zoo_pretrained.fetch.http import split_url
+from zoo_pretrained.model_card import make_model_card
 from zoo_pretrained.printable import printable
 from zoo_pretrained.spelling import argument
 from zoo_pretrained.store_files import (
@@ -213,6 +214,8 @@ def publish(
 ) -> list[StoredArchive]:
     """Publishes checkpoints in a store, which is created if it does not exist.
 
+    Beside each archive lies a model card, for people: "<archive>.md".
+
     Args:
       checkpoints: their folders. They are published under the "model" and "weights" of their
         metadata; weights without a name take the folder's.
@@ -269,6 +272,9 @@ def publish(
                 store, f"{name}-{sha256[:8]}.tar", sha256, packed.stat().st_size, unpacked
             )
             upload(store, stored.archive, packed)
+            card = make_model_card({**metadata, "weights": weights}, stored.archive)
+            packed.write_text(card, encoding="utf-8")
+            upload(store, card_name(stored.archive), packed)
             packed.unlink()
             index[model][weights] = stored
             published.append(stored)
@@ -279,7 +285,13 @@ def publish(
         upload(store, INDEX, file)
         for name in replaced:
             delete(store, name)
+            delete(store, card_name(name))
     return published
+
+
+def card_name(archive_name: str) -> str:
+    """The name of an archive's model card."""
+    return archive_name.removesuffix(".tar") + ".md"
 
 
 def _format_index(index: Index) -> str:

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 import zoo
 from zoo.cli.output import MAX_COUNT, MAX_SIZE, print_error, print_line, print_table
-from zoo.cli.train import Data, Folder, Workers
+from zoo.cli.train import Data, Distributed, Folder, Workers, default_model, join_processes
 from zoo.runtime import compiler
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ MAX_CLASSES = 20
 def evaluate(
     data: Data,
     folder: Folder = None,
-    model: Annotated[str, typer.Option(help="A model with weights.")] = "EfficientNetLite0",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A model with weights.", show_default="EfficientNetLite0; for mura DenseNet169"
+        ),
+    ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,13 +54,16 @@ def evaluate(
     workers: Workers = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     list_all: Annotated[bool, typer.Option("--all", help="List all classes.")] = False,
+    distributed: Distributed = False,
 ) -> None:
     """Measure a model on labelled photos: accuracies, loss, confusion, calibration, speed."""
     from zoo.data.load import load_evaluation
     from zoo.training.evaluate import select_images
     from zoo.training.mura import SOURCE, evaluate_mura
 
+    join_processes(distributed)
     compiler.cache_compilations()
+    model = model or default_model(data)
     names: Sequence[str | None] = weights or [None]
     models = [zoo.trained(model, weights=each) for each in names]
     dataset = select_images(load_evaluation(data, folder), models[0], limit)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import typer
 
 import zoo
@@ -27,12 +28,43 @@ Workers = Annotated[
         min=0, max=1024, help="Processes that decode photos.", show_default="half of the cores"
     ),
 ]
+Distributed = Annotated[
+    bool,
+    typer.Option(
+        "--distributed",
+        help="Work together with the other processes of this job, of SLURM, Open MPI, Kubernetes "
+        "or a TPU pod; see docs/training.md.",
+    ),
+]
+
+
+def default_model(data: str) -> str:
+    """The model for a data set: MURA has one of its own."""
+    return "DenseNet169" if data == "mura" else "EfficientNetLite0"
+
+
+def join_processes(distributed: bool) -> None:
+    """Lets jax see the devices of all processes of the job."""
+    if distributed:
+        try:
+            jax.distributed.initialize()
+        except (RuntimeError, ValueError) as error:
+            cause = str(error).partition("\n")[0]
+            raise typer.BadParameter(
+                f"no other processes are found: {cause}", param_hint="--distributed"
+            ) from error
 
 
 def train(
     data: Data,
     folder: Folder = None,
-    model: Annotated[str, typer.Option(help="The model, such as ResNet50.")] = "EfficientNetLite0",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model, such as ResNet50.",
+            show_default="EfficientNetLite0; for mura DenseNet169",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="Weights to begin with: a name, a folder, an archive or its address."),
@@ -73,13 +105,15 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")
     ] = False,
+    distributed: Distributed = False,
 ) -> None:
     """Train or fine-tune a classifier; the same command goes on where it was interrupted."""
     from zoo.training.fit import choose_settings
     from zoo.training.settings import RECIPES, parse
 
+    join_processes(distributed)
     compiler.cache_compilations()
-    start = _find_start(model, weights, scratch, argument or [])
+    start = _find_start(model or default_model(data), weights, scratch, argument or [])
     changes: dict[str, Any] = parse_arguments(settings or [], "--set", parse, "VALUE")
     given = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "size": size, "seed": seed}
     changes |= {name: value for name, value in given.items() if value is not None}

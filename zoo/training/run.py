@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,11 +12,12 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from zoo.checkpoints.load import trained
 from zoo.data.augment import CenterCrop
 from zoo.data.dataset import DatasetError
 from zoo.data.load import Splits
 from zoo.data.pipeline import Batch, count_workers, load_batches
-from zoo.inference.trained import Trained
+from zoo.inference.trained import Info, Trained
 from zoo.runtime.prefetch import prefetch
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.devices import make_placement
@@ -32,7 +34,6 @@ from zoo.training.run_folder import RunFolder
 from zoo.training.settings import Settings, SettingsError
 from zoo.training.speed import Speed
 from zoo.training.step import TrainState, init_train_state
-from zoo_pretrained.checkpoint import restore
 
 # The report shows so many photos, and a run records so many lines in an epoch.
 WORST_SHOWN = 24
@@ -75,22 +76,22 @@ class Run:
 
     def __init__(
         self,
-        trained: Trained,
+        start: Trained,
         splits: Splits,
         settings: Settings,
         workers: int | None,
         folder: RunFolder | None,
     ) -> None:
-        self.trained, self.settings, self.folder = trained, settings, folder
+        self.start, self.settings, self.folder = start, settings, folder
         self.images = weigh_classes(splits.train, settings.class_weights)
         self.validation = splits.val
-        self.preprocessing = trained.info.preprocessing
+        self.preprocessing = start.info.preprocessing
         self.placement = make_placement(settings.shard_params)
         self.batch_size = fit_batch_size(settings, len(self.images), self.placement.mesh.size)
         self.steps_per_epoch = len(self.images) // self.batch_size
         self.workers = count_workers(self.images) if workers is None else workers
-        model = trained.model.clone(dtype=settings.dtype, remat=settings.remat)
-        self.phases = make_phases(model, trained, settings, self.steps_per_epoch, self.placement)
+        model = start.model.clone(dtype=settings.dtype, remat=settings.remat)
+        self.phases = make_phases(model, start, settings, self.steps_per_epoch, self.placement)
         self.total_steps = self.phases[-1].last_step
         self.prepare = make_prepare(self.preprocessing, settings, model.num_classes)
         self.predict = make_predict(model, self.preprocessing, self.placement)
@@ -117,8 +118,8 @@ class Run:
             self.progress = stack.enter_context(progress)
             for note in notes:
                 self.progress.note(note)
-            state = self._train(state)
-            result = self._result(state)
+            self._train(state)
+            result = self._result()
             if self.folder is not None and is_first:
                 self._write_report(result)
             return result
@@ -130,7 +131,7 @@ class Run:
             """The first state, but with the optimizer of the phase that a later one is of."""
             phase = next(phase for phase in self.phases if step <= phase.last_step)
             state = init_train_state(
-                self.trained.variables,
+                self.start.variables,
                 phase.optimizer,
                 jax.random.key(self.settings.seed),
                 trainable=phase.trainable,
@@ -149,7 +150,7 @@ class Run:
         note("this run is complete" if is_complete else f"going on from step {self.memory.step}")
         return state
 
-    def _train(self, state: TrainState) -> TrainState:
+    def _train(self, state: TrainState) -> None:
         steps_left = self.total_steps - self.memory.step
         batches = load_batches(
             self.images,
@@ -169,7 +170,6 @@ class Run:
                     state = self._train_phase(phase, state, on_device, interrupts)
         if self.checkpoints is not None:
             self.checkpoints.wait()
-        return state
 
     def _put(self, batch: Batch) -> tuple[Any, tuple[str, ...]]:
         arrays = self.placement.put_batch((batch.images, batch.labels, batch.weights))
@@ -316,13 +316,28 @@ class Run:
 
     def _keep(self, variables: Any) -> None:
         """Keeps these variables as the result so far."""
-        kept = self.trained.replace(
-            variables=self.placement.gather(variables), info=self.trained.info
-        )
+        arrays = self.placement.gather(variables)
+        kept = self.start.replace(variables=arrays, info=self._describe_result())
         if self.folder is None:
             self.best = kept
         elif jax.process_index() == 0:
             kept.save(self.folder.model, overwrite=True)
+
+    def _describe_result(self) -> Info:
+        """The model's facts, and in its metadata those of the training."""
+        metadata = json.loads(self.start.info.metadata)
+        training = {
+            "images": len(self.images),
+            "validation_images": 0 if self.validation is None else len(self.validation),
+            "begun_from": self.start.info.weights or "random weights",
+            **{f"validation_{name}": value for name, value in (self.memory.best or {}).items()},
+            "settings": dataclasses.asdict(self.settings),
+        }
+        training["step"] = training.pop("validation_step", self.memory.step)
+        extra = {**(metadata.get("extra") or {}), "training": training}
+        return dataclasses.replace(
+            self.start.info, metadata=json.dumps({**metadata, "extra": extra})
+        )
 
     def _save(self, state: TrainState) -> None:
         if self.checkpoints is not None:
@@ -338,14 +353,13 @@ class Run:
             message = f"interrupted; step {step} is saved, and the same call goes on from there"
         raise InterruptedTrainingError(message, signal_number)
 
-    def _result(self, state: TrainState) -> Trained:
+    def _result(self) -> Trained:
         """The best model; of a folder it is read, so that all processes get the same."""
-        if self.folder is None:
-            assert self.best is not None
-            variables = self.best.variables
-        else:
-            variables = restore(self.folder.model)[0]
-        return self.trained.replace(variables=jax.device_put(variables), info=self.trained.info)
+        if self.folder is not None:
+            return trained(self.start.model.title, weights=self.folder.model)
+        best = self.best
+        assert best is not None
+        return best.replace(variables=jax.device_put(best.variables), info=best.info)
 
     def _write_report(self, result: Trained) -> None:
         """Writes the page of curves, of the best model's mistakes and of the settings."""
@@ -357,7 +371,7 @@ class Run:
             assert evaluation.indices is not None
             for row in map(int, evaluation.worst(WORST_SHOWN)):
                 images[row] = self.validation.images[evaluation.indices[row]]
-        model = self.trained.model.title
+        model = self.start.model.title
         facts = {"model": model, "training images": len(self.images)}
         write_report(
             folder.report,

@@ -1,12 +1,15 @@
 """The settings of a training: one dataclass, read from TOML files, kept with the run."""
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from zoo.models.suggest import suggest
 from zoo_pretrained.printable import OneLineError
@@ -122,8 +125,8 @@ class Settings:
         """Checks types and ranges."""
         for field in dataclasses.fields(self):
             value = _check_type(field.name, field.type, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
             _check_range(field.name, value)
+            object.__setattr__(self, field.name, float(value) if field.type is float else value)
 
     @classmethod
     def read(cls, recipe: str | Path, **changes: Any) -> Self:
@@ -191,24 +194,25 @@ def parse(name: str, text: str) -> Any:
     if kinds.get(name) == tuple[str, ...] and not text.startswith("["):
         return tuple(part for part in text.split(",") if part)
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 def _check_type(name: str, kind: Any, value: Any) -> Any:
-    """The value as the field has it; SettingsError if it is of another type."""
+    """The value, NumPy's as Python's, and a list as a tuple; SettingsError for another type."""
+    value = value.item() if isinstance(value, np.generic) else value
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if kind == tuple[str, ...]:
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
             return tuple(value)
-        expected = "a list of texts"
+        expected = "a list of strings"
     else:
-        if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
-            return float(value)
-        if isinstance(value, kinds) and not (isinstance(value, bool) and bool not in kinds):
+        allowed = (*kinds, int) if float in kinds else kinds
+        if isinstance(value, allowed) and not (isinstance(value, bool) and bool not in kinds):
             return value
-        names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+        names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
         expected = " or ".join(names[k] for k in kinds if k in names)
     raise SettingsError(f"{name} must be {expected}, got {value!r}")
 
@@ -259,6 +263,5 @@ def _to_toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f"[{', '.join(map(_to_toml, value))}]" if isinstance(value, tuple) else repr(value)

@@ -190,6 +190,7 @@ class TestStores:
         (stored,) = remote_store.publish([tmp_path / "mine"], store, overwrite=True)
         assert {path.name for path in (tmp_path / "store").glob("[!.]*")} == {
             stored.archive,
+            stored.archive.replace(".tar", ".md"),
             "index.json",
         }
 
