@@ -98,6 +98,7 @@ def save(
         the metadata has an unknown name or a value that cannot be used; or, where the metadata name
         a model of the zoo, the variables or the labels do not fit it.
       TypeError: JSON cannot represent the metadata.
+      RuntimeError: this is one of several processes of `jax.distributed`, and not the first.
     """
     target = expand_home(os.fspath(path)).absolute()
     if not str(target).isprintable():  # bytes that are no text, which Orbax does not take
@@ -257,6 +258,7 @@ def _check_convention(convention: str) -> None:
 
 def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Writes a checkpoint's folder with Orbax, with zeros for lazy arrays; then their entries."""
+    import jax
     import orbax.checkpoint as ocp
 
     placeholders = {
@@ -265,9 +267,19 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
         else array
         for path, array in arrays.items()
     }
+    if jax.process_index():  # Orbax would leave the arrays out
+        raise RuntimeError(
+            f"of the processes of jax.distributed only process 0 can save a checkpoint, "
+            f"this is process {jax.process_index()}"
+        )
+    # It waits for no other.
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     handler = ocp.CompositeCheckpointHandler(
-        variables=ocp.PyTreeCheckpointHandler(use_ocdbt=False, use_compression=False),
-        metadata=ocp.JsonCheckpointHandler(),
+        variables=ocp.PyTreeCheckpointHandler(
+            use_ocdbt=False, use_compression=False, multiprocessing_options=alone
+        ),
+        metadata=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
     )
     args = ocp.args.Composite(
         variables=ocp.args.PyTreeSave(unflatten_variables(placeholders)),
@@ -276,7 +288,11 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
     # Orbax logs that the folder is not in its database format, which is our choice.
     no_warning = _suppress_log("Skipping merge of OCDBT")
     try:
-        with _SAVE_LOCK, no_warning, ocp.Checkpointer(handler) as checkpointer:
+        with (
+            _SAVE_LOCK,
+            no_warning,
+            ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer,
+        ):
             checkpointer.save(folder, args=args)
     except ValueError as error:
         if "No space left" in str(error):  # as tensorstore reports it

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import glob
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 # In each of them: held while the folder is in use, and let go by the system if a process is killed.
 LOCK = "jax-zoo.lock"
+SUFFIX = 8 * "?"  # of a folder's name, from `tempfile`
 
 
 @contextlib.contextmanager
@@ -20,7 +22,7 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     """
     from filelock import FileLock
 
-    _sweep(target.parent)
+    _sweep(target)
     while True:
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         lock = FileLock(folder / LOCK)
@@ -33,9 +35,9 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         lock.release()
-        shutil.rmtree(folder, ignore_errors=True)  # Windows removes no file that is open
+        _remove(folder)  # Windows removes no file that is open
 
 
 def reserve_space(folder: Path, needed: int) -> None:
@@ -82,11 +84,11 @@ def _swap_folders(one: Path, other: Path) -> bool:
     return not rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange)
 
 
-def _sweep(parent: Path) -> None:
-    """Removes the temporary folders in a folder whose lock nobody holds."""
+def _sweep(target: Path) -> None:
+    """Removes the temporary folders beside a target whose lock nobody holds."""
     from filelock import FileLock
 
-    for file in parent.glob(f".*/{LOCK}"):
+    for file in target.parent.glob(f".*/{LOCK}"):
         # filelock's Timeout, where the lock is held, is an OSError.
         with contextlib.suppress(OSError):
             # In a shared folder, others may have made it, with links to anywhere inside.
@@ -94,4 +96,19 @@ def _sweep(parent: Path) -> None:
             if file.parent.is_symlink() or status.st_uid != getattr(os, "getuid", lambda: 0)():
                 continue
             with FileLock(file, timeout=0):
-                shutil.rmtree(file.parent, ignore_errors=True)
+                _remove(file.parent)
+    # What a process leaves that is killed at the very end of removing, or before it has the lock.
+    for folder in target.parent.glob(f".{glob.escape(target.name)}.{SUFFIX}"):
+        with contextlib.suppress(OSError):  # unless it is empty
+            folder.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder, the lock last: if the process is killed, another one removes the rest."""
+    with contextlib.suppress(OSError):
+        for item in folder.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item, ignore_errors=True)
+            elif item.name != LOCK:
+                item.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -113,14 +113,15 @@ def train(
 
     join_processes(distributed)
     compiler.cache_compilations()
-    start = _find_start(model or default_model(data), weights, scratch, argument or [])
     changes: dict[str, Any] = parse_arguments(settings or [], "--set", parse, "VALUE")
     given = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "size": size, "seed": seed}
     changes |= {name: value for name, value in given.items() if value is not None}
     if recipe is None and (RECIPES / f"{data}.toml").exists():
         recipe = data
-    chosen = choose_settings(recipe, start, changes)
+    # What is wrong with these is told before weights are downloaded.
+    chosen = choose_settings(recipe, scratch, changes)
     splits = zoo.data.load(data, folder, validation=chosen.validation, seed=chosen.seed)
+    start = _find_start(model or default_model(data), weights, scratch, argument or [])
     title = start.title if isinstance(start, Model) else start.info.model
     out = out or Path("runs", f"{Path(data).stem}-{title}")
     try:

@@ -6,10 +6,10 @@ Its releases after 2.0 have another licence, so that it is held below 2.1.
 """
 
 import dataclasses
-import math
 import multiprocessing
 import os
 import threading
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -66,46 +66,63 @@ class Augmentation:
 
     def __call__(self, image: ImageSource, random: np.random.Generator) -> np.ndarray:
         """The changed pixels; the generator's state alone decides how."""
-        preprocessing = self.preprocessing
-        if self.crop_scale < 1:  # no more pixels are decoded than the smallest crop shows
-            side = math.ceil(preprocessing.size / math.sqrt(self.crop_scale))
-            bands = preprocessing.load(image, min_side=side)
-            pixels = np.concatenate([np.atleast_3d(np.asarray(band)) for band in bands], axis=-1)
-        else:
-            pixels = preprocessing.resize_and_crop(preprocessing.load(image))
-        change = self._change()
+        crop, change = self._transforms()
+        pixels = self._load(image) if crop is None else self._load_part(image, random, crop)
         if change is None:
             return pixels
-        change.set_random_seed(int(random.integers(1 << 31)))
+        change.set_random_state(random, Random(_draw_seed(random)))
         changed: np.ndarray = change(image=pixels)["image"]
         return changed.reshape(*changed.shape[:2], -1)
 
-    def _change(self) -> Any:
-        """What albumentations does, or None; one for each thread, since it holds a random state."""
+    def _load(self, image: ImageSource) -> np.ndarray:
+        return self.preprocessing.resize_and_crop(self.preprocessing.load(image))
+
+    def _load_part(self, image: ImageSource, random: np.random.Generator, crop: Any) -> np.ndarray:
+        """A random part of the image, of which no more pixels are decoded than that needs."""
+        seed = _draw_seed(random)
+
+        def draw(width: int, height: int) -> tuple[int, int, int, int]:
+            """The same part, whatever the scale of the image."""
+            crop.set_random_state(random, Random(seed))
+            params = crop.get_params_dependent_on_data({"shape": (height, width)}, {})
+            return params["crop_coords"]
+
+        def min_side(width: int, height: int) -> float:
+            left, top, right, bottom = draw(width, height)
+            return self.preprocessing.size * min(width, height) / min(right - left, bottom - top)
+
+        bands = self.preprocessing.load(image, min_side=min_side)
+        return self.preprocessing.crop(bands, draw(*bands[0].size))
+
+    def _transforms(self) -> tuple[Any, Any]:
+        """What `make_transforms` makes; for each thread, since they hold a random state."""
         made = _local.__dict__.setdefault("made", {})
         if self not in made:
             made[self] = make_transforms(self)
         return made[self]
 
 
-def make_transforms(augmentation: Augmentation) -> Any:
-    """What an augmentation asks for, as an `albumentations.Compose`; None if that is nothing."""
+def make_transforms(augmentation: Augmentation) -> tuple[Any, Any]:
+    """What an augmentation asks for, of albumentations.
+
+    Returns:
+      (crop, change): the random crop, of which only the box is used, as Pillow cuts it out when it
+      has decoded the image; and all that comes after it. None where there is nothing to do.
+    """
     s = augmentation
-    size, channels = s.preprocessing.size, len(s.preprocessing.mean)
-    if s.crop_scale == 1 and not any((s.flip, s.rotate, s.color_jitter, s.randaugment, s.erasing)):
-        return None
+    changes = any((s.flip, s.rotate, s.color_jitter, s.randaugment, s.erasing))
+    if s.crop_scale == 1 and not changes:
+        return None, None
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks PyPI for a newer release
     a = require("albumentations", "train")
     cv2 = require("cv2", "train")
     if multiprocessing.parent_process() is not None:
         cv2.setNumThreads(0)  # a worker has one core
-    steps = []
+    size, channels = s.preprocessing.size, len(s.preprocessing.mean)
+    crop = None
     if s.crop_scale < 1:
-        steps.append(
-            a.RandomResizedCrop(
-                (size, size), (s.crop_scale, 1.0), ASPECT, area_for_downscale="image"
-            )
-        )
+        crop = a.RandomResizedCrop((size, size), (s.crop_scale, 1.0), ASPECT)
+    steps = []
     if s.flip:
         steps.append(a.HorizontalFlip(p=s.flip))
     if s.rotate:
@@ -116,8 +133,13 @@ def make_transforms(augmentation: Augmentation) -> Any:
         operations = _randaugment_operations(a, s.randaugment_magnitude / 10, channels)
         steps += s.randaugment * [a.OneOf(operations, p=1.0)]
     if s.erasing:
-        steps.append(a.Erasing(ERASED, fill="random_uniform", p=s.erasing))
-    return a.Compose(steps, seed=0)
+        steps.append(a.Erasing(ERASED, fill="random", p=s.erasing))
+    return crop, a.Compose(steps) if steps else None
+
+
+def _draw_seed(random: np.random.Generator) -> int:
+    """A seed of the generator of Python's that albumentations uses beside NumPy's."""
+    return int(random.integers(1 << 63))
 
 
 def _jitter(
@@ -154,7 +176,8 @@ def _randaugment_operations(a: Any, strength: float, channels: int) -> list[Any]
         brightness,
         _jitter(a, channels, contrast=0.9 * strength),
         a.Posterize(num_bits=(bits, bits), p=1.0),
-        a.Solarize(threshold_range=(threshold, threshold), p=1.0),
+        # It inverts white even at a threshold of 1.
+        a.Solarize(threshold_range=(threshold, threshold), p=float(strength > 0)),
         a.AutoContrast(p=1.0),
         a.Equalize(p=1.0),
     ]

@@ -1,13 +1,17 @@
 """Batches of a data set, decoded and changed by worker processes of grain."""
 
+import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +20,8 @@ import numpy as np
 from zoo.data.dataset import Dataset
 from zoo.inference.images import ImageError, ImageSource
 from zoo.runtime.extras import require
+from zoo.runtime.memory import keep_memory
+from zoo_pretrained.temporary import temporary_folder
 
 # An image → [size, size, C], uint8; the generator decides what is random.
 Transform = Callable[[ImageSource, np.random.Generator], np.ndarray]
@@ -43,6 +49,14 @@ class Batch(NamedTuple):
     read: np.ndarray
     errors: tuple[str, ...]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sends the images of a worker as bytes: as an array they take ten times as long."""
+        return _receive, (self.images.shape, self.images.tobytes(), *self[1:])
+
+
+def _receive(shape: tuple[int, ...], images: bytes, *rest: Any) -> Batch:
+    return Batch(np.frombuffer(images, np.uint8).reshape(shape), *rest)
+
 
 class _Loaded(NamedTuple):
     pixels: np.ndarray | None
@@ -54,21 +68,22 @@ class _Loaded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Load:
-    """The number of an image, or −1 for padding → what a batch holds of it."""
+    """The number of an image, or a larger one for padding → what a batch holds of it."""
 
-    dataset: Dataset
+    dataset: Dataset | Path
     transform: Transform
 
     def __call__(self, index: int, random: np.random.Generator) -> _Loaded:
-        if index < 0:
+        dataset = self.dataset
+        dataset = dataset if isinstance(dataset, Dataset) else _read_stored(dataset)
+        if index >= len(dataset):
             return _Loaded(None, 0, 0.0, -1, "")
-        weights = self.dataset.weights
-        weight = 1.0 if weights is None else float(weights[index])
-        label = int(self.dataset.labels[index])
+        weight = 1.0 if dataset.weights is None else float(dataset.weights[index])
+        label = int(dataset.labels[index])
         try:
-            pixels = self.transform(self.dataset.images[index], random)
+            pixels = self.transform(dataset.images[index], random)
         except ImageError as error:
-            name = self.dataset.name_of(index)
+            name = dataset.name_of(index)
             message = str(error) if name in str(error) else f"{name}: {error}"
             return _Loaded(None, label, 0.0, int(index), message)
         return _Loaded(pixels, label, weight, int(index), "")
@@ -140,33 +155,55 @@ def load_batches(
         batches as there are. None goes through the images once, in order, and pads the last batch.
       first: the number of the first batch.
       workers: the number of processes; 0 reads in threads of this one.
-      part: (k, n): of each batch only each n-th image from the k-th on, for n hosts.
+      part: (k, n): of each batch only the k-th of n equal parts, in order, for n processes.
 
     Raises:
+      ValueError: the parts do not divide the batch, or there are too few images for one to train.
       MissingExtraError: grain is not installed.
-      RuntimeError: a worker imported the script that calls this, outside of its `if __name__ ==
-        "__main__":`.
+      RuntimeError: see `check_process`.
     """
-    grain = require("grain", "train")
-    _prepare_processes(workers)
-    indices = np.arange(len(dataset))
-    if seed is None:
-        indices = np.append(indices, np.full(-len(indices) % batch_size, -1))
-    source = grain.MapDataset.source(indices)
-    if seed is not None:
-        whole = len(indices) // batch_size * batch_size
-        source = source.seed(seed).shuffle()[:whole].repeat()
     number, count = part
-    batches = (
-        source.seed(0 if seed is None else seed)
-        .random_map(_Load(dataset, transform))[first * batch_size + number :: count]
-        .batch(batch_size // count, batch_fn=_Stack(shape))
-    )
-    iterator = _iterate(grain, batches, workers)
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
+    if batch_size % count:
+        raise ValueError(f"batch_size must be a multiple of the {count} parts, got {batch_size}")
+    if seed is not None and batch_size > len(dataset):
+        raise ValueError(f"batch_size must be at most {len(dataset)}, all images, got {batch_size}")
+    check_process()
+    grain, flags = require("grain", "train"), require("absl.flags", "train")
+    if workers and not flags.FLAGS.is_parsed():  # grain's program would be absl's
+        flags.FLAGS.mark_as_parsed()
+    padding = -len(dataset) % batch_size
+    if seed is None:
+        indices = grain.MapDataset.range(len(dataset) + padding).seed(0)
+    else:
+        whole = len(dataset) // batch_size * batch_size
+        indices = grain.MapDataset.range(len(dataset)).seed(seed).shuffle()[:whole].repeat()
+    with _store(dataset) if workers else contextlib.nullcontext(dataset) as stored:
+        batches = indices.random_map(_Load(stored, transform)).batch(
+            batch_size // count, batch_fn=_Stack(shape)
+        )
+        iterator = _iterate(grain, batches[first * count + number :: count], workers)
+        with contextlib.closing(iterator):
+            yield from iterator
+
+
+@contextlib.contextmanager
+def _store(dataset: Dataset) -> Iterator[Path]:
+    """A file of a data set, which workers read.
+
+    Would they get it by the pipe that they are started through, this process would wait without end
+    for one that dies before it has read all.
+    """
+    cloudpickle = require("cloudpickle", "train")  # as grain's: with what a notebook defines
+    with temporary_folder(Path(tempfile.gettempdir(), "zoo-dataset")) as folder:
+        path = folder / "dataset"
+        path.write_bytes(cloudpickle.dumps(dataset))
+        yield path
+
+
+@functools.lru_cache(maxsize=1)
+def _read_stored(path: Path) -> Dataset:
+    dataset: Dataset = pickle.loads(path.read_bytes())
+    return dataset
 
 
 def _iterate(grain: Any, batches: Any, workers: int) -> Any:
@@ -183,8 +220,9 @@ def _iterate(grain: Any, batches: Any, workers: int) -> Any:
 
 
 def _start_worker(number: int, count: int) -> None:
-    """Lets a worker end with its parent, however that ends, and leave Ctrl-C to it."""
+    """Prepares a worker, which ends with its parent, however that ends, and leaves Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_memory()  # a tenth of the time would go into clearing pages for each photo anew
     parent = multiprocessing.parent_process()
     if parent is not None:
         sentinel = parent.sentinel
@@ -196,13 +234,13 @@ def _start_worker(number: int, count: int) -> None:
         threading.Thread(target=follow, daemon=True).start()
 
 
-def _prepare_processes(workers: int) -> None:
-    """Lets grain start processes from a program that is not absl's; see `load_batches`."""
+def check_process() -> None:
+    """Raises RuntimeError in a worker that still imports the script which starts it.
+
+    What such a script calls, outside of its `if __name__ == "__main__":`, each worker would call.
+    """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise RuntimeError(
             "a worker process imports the script that starts it, which would start workers in "
             "turn: put the calls of the script under  if __name__ == '__main__':"
         )
-    flags = require("absl.flags", "train")
-    if workers and not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,12 +18,15 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from zoo.inference.image_metadata import strip_metadata
-from zoo.inference.pixels import PixelError, from_array, to_upright_rgb
+from zoo.inference.pixels import PixelError, from_array, to_upright_rgb, upright_size
 from zoo_pretrained.metadata import check_preprocessing
 
 ImageSource = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | ArrayLike
 )
+
+# (width, height) of an upright image → pixels of its shorter side.
+MinSide = Callable[[int, int], float]
 
 # Pillow's names of the formats that are opened, in the order in which they are tried. Its other
 # formats are of no use for photos, and one of them starts a program (EPS: Ghostscript).
@@ -145,7 +148,7 @@ class Preprocessing:
         mean, std = (np.float32(255 * np.asarray(value)) for value in (self.mean, self.std))
         return (batch.astype(np.float32) - mean) / std
 
-    def load(self, source: ImageSource, *, min_side: int | None = None) -> list[Image.Image]:
+    def load(self, source: ImageSource, *, min_side: MinSide | None = None) -> list[Image.Image]:
         """An image in the channels of the model: an RGB image, a grey one, or one for each band.
 
         Args:
@@ -158,25 +161,31 @@ class Preprocessing:
         return [image.convert("L") if self.channels == "grey" else image]
 
     def resize_and_crop(self, images: list[Image.Image]) -> np.ndarray:
-        """What `load` gives → [size, size, channels], uint8."""
-        return np.concatenate([np.atleast_3d(self._resize_and_crop(i)) for i in images], axis=-1)
-
-    def _resize_and_crop(self, image: Image.Image) -> np.ndarray:
-        """Resizes the shorter side and crops the centre in one step, which computes no more."""
-        width, height = image.size
+        """What `load` gives → [size, size, channels], uint8: the centre, resized."""
+        # The shorter side is resized and the centre cropped in one step, which computes no more.
+        width, height = images[0].size
         resized = [side * self.resize // min(width, height) for side in (width, height)]
         # The corners of the centre, in the resized image and then in the original.
         corner = [round((side - self.size) / 2) for side in resized]
         ratio = [old / new for old, new in zip((width, height), resized, strict=True)]
         left, top = (c * r for c, r in zip(corner, ratio, strict=True))
         right, bottom = ((c + self.size) * r for c, r in zip(corner, ratio, strict=True))
-        box = (left, top, min(right, width), min(bottom, height))
-        cropped = image.resize((self.size, self.size), _INTERPOLATIONS[self.interpolation], box)
-        return np.asarray(cropped)
+        return self.crop(images, (left, top, min(right, width), min(bottom, height)))
+
+    def crop(self, images: list[Image.Image], box: tuple[float, float, float, float]) -> np.ndarray:
+        """What `load` gives → [size, size, channels], uint8: a part of it, resized.
+
+        Args:
+          images: of one size.
+          box: the part's left, top, right and bottom, in pixels.
+        """
+        size, method = (self.size, self.size), _INTERPOLATIONS[self.interpolation]
+        cropped = [np.asarray(image.resize(size, method, box)) for image in images]
+        return np.concatenate([np.atleast_3d(band) for band in cropped], axis=-1)
 
 
 def load_image(
-    source: ImageSource, *, max_pixels: int | None = None, min_side: int | None = None
+    source: ImageSource, *, max_pixels: int | None = None, min_side: MinSide | None = None
 ) -> Image.Image:
     """Loads an image of any kind as an upright RGB image.
 
@@ -186,8 +195,8 @@ def load_image(
         0 to 1. Tensors of other frameworks are arrays where NumPy can read them.
       max_pixels: the largest image that is opened, width times height; by default 100 million, and
         fewer for formats whose decoders need more memory. PIL images and arrays have no limit.
-      min_side: lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, where its
-        shorter side keeps that many pixels; None decodes it in full.
+      min_side: lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, which is faster: (width,
+        height) → how many pixels its shorter side must keep. None decodes it in full.
 
     EXIF's orientation is applied where it can be read; other metadata is ignored. Palettes, CMYK
     and greyscale become RGB; 16 bits become 8; transparent pixels become white; of an animation the
@@ -258,7 +267,7 @@ def load_array(path: str | os.PathLike[str]) -> np.ndarray:
         raise ImageError(f"{path} cannot be read as an array: {cause}") from error
 
 
-def _load_path(path: Path, max_pixels: int | None, min_side: int | None) -> Image.Image:
+def _load_path(path: Path, max_pixels: int | None, min_side: MinSide | None) -> Image.Image:
     if re.match(r"\w{2,}:/", str(path)):
         raise ImageError(f"{path} is an address, not a file; download it first")
     try:
@@ -276,7 +285,7 @@ def _load_path(path: Path, max_pixels: int | None, min_side: int | None) -> Imag
         raise ImageError(f"{path} cannot be read: {cause}") from error
 
 
-def _load_stream(stream: Any, max_pixels: int | None, min_side: int | None) -> Image.Image:
+def _load_stream(stream: Any, max_pixels: int | None, min_side: MinSide | None) -> Image.Image:
     name = getattr(stream, "name", None)
     name = name if isinstance(name, str) else "the image"
     if isinstance(stream, io.TextIOBase):
@@ -355,7 +364,7 @@ def _list_images(images: Any) -> list[ImageSource]:
 
 
 def _decode(
-    file: IO[bytes], name: str, max_pixels: int | None, min_side: int | None
+    file: IO[bytes], name: str, max_pixels: int | None, min_side: MinSide | None
 ) -> Image.Image:
     """Reads an image from a file; what Pillow refuses is tried again without its metadata."""
     if not (hasattr(file, "seekable") and file.seekable()):
@@ -378,7 +387,9 @@ def _decode(
         return _open(io.BytesIO(stripped), name, max_pixels, min_side)
 
 
-def _open(file: IO[bytes], name: str, max_pixels: int | None, min_side: int | None) -> Image.Image:
+def _open(
+    file: IO[bytes], name: str, max_pixels: int | None, min_side: MinSide | None
+) -> Image.Image:
     image = _identify(file, name)
     limit = _MAX_PIXELS_OF.get(image.format or "", MAX_PIXELS) if max_pixels is None else max_pixels
     if image.width * image.height > limit:
@@ -386,8 +397,8 @@ def _open(file: IO[bytes], name: str, max_pixels: int | None, min_side: int | No
             f"{name} has too many pixels, {image.width}x{image.height}: at most "
             f"{limit / 1e6:g} million are opened, or max_pixels of zoo.inference.images.load_image"
         )
-    if min_side is not None:
-        scale = min_side / max(1, min(image.size))
+    if min_side is not None and min(image.size) >= MIN_SIDE:
+        scale = min_side(*upright_size(image)) / min(image.size)
         image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
     return _to_rgb(image, name)
 

@@ -33,6 +33,7 @@ _TURNS = {
     7: _TRANSPOSE.TRANSVERSE,
     8: _TRANSPOSE.ROTATE_90,
 }
+_TRANSPOSED = (5, 6, 7, 8)
 
 
 def to_upright_rgb(image: Image.Image) -> Image.Image:
@@ -48,6 +49,12 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
     rgb = _to_rgb(image, raw_mode, tags)
     turn = _TURNS.get(_orientation(image))
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image when it is turned as its EXIF says."""
+    width, height = image.size
+    return (height, width) if _orientation(image) in _TRANSPOSED else (width, height)
 
 
 def from_array(array: np.ndarray) -> Image.Image:

@@ -70,7 +70,7 @@ class Trained:
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """Logits [N, num_classes] of normalised images [N, H, W, C]."""
-        self._require_head()
+        self.require_head()
         return _logits(self.model)(self.variables, x)
 
     def __iter__(self) -> Iterator[Any]:
@@ -161,7 +161,7 @@ class Trained:
 
     def probabilities(self, x: ArrayLike) -> jax.Array:
         """Class probabilities [N, num_classes] of normalised images, by the fused model."""
-        self._require_head()
+        self.require_head()
         model, variables = self._fused
         return _probabilities(model)(variables, x)
 
@@ -218,7 +218,7 @@ class Trained:
             for row, indices in zip(rows, order, strict=True)
         ]
 
-    def _require_head(self) -> None:
+    def require_head(self) -> None:
         """Raises ValueError if the weights have no classifier."""
         if not self.info.head:
             raise ValueError(

@@ -6,6 +6,7 @@ from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.losses import cross_entropy
 from zoo.training.metrics import Evaluation
 from zoo.training.optimizers import make_optimizer, make_schedule
+from zoo.training.record import read_record
 from zoo.training.run import DivergenceError
 from zoo.training.settings import Settings, SettingsError
 from zoo.training.step import TrainState, init_train_state, make_train_step
@@ -24,4 +25,5 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
     "make_train_step",
+    "read_record",
 ]

@@ -1,5 +1,6 @@
 """Saves the state of a training again and again, and finds the newest that can be read."""
 
+import json
 import os
 import zlib
 from collections.abc import Callable, Mapping
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from zoo.training.processes import together
 from zoo.training.step import TrainState
 from zoo_pretrained.printable import OneLineError
 
@@ -33,6 +36,10 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
+        number = jax.process_index()
+        self._alone = ocp.options.MultiprocessingOptions(
+            primary_host=number, active_processes={number}
+        )
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
         )
@@ -53,8 +60,9 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self.wait()
         arrays = _to_arrays(state)
-        progress = {**progress, "checksums": _checksums(arrays)}
+        progress = {**progress, "checksums": _checksums(arrays, progress)}
         items = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(arrays), progress=self._ocp.args.JsonSave(progress)
         )
@@ -62,7 +70,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until all is saved; TrainingCheckpointError if it cannot be."""
-        self._report(self._manager.wait_until_finished)
+        with together():
+            self._report(self._manager.wait_until_finished)
 
     def _report(self, save: Callable[[], Any]) -> None:
         try:
@@ -91,38 +100,41 @@ class Checkpoints:
           TrainingCheckpointError: there are states, but none can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        unreadable: list[int] = []
-        for step in steps:
+        for number, step in enumerate(steps):
             try:
-                found = self._restore(step, make_state)
-                for damaged_step in unreadable:  # else they could not be saved again
-                    self._manager.delete(damaged_step)
-                return found
+                with together():  # each process reads what it holds, and may find other damage
+                    arrays, like, progress = self._read(step, make_state)
+                if progress.pop("checksums") != _checksums(arrays, progress):
+                    raise TrainingCheckpointError("its values are not those that were saved")
             except Exception as error:  # whatever a damaged file makes of the readers
                 cause = str(error).partition("\n")[0] or type(error).__name__
                 warn(f"the state of step {step} is damaged, and removed: {cause}")
-                damaged = error
-                unreadable.append(step)
+                damage = error
+                continue
+            for damaged_step in steps[:number]:  # else they could not be saved again
+                self._manager.delete(damaged_step)
+            return _from_arrays(arrays, like), progress
         if steps:
             raise TrainingCheckpointError(
                 f"no state in {self._manager.directory} can be read; "
                 f"remove the folder to begin anew"
-            ) from damaged
+            ) from damage
         return None
 
-    def _restore(
+    def _read(
         self, step: int, make_state: Callable[[Progress], TrainState]
-    ) -> tuple[TrainState, Progress]:
-        args = self._ocp.args
-        only = args.Composite(progress=args.JsonRestore())
-        progress: Progress = self._manager.restore(step, args=only)["progress"]
+    ) -> tuple[dict[str, Any], TrainState, Progress]:
+        """The arrays of a state, another state of these shapes, and the progress."""
+        ocp, folder = self._ocp, self._manager.directory / str(step)
+        with ocp.Checkpointer(
+            ocp.JsonCheckpointHandler(), multiprocessing_options=self._alone
+        ) as reader:
+            progress: Progress = reader.restore(folder / "progress")
         like = make_state(progress)
-        arrays = _to_arrays(like)
-        both = args.Composite(state=args.StandardRestore(arrays))
-        restored = self._manager.restore(step, args=both)["state"]
-        if progress.pop("checksums") != _checksums(restored):
-            raise TrainingCheckpointError("its arrays are not those that were saved")
-        return _from_arrays(restored, like), progress
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=self._alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=self._alone) as reader:
+            wanted = ocp.args.StandardRestore(_to_arrays(like))
+            return reader.restore(folder / "state", args=wanted), like, progress
 
     def newest(self) -> int | None:
         """The step of the newest state; None where there is none."""
@@ -145,16 +157,25 @@ def _from_arrays(arrays: Mapping[str, Any], like: TrainState) -> TrainState:
     return TrainState(**{**arrays, "key": jax.random.wrap_key_data(arrays["key"], impl=impl)})
 
 
-def _checksums(arrays: Any) -> list[int]:
-    """CRC-32 of each array, in order; 0 for one that is spread over several processes.
+def _checksums(arrays: Mapping[str, Any], progress: Mapping[str, Any]) -> list[int]:
+    """Numbers that tell damage: of the progress and of each array, however it is spread.
 
     Orbax's files have no checksums of arrays, so that a damaged byte would pass.
     """
-    return [
-        zlib.crc32(np.asarray(leaf).tobytes()) if _is_here(leaf) else 0
-        for leaf in jax.tree.leaves(arrays)
-    ]
+    replicated = arrays["step"].sharding
+    sums = jax.jit(_sum_all, out_shardings=replicated)(arrays)
+    return [zlib.crc32(json.dumps(progress).encode()), *np.asarray(sums).tolist()]
 
 
-def _is_here(array: Any) -> bool:
-    return bool(array.is_fully_addressable or array.is_fully_replicated)
+def _sum_all(arrays: Any) -> jax.Array:
+    return jnp.stack([_sum_words(array) for array in jax.tree.leaves(arrays)])
+
+
+def _sum_words(array: jax.Array) -> jax.Array:
+    """The sum of an array's words, each times an odd number of its place, modulo 2³²."""
+    unsigned = {1: jnp.uint8, 2: jnp.uint16}.get(array.dtype.itemsize, jnp.uint32)
+    words = jax.lax.bitcast_convert_type(array, unsigned).astype(jnp.uint32)
+    place = jnp.zeros(words.shape, jnp.uint32)
+    for axis, size in enumerate(words.shape):
+        place = place * size + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    return (words * (2 * place + 1)).sum(dtype=jnp.uint32)

@@ -1,7 +1,8 @@
 """Where the arrays of a training lie: batches over all devices, parameters on each or spread."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,11 +67,42 @@ class Placement:
             lambda array: jax.make_array_from_process_local_data(sharding, array), batch
         )
 
+    def largest(self, numbers: Sequence[int]) -> Any:
+        """The largest of each number over all processes, as an array that is soon there."""
+        if jax.process_count() == 1:
+            return np.array(numbers)
+        rows = np.tile(np.array(numbers, np.int32), (len(self.mesh.local_devices), 1))
+        return _compile(_largest_of_rows, self.replicated)(self.put_batch(rows))
+
+    def replicate(self, arrays: Any) -> Any:
+        """The whole arrays on each device."""
+        return _compile(_identity, self.replicated)(arrays)
+
+    def is_finite(self, arrays: Any) -> bool:
+        """Whether all values are finite numbers."""
+        return bool(_compile(_all_finite, self.replicated)(arrays))
+
     def gather(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The whole arrays on the host, of each process."""
-        if self.shard_params:
-            variables = jax.jit(lambda tree: tree, out_shardings=self.replicated)(variables)
-        return jax.tree.map(np.array, dict(variables))
+        whole = self.replicate(variables) if self.shard_params else variables
+        return jax.tree.map(np.array, dict(whole))
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(function: Callable[[Any], Any], sharding: NamedSharding) -> Callable[[Any], Any]:
+    return jax.jit(function, out_shardings=sharding)
+
+
+def _identity(arrays: Any) -> Any:
+    return arrays
+
+
+def _all_finite(arrays: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(array).all() for array in jax.tree.leaves(arrays)]).all()
+
+
+def _largest_of_rows(rows: jax.Array) -> jax.Array:
+    return rows.max(0)
 
 
 def make_placement(shard_params: bool = False) -> Placement:

@@ -1,6 +1,8 @@
 """Evaluates models on labelled images."""
 
 import dataclasses
+import functools
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +24,7 @@ from zoo.runtime.prefetch import prefetch
 from zoo.surgery.fuse import fuse
 from zoo.training.devices import Placement, make_placement
 from zoo.training.metrics import Evaluation
+from zoo.training.processes import share
 from zoo_kernels import jit
 
 # (variables, images [N, H, W, C] uint8) → probabilities [N, classes].
@@ -58,18 +61,25 @@ def evaluate(
       listed.
 
     Raises:
-      DatasetError: the data cannot be read, or a class is none of the model's.
+      DatasetError: the data cannot be read, or no class is one of the model's.
+      ValueError: `batch_size` or `limit` is less than 1; or the models are none, have no
+        classifier, or have not the same labels.
     """
     models = [as_trained(each) for each in (model if isinstance(model, list) else [model])]
-    dataset = select_images(data, models[0], limit)
-    results = []
+    if not models:
+        raise ValueError("at least one model is needed, got an empty list")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     for trained in models:
         if trained.labels != models[0].labels:
             raise ValueError(
                 f"the models of an ensemble must have the same labels, but those of "
                 f"{trained.info.weights!r} and {models[0].info.weights!r} differ"
             )
-        results.append(_evaluate(trained, dataset, batch_size, size, workers, on_batch))
+    dataset = select_images(data, models[0], limit)
+    results = [
+        _evaluate(trained, dataset, batch_size, size, workers, on_batch) for trained in models
+    ]
     mean = np.mean([each.probabilities for each in results], axis=0)
     seconds = sum(each.seconds for each in results)
     return dataclasses.replace(results[0], probabilities=mean, seconds=seconds)
@@ -77,6 +87,7 @@ def evaluate(
 
 def select_images(data: Any, trained: Trained, limit: int | None = None) -> Dataset:
     """The images of `data` to evaluate on, with the model's classes; see `evaluate`."""
+    trained.require_head()
     dataset = data if isinstance(data, Dataset) else load_evaluation(data)
     if dataset.classes != trained.labels:
         dataset, match = relabel(dataset, trained.info.labels)
@@ -122,6 +133,7 @@ def image_shape(preprocessing: Preprocessing) -> tuple[int, int, int]:
     return (preprocessing.size, preprocessing.size, len(preprocessing.mean))
 
 
+@functools.lru_cache(maxsize=16)
 def make_predict(model: Model, preprocessing: Preprocessing, placement: Placement) -> Predict:
     """Compiles a model's inference; the probabilities are on all devices."""
 
@@ -144,17 +156,16 @@ def evaluate_batches(
 
     On several processes each has its part of the batches, and all get the whole result.
     """
-    gather = jax.jit(lambda x: x, out_shardings=placement.replicated)
     probabilities = np.full((len(dataset), len(dataset.classes)), np.nan, np.float32)
     read = np.zeros(len(dataset), bool)
     errors: list[str] = []
-    # Time counts from the second batch on, as the first one is compiled.
+    # Time counts from the second batch on, as the first one is compiled; without one it is unknown.
     start, first, done = time.perf_counter(), 0, 0
     for batch in prefetch(batches):
         errors += batch.errors
         images, indices, good = placement.put_batch((batch.images, batch.indices, batch.read))
         rows = np.asarray(predict(variables, images))
-        indices, good = np.asarray(gather(indices)), np.asarray(gather(good))
+        indices, good = map(np.asarray, placement.replicate((indices, good)))
         probabilities[indices[good]] = rows[good]
         read[indices[good]] = True
         count = int((indices >= 0).sum())
@@ -162,9 +173,10 @@ def evaluate_batches(
         if not first:
             start, first = time.perf_counter(), done
         on_batch(count)
+    errors = list(itertools.chain(*share(errors)))
     if not read.any():
         raise DatasetError(f"none of the {len(dataset)} images can be read; {errors[0]}")
-    seconds = time.perf_counter() - start
+    seconds, timed = time.perf_counter() - start, done - first
     return Evaluation(
         classes=dataset.classes,
         labels=dataset.labels[read],
@@ -173,5 +185,5 @@ def evaluate_batches(
         indices=np.flatnonzero(read),
         skipped=tuple(errors),
         # As if the first batch had taken as long as the others.
-        seconds=seconds * done / max(done - first, 1),
+        seconds=seconds * done / timed if timed else 0.0,
     )

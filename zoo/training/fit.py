@@ -8,12 +8,14 @@ from typing import Any
 
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.data.load import Splits, load
+from zoo.data.pipeline import check_process
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.training.prepare import prepare_model
+from zoo.training.processes import is_first, together
 from zoo.training.run import Run
 from zoo.training.run_folder import RunFolder, describe_run
-from zoo.training.settings import Settings
+from zoo.training.settings import Settings, SettingsError
 
 
 def fit(
@@ -60,30 +62,35 @@ def fit(
       TrainingCheckpointError: the state cannot be saved, or none can be read.
       InterruptedTrainingError: it was told to stop, by SIGTERM or Ctrl-C.
       DivergenceError: the loss or a gradient is not finite; the last state is kept.
+      ProcessError: another process of the training failed.
     """
-    chosen = choose_settings(settings, model, changes)
-    splits = data
-    if not isinstance(data, Splits):
-        splits = load(data, validation=chosen.validation, seed=chosen.seed)
-    trained = prepare_model(model, splits.train, chosen, channels)
+    check_process()
+    if tensorboard and folder is None:
+        raise SettingsError("tensorboard needs folder, where its files are written")
     with contextlib.ExitStack() as stack:
-        run_folder = None
-        if folder is not None:
-            run_folder = RunFolder(Path(folder))
-            stack.enter_context(run_folder.lock())
-            run_folder.begin(describe_run(trained.model, *splits), chosen)
-        run = Run(trained, splits, chosen, workers, run_folder)
+        with together():
+            chosen = choose_settings(settings, isinstance(model, Model), changes)
+            splits = data
+            if not isinstance(data, Splits):
+                splits = load(data, validation=chosen.validation, seed=chosen.seed)
+            trained = prepare_model(model, splits.train, chosen, channels)
+            run_folder = None if folder is None else RunFolder(Path(folder))
+            run = Run(trained, splits, chosen, workers, run_folder)
+            # Last, so that a run that cannot begin leaves nothing in the folder.
+            if run_folder is not None and is_first():
+                stack.enter_context(run_folder.lock())
+                run_folder.begin(describe_run(trained.model, *splits), chosen)
         return run.train(tensorboard, verbose)
 
 
 def choose_settings(
     settings: Settings | str | os.PathLike[str] | None,
-    model: ModelWithWeights | Model,
+    scratch: bool,
     changes: Mapping[str, Any],
 ) -> Settings:
-    """The settings that `fit` takes, of the same arguments."""
+    """The settings that `fit` takes, of the same arguments; `scratch` for random weights."""
     if isinstance(settings, Settings):
         return settings.replace(**changes)
-    if settings is None and isinstance(model, Model):
+    if settings is None and scratch:
         return Settings.from_mapping(changes)
     return Settings.read(os.fspath(settings or "finetune"), **changes)

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import jax
 
+from zoo_kernels.core import jax_compat
+
 
 class InterruptedTrainingError(Exception):
     """A training was told to stop, and saved its state; the same call goes on.
@@ -24,20 +26,21 @@ class InterruptedTrainingError(Exception):
 class Interrupts:
     """Notes SIGTERM and Ctrl-C in its `with` block, instead of dying of them.
 
-    A second Ctrl-C interrupts at once. On several processes a SIGTERM to one of them stops all at
-    the same step, by jax's service of preemptions. In other threads than the main one, where Python
-    handles no signals, nothing is noted.
+    A second Ctrl-C interrupts at once. In other threads than the main one, where Python handles no
+    signals, nothing is noted. Of several processes, jax's service of preemptions notes SIGTERM, and
+    tells all of them.
     """
 
     def __init__(self) -> None:
-        self._received: int | None = None
+        self._received = 0
         self._previous: dict[int, Any] = {}
+        self._has_service = jax.process_count() > 1 and jax_compat.config_value(
+            "jax_enable_preemption_service"
+        )
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            numbers = [signal.SIGINT]
-            if jax.process_count() == 1:  # else it is the service's
-                numbers.append(signal.SIGTERM)
+            numbers = [signal.SIGINT] if self._has_service else [signal.SIGINT, signal.SIGTERM]
             self._previous = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
@@ -50,11 +53,11 @@ class Interrupts:
             raise KeyboardInterrupt
         self._received = number
 
-    def requested(self, step: int) -> int | None:
-        """The signal that asks to stop after this step, or None."""
-        if jax.process_count() > 1:
+    def received(self, step: int) -> int:
+        """The signal that asks this process to stop, or 0; call it in every step."""
+        if self._has_service:
             from jax.experimental import multihost_utils
 
             if multihost_utils.reached_preemption_sync_point(step):
-                return signal.SIGTERM
+                self._received = signal.SIGTERM
         return self._received

@@ -34,13 +34,13 @@ def mix(
     choose, draw, place = jax.random.split(key, 3)
     use_cutmix = jax.random.bernoulli(choose) if mixup and cutmix else jnp.asarray(bool(cutmix))
     alpha = jnp.where(use_cutmix, cutmix or 1.0, mixup or 1.0)
-    share = jax.random.beta(draw, alpha, alpha)  # of the image itself
+    share = jax.random.beta(draw, alpha, alpha, dtype=jnp.float32)  # of the image itself
     height, width = images.shape[1:3]
     inside = _draw_rectangle(place, height, width, 1 - share)
-    own = jnp.where(use_cutmix, 1.0 - inside, share)[..., None]
+    own = jnp.where(use_cutmix, 1.0 - inside, share)[None, ..., None]
     share = jnp.where(use_cutmix, 1 - inside.mean(), share)
     mixed = own * images + (1 - own) * images[::-1]
-    truth = jax.nn.one_hot(labels, num_classes) * weights[:, None]
+    truth = jax.nn.one_hot(labels, num_classes, dtype=weights.dtype) * weights[:, None]
     truth = share * truth + (1 - share) * truth[::-1]
     weights = share * weights + (1 - share) * weights[::-1]
     # Without an image that counts, the weight is 0, and the label does not matter.
@@ -49,11 +49,11 @@ def mix(
 
 def _draw_rectangle(key: jax.Array, height: int, width: int, area: jax.Array) -> jax.Array:
     """1 inside a rectangle of a share of the area, cut off at the edges, and 0 outside [H, W]."""
-    centers = jax.random.uniform(key, (2,))
+    centers = jax.random.uniform(key, (2,), jnp.float32)
 
     def within(center: jax.Array, size: int) -> jax.Array:
         half = jnp.sqrt(area) * size / 2
-        return jnp.abs(jnp.arange(size) + 0.5 - center * size) < half
+        return jnp.abs(jnp.arange(size, dtype=jnp.float32) + 0.5 - center * size) < half
 
     rows, columns = within(centers[0], height), within(centers[1], width)
-    return (rows[:, None] & columns).astype(jnp.float32)
+    return (rows[:, None] & columns[None]).astype(jnp.float32)

@@ -1,5 +1,6 @@
 """Makes the model that is trained: fresh, or of trained weights, for the classes of the data."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained, make_info
 from zoo.data.dataset import Dataset
+from zoo.inference.images import ImageError
 from zoo.inference.trained import Trained, make_labels
 from zoo.models.base import MODELS, Model
 from zoo.surgery.adapt import adapt
@@ -34,12 +36,15 @@ def prepare_model(
         these are arrays, and else 3.
 
     Raises:
-      SettingsError: `size` is too small for the model.
+      SettingsError: `size` is too small for the model, or `channels` is less than 1.
       ValueError: the model is fused, whose batch norms cannot be trained.
     """
+    if channels is not None and not (isinstance(channels, int) and channels >= 1):
+        raise SettingsError(f"channels must be an integer of at least 1, got {channels!r}")
     key = jax.random.key(settings.seed)
     if isinstance(model, Model):
-        trained = _initialize(model, dataset, channels or _count_channels(dataset), key)
+        channels = _count_channels(dataset) if channels is None else channels
+        trained = _initialize(model, dataset, channels, key)
     else:
         trained = as_trained(model)
         if channels not in (None, trained.channels):
@@ -93,7 +98,10 @@ def _name_classes(
 
 
 def _count_channels(dataset: Dataset) -> int:
-    """The channels of images that are arrays, and 3 for others."""
-    image: Any = dataset.images[0]
-    shape: tuple[int, ...] = np.shape(image) if hasattr(image, "__array__") else ()
-    return 1 if len(shape) == 2 else shape[2] if len(shape) == 3 else 3
+    """The channels of images that are arrays, by the first that can be read; 3 for others."""
+    for number in range(len(dataset)):
+        with contextlib.suppress(ImageError):
+            image: Any = dataset.images[number]
+            shape: tuple[int, ...] = np.shape(image) if hasattr(image, "__array__") else ()
+            return 1 if len(shape) == 2 else shape[2] if len(shape) == 3 else 3
+    return 3

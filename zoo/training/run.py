@@ -27,6 +27,7 @@ from zoo.training.metrics import Evaluation
 from zoo.training.optimizers import scale_rate
 from zoo.training.phases import Phase, make_augmentation, make_phases, make_prepare
 from zoo.training.prepare import weigh_classes
+from zoo.training.processes import is_first, share, together
 from zoo.training.progress import Progress
 from zoo.training.record import Record, read_record
 from zoo.training.report import write_report
@@ -96,6 +97,9 @@ class Run:
         self.prepare = make_prepare(self.preprocessing, settings, model.num_classes)
         self.predict = make_predict(model, self.preprocessing, self.placement)
         self.memory = _Memory()
+        self.unread: list[str] = []  # messages that the other processes do not know yet
+        self.failure: Exception | None = None  # which they do not know yet, either
+        self.signal_number, self.is_due = 0, 0  # as all processes agreed in the newest step
         self.best: Trained | None = None
         self.evaluation: Evaluation | None = None
         self.checkpoints: Checkpoints | None = None
@@ -103,25 +107,25 @@ class Run:
 
     def train(self, tensorboard: bool, verbose: bool) -> Trained:
         """Trains from the newest state, or from the start, to the end."""
-        is_first = jax.process_index() == 0
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
                 checkpoints = Checkpoints(self.folder.states)
                 self.checkpoints = stack.enter_context(contextlib.closing(checkpoints))
             notes: list[str] = []
             state = self._begin(notes.append)
-            if self.folder is not None and is_first:
-                events = self.folder.tensorboard if tensorboard else None
-                record = Record(self.folder.metrics, self.memory.step, events)
-                self.record = stack.enter_context(record)
-            progress = Progress(self.total_steps, self.memory.step, verbose=verbose and is_first)
+            with together():
+                if self.folder is not None and is_first():
+                    events = self.folder.tensorboard if tensorboard else None
+                    record = Record(self.folder.metrics, self.memory.step, events)
+                    self.record = stack.enter_context(record)
+            progress = Progress(self.total_steps, self.memory.step, verbose=verbose and is_first())
             self.progress = stack.enter_context(progress)
             for note in notes:
                 self.progress.note(note)
             self._train(state)
             result = self._result()
-            if self.folder is not None and is_first:
-                self._write_report(result)
+            if self.folder is not None:
+                self._write_report(self.folder, result)
             return result
 
     def _begin(self, note: Callable[[str], None]) -> TrainState:
@@ -182,12 +186,13 @@ class Run:
         first_step = self.memory.step + 1
         if self.memory.step == phase.first_step:
             state = phase.begin(state)
-        speed, pending = Speed(self.batch_size), None
+        speed, pending, batch = Speed(self.batch_size), None, None
         for step in range(first_step, phase.last_step + 1):
             with speed.waiting():
-                arrays, errors = next(batches)
-            self._skip(errors)
-            arrays = self.prepare(*arrays, np.int32(step - 1))
+                batch, errors = self._next(batches, batch)
+            self.unread += errors
+            arrays = self.prepare(*batch, np.int32(step - 1))
+            asked = self._ask(interrupts, step)
             if step == first_step:
                 with self.progress.compiling("the training step"):
                     state, metrics = jax.block_until_ready(phase.step(state, *arrays))
@@ -195,25 +200,40 @@ class Run:
                 state, metrics = phase.step(state, *arrays)
             if pending is not None:  # of the step before, while the device computes this one
                 self._note(phase, step - 1, pending, speed)
-            pending = metrics
-            signal_number = interrupts.requested(step)
+            pending = {**metrics, "asked": asked}
             evaluates = step % interval == 0 or step == self.total_steps
-            is_due = time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes
-            if signal_number or evaluates or is_due or step == phase.last_step:
+            if self.signal_number or self.is_due or evaluates or step == phase.last_step:
                 self._note(phase, step, pending, speed)
                 pending = None
+                self._check_finite(state)
                 if evaluates:
                     state = self._evaluate(phase, state)
                 self._save(state)
                 speed = Speed(self.batch_size)
-            if signal_number:
-                self._stop(signal_number)
+            if self.signal_number:
+                self._stop(self.signal_number)
         return state
 
-    def _skip(self, errors: Sequence[str]) -> None:
+    def _next(self, batches: Iterator[Any], last: Any) -> tuple[Any, Sequence[str]]:
+        """The next batch; where it cannot be had, the last one, until all processes know why."""
+        try:
+            return next(batches)
+        except Exception as error:
+            if last is None:
+                raise
+            self.failure = error
+            return last, ()
+
+    def _ask(self, interrupts: Interrupts, step: int) -> Any:
+        """What a process asks all of them to do; `_note` reads it with the step's metrics."""
+        is_due = time.monotonic() - self.saved > 60 * self.settings.checkpoint_minutes
+        failed = self.failure is not None
+        return self.placement.largest([interrupts.received(step), is_due, len(self.unread), failed])
+
+    def _skip(self) -> None:
         """Reports images that could not be read; DatasetError if they are too many."""
-        skipped = self.memory.skipped
-        for error in errors:
+        skipped, unread, self.unread = self.memory.skipped, self.unread, []
+        for error in itertools.chain(*share(unread)):
             if error not in skipped:
                 skipped.append(error)
                 self.progress.note(f"skipped: {error}")
@@ -226,9 +246,18 @@ class Run:
 
     def _note(self, phase: Phase, step: int, metrics: Any, speed: Speed) -> None:
         """Takes note of a step's metrics; DivergenceError if they are not finite."""
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not all(map(math.isfinite, values.values())):
-            raise DivergenceError(self._describe_divergence(step, values))
+        values = jax.device_get(metrics)
+        self.signal_number, self.is_due, unread, failed = map(int, values.pop("asked"))
+        if unread:
+            self._skip()
+        if failed:
+            with together():
+                if self.failure is not None:
+                    raise self.failure
+        values = {name: float(value) for name, value in values.items()}
+        infinite = [f"{name} {value}" for name, value in values.items() if not math.isfinite(value)]
+        if infinite:
+            raise DivergenceError(self._describe_divergence(step, ", ".join(infinite)))
         memory = self.memory
         memory.step, memory.steps = step, memory.steps + 1
         memory.loss += values["loss"]
@@ -242,11 +271,19 @@ class Run:
             step, self._epoch(), shown, speed.images_per_second, speed.waiting_share
         )
 
-    def _describe_divergence(self, step: int, values: Mapping[str, float]) -> str:
+    def _check_finite(self, state: TrainState) -> None:
+        """Raises DivergenceError if a state that is to be kept is not finite.
+
+        The loss may be finite all the same: a batch norm's running variance overflows first.
+        """
+        if not self.placement.is_finite((state.variables, state.optimizer, state.average)):
+            message = self._describe_divergence(self.memory.step, "its weights are not finite")
+            raise DivergenceError(message)
+
+    def _describe_divergence(self, step: int, bad: str) -> str:
         kept = ""
         if self.checkpoints is not None and (newest := self.checkpoints.newest()) is not None:
             kept = f"; the state of step {newest} is kept"
-        bad = ", ".join(f"{name} {value}" for name, value in values.items())
         return (
             f"the training diverged in step {step}: {bad}{kept}. A lower rate, a longer warm-up or "
             f"clip_norm may help"
@@ -320,8 +357,10 @@ class Run:
         kept = self.start.replace(variables=arrays, info=self._describe_result())
         if self.folder is None:
             self.best = kept
-        elif jax.process_index() == 0:
-            kept.save(self.folder.model, overwrite=True)
+            return
+        with together():  # so that all find it in the folder afterwards
+            if is_first():
+                kept.save(self.folder.model, overwrite=True)
 
     def _describe_result(self) -> Info:
         """The model's facts, and in its metadata those of the training."""
@@ -342,7 +381,7 @@ class Run:
     def _save(self, state: TrainState) -> None:
         if self.checkpoints is not None:
             self.checkpoints.save(state, dataclasses.asdict(self.memory))
-            self.saved = time.monotonic()
+        self.saved, self.is_due = time.monotonic(), 0
 
     def _stop(self, signal_number: int) -> NoReturn:
         step = self.memory.step
@@ -354,34 +393,34 @@ class Run:
         raise InterruptedTrainingError(message, signal_number)
 
     def _result(self) -> Trained:
-        """The best model; of a folder it is read, so that all processes get the same."""
+        """The best model; that of a folder is read, as an earlier process may have made it."""
         if self.folder is not None:
             return trained(self.start.model.title, weights=self.folder.model)
         best = self.best
         assert best is not None
         return best.replace(variables=jax.device_put(best.variables), info=best.info)
 
-    def _write_report(self, result: Trained) -> None:
+    def _write_report(self, folder: RunFolder, result: Trained) -> None:
         """Writes the page of curves, of the best model's mistakes and of the settings."""
-        folder, evaluation, images = self.folder, self.evaluation, {}
-        assert folder is not None
+        evaluation, images = self.evaluation, {}
         if self.validation is not None:
             if evaluation is None:  # the best one was evaluated before this process
                 evaluation = self._evaluate_variables(self.placement.put_state(result.variables))
             assert evaluation.indices is not None
             for row in map(int, evaluation.worst(WORST_SHOWN)):
                 images[row] = self.validation.images[evaluation.indices[row]]
-        model = self.start.model.title
-        facts = {"model": model, "training images": len(self.images)}
-        write_report(
-            folder.report,
-            title=f"{model}, {len(self.images)} images of {len(self.images.classes)} classes",
-            settings=dataclasses.asdict(self.settings),
-            history=read_record(folder.metrics),
-            evaluation=evaluation,
-            images=images,
-            facts=facts,
-        )
+        model, count = self.start.model.title, len(self.images)
+        with together():
+            if is_first():
+                write_report(
+                    folder.report,
+                    title=f"{model}, {count} images of {len(self.images.classes)} classes",
+                    settings=dataclasses.asdict(self.settings),
+                    history=read_record(folder.metrics),
+                    evaluation=evaluation,
+                    images=images,
+                    facts={"model": model, "training images": count},
+                )
 
 
 def fit_batch_size(settings: Settings, images: int, devices: int) -> int:

@@ -18,6 +18,8 @@ from zoo_pretrained.spelling import choose
 
 # Settings that change nothing about the result.
 FREE = ("checkpoint_minutes", "max_skipped")
+# What is being written, which a killed process may leave.
+BESIDE = ".new"
 
 
 class RunError(OneLineError, Exception):
@@ -68,14 +70,19 @@ class RunFolder:
         described = json.loads(json.dumps(described))
         if file.exists():
             _compare(self.path, _read(file), described)
-            return
-        if any(item.name != ".lock" for item in self.path.iterdir()):
+        elif any(item.name not in (".lock", BESIDE) for item in self.path.iterdir()):
             raise RunError(
                 f"{self.path} holds something that is no run; give another {_folder_argument()}"
             )
-        (self.path / "settings.toml").write_text(settings.to_toml(), encoding="utf-8")
-        beside = file.with_suffix(".tmp")
-        beside.write_text(json.dumps(described, indent=1), encoding="utf-8")
+        else:
+            self._write(file, json.dumps(described, indent=1))
+        # Later, as a process that is killed in between must leave a run that can go on.
+        self._write(self.path / "settings.toml", settings.to_toml())
+
+    def _write(self, file: Path, text: str) -> None:
+        """Writes a file that is complete or not there."""
+        beside = self.path / BESIDE
+        beside.write_text(text, encoding="utf-8")
         beside.replace(file)
 
 

@@ -191,7 +191,7 @@ def parse(name: str, text: str) -> Any:
     A setting that does not exist is not refused here, but by `Settings.from_mapping`.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Settings)}
-    if kinds.get(name) == tuple[str, ...] and not text.startswith("["):
+    if kinds.get(name) == tuple[str, ...] and not text.startswith(("[", '"')):
         return tuple(part for part in text.split(",") if part)
     try:
         parsed = tomllib.loads(f"value = {text}")

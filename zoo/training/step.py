@@ -232,7 +232,8 @@ def make_train_step(
         variables = {**variables, **statistics, "params": paths.merge(params, frozen)}
         average = state.average
         if average is not None and average_decay is not None:
-            decay = jnp.minimum(average_decay, (1.0 + state.step) / (10.0 + state.step))
+            done = state.step.astype(jnp.float32)
+            decay = jnp.minimum(average_decay, (1 + done) / (10 + done))
             average = optax.incremental_update(variables, average, 1 - decay)
         metrics = {**metrics, "grad_norm": optax.tree.norm(gradients)}
         state = TrainState(state.step + 1, variables, optimizer_state, state.key, average)

@@ -1,0 +1,73 @@
+"""A training in a process of its own, as its argument says in JSON.
+
+    python -m tests.zoo.training.train_script '{"folder": "run", "settings": {"epochs": 1}}'
+
+With "serve" for an argument, it forks a process for each such line of standard input, as starting
+Python takes too long: it prints the process's number, and "ended" when that has ended.
+"""
+
+import json
+import os
+import sys
+
+
+def main(
+    folder=None, settings=None, features=16, workers=0, distributed=None, watched=None, errors=None
+):
+    """Trains, and prints how it ended: "done", or the error in a line.
+
+    Args:
+      folder, settings, workers: as of `fit`.
+      features: of the model.
+      distributed: (port, count, number) of one of several processes.
+      watched: arguments of `Watched`; by default the digits are plain arrays.
+      errors: a file for standard error.
+    """
+    if errors is not None:
+        os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
+    if distributed is not None:
+        import jax
+
+        port, count, number = distributed
+        jax.distributed.initialize(f"127.0.0.1:{port}", count, number, heartbeat_timeout_seconds=10)
+    from tests.zoo.training.tiny import TinyNet, register_tiny
+    from tests.zoo.training.watched import Watched
+    from zoo import training
+
+    register_tiny()
+    data = "digits" if watched is None else Watched(**watched)
+    try:
+        training.fit(
+            TinyNet(features=features), data, folder=folder, workers=workers, **settings or {}
+        )
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        return 1
+    print("done", flush=True)
+    return 0
+
+
+def serve():
+    """Forks a process for each line; see above."""
+    import albumentations  # noqa: F401
+    import grain  # noqa: F401
+    import orbax.checkpoint  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+
+    import zoo.training  # noqa: F401
+    from tests.zoo.training import tiny  # noqa: F401
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            print(os.getpid(), flush=True)
+            return main(**json.loads(line))
+        os.waitpid(child, 0)
+        print("ended", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(serve() if sys.argv[1] == "serve" else main(**json.loads(sys.argv[1])))
