@@ -38,7 +38,7 @@ def server(arrays, monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "BACKOFF", 0.01)
     with run_server() as running:
-        bodies = {name: gzip.compress(encode(array, mtime=0)) for name, array in arrays.items()}
+        bodies = {name: gzip.compress(encode(array), mtime=0) for name, array in arrays.items()}
         for name, body in bodies.items():
             running.add(f"/fashion/{name}.gz", body)
         digests = {n: (len(body), hashlib.sha256(body).hexdigest()) for n, body in bodies.items()}
@@ -53,7 +53,7 @@ def write(folder, arrays, compressed=True):
     folder.mkdir(parents=True)
     for name, array in arrays.items():
         if compressed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(encode(array, mtime=0)))
+            (folder / f"{name}.gz").write_bytes(gzip.compress(encode(array), mtime=0))
         else:
             (folder / name).write_bytes(encode(array))
     return folder
@@ -124,7 +124,7 @@ def test_says_what_a_folder_lacks(arrays, tmp_path):
         ("file.gz", b"no gzip", "cannot be read: Not a gzipped file"),
         (
             "file.gz",
-            gzip.compress(encode(np.arange(200, dtype=np.uint8, mtime=0)))[:90],
+            gzip.compress(encode(np.arange(200, dtype=np.uint8)), mtime=0)[:90],
             "cannot be read: Compressed file ended",
         ),
     ],
