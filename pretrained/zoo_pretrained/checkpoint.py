@@ -125,7 +125,8 @@ def save(
     with temporary_folder(target) as temporary:
         new = temporary / "new"
         reserve_space(temporary, sum(a.size * np.dtype(a.dtype).itemsize for a in arrays.values()))
-        _write(new, arrays, record)
+        with _report_full_disk(target):
+            _write(new, arrays, record)
         replace_folder(target, new)
 
 
@@ -287,17 +288,12 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
     )
     # Orbax logs that the folder is not in its database format, which is our choice.
     no_warning = _suppress_log("Skipping merge of OCDBT")
-    try:
-        with (
-            _SAVE_LOCK,
-            no_warning,
-            ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer,
-        ):
-            checkpointer.save(folder, args=args)
-    except ValueError as error:
-        if "No space left" in str(error):  # as tensorstore reports it
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
+    with (
+        _SAVE_LOCK,
+        no_warning,
+        ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer,
+    ):
+        checkpointer.save(folder, args=args)
     # Orbax's own markers of completeness name the temporary folder.
     for marker in folder.rglob("commit_success.txt"):
         marker.unlink()
@@ -309,6 +305,18 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _report_full_disk(target: Path) -> Iterator[None]:
+    """Raises OSError with the target's name for what TensorStore and others say of a full disk."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(target)) from error
+        raise
 
 
 @contextlib.contextmanager

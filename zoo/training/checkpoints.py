@@ -5,7 +5,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from zoo.training.processes import together
 from zoo.training.step import TrainState
 from zoo_pretrained.printable import OneLineError
+from zoo_pretrained.temporary import reserve_space
 
 Progress = dict[str, Any]
 
@@ -66,7 +67,12 @@ class Checkpoints:
         items = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(arrays), progress=self._ocp.args.JsonSave(progress)
         )
-        self._report(lambda: self._manager.save(step, args=items))
+
+        def save() -> None:
+            reserve_space(Path(self._manager.directory), _count_bytes(arrays))
+            self._manager.save(step, args=items)
+
+        self._report(save)
 
     def wait(self) -> None:
         """Waits until all is saved; TrainingCheckpointError if it cannot be."""
@@ -141,9 +147,16 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def close(self) -> None:
-        """Waits, and ends the threads."""
-        self._manager.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Waits until all is saved, and ends the threads."""
+        try:
+            self._report(self._manager.close)
+        except TrainingCheckpointError:
+            if kind is None:  # else the first error counts
+                raise
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:
@@ -155,6 +168,16 @@ def _to_arrays(state: TrainState) -> dict[str, Any]:
 def _from_arrays(arrays: Mapping[str, Any], like: TrainState) -> TrainState:
     impl = jax.random.key_impl(like.key)
     return TrainState(**{**arrays, "key": jax.random.wrap_key_data(arrays["key"], impl=impl)})
+
+
+def _count_bytes(arrays: Any) -> int:
+    """What this process writes of the arrays."""
+    return sum(
+        shard.data.nbytes
+        for array in jax.tree.leaves(arrays)
+        for shard in array.addressable_shards
+        if shard.replica_id == 0
+    )
 
 
 def _checksums(arrays: Mapping[str, Any], progress: Mapping[str, Any]) -> list[int]:

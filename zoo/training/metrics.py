@@ -46,9 +46,9 @@ class Evaluation:
       labels: the number of each image's class [N].
       probabilities: of each class [N, classes].
       names: what each image is called, such as its path; none, or N.
-      indices: the number of each image in the data set [N]; by default from 0 on.
       skipped: messages about images that could not be read; they are not among the N.
       seconds: how long the evaluation took; 0 where it is not known.
+      indices: the number of each image in the data set [N]; None where it is not known.
 
     Raises:
       DatasetError: there are no images.
@@ -60,9 +60,9 @@ class Evaluation:
     labels: np.ndarray
     probabilities: np.ndarray
     names: tuple[str, ...] = ()
-    indices: np.ndarray | None = None
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0
+    indices: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Checks the arguments; arrays of other libraries become NumPy's."""

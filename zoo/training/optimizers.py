@@ -57,8 +57,9 @@ def make_optimizer(
             parts += [decay, rms, optax.trace(settings.momentum)]
         case "adamw":
             parts += [optax.scale_by_adam(), decay]
-        case "lamb":
-            parts += [optax.scale_by_adam(eps=1e-6), decay, optax.scale_by_trust_ratio()]
+        case "lamb":  # scales updates of kernels alone, as its authors' code does
+            ratio = optax.masked(optax.scale_by_trust_ratio(), find_decayed)
+            parts += [optax.scale_by_adam(eps=1e-6), decay, ratio]
     if settings.layer_decay != 1:
         parts.append(_scale_layers(model, settings.layer_decay, channels))
     parts.append(optax.inject_hyperparams(optax.scale)(step_size=1.0))

@@ -109,8 +109,7 @@ class Run:
         """Trains from the newest state, or from the start, to the end."""
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
-                checkpoints = Checkpoints(self.folder.states)
-                self.checkpoints = stack.enter_context(contextlib.closing(checkpoints))
+                self.checkpoints = stack.enter_context(Checkpoints(self.folder.states))
             notes: list[str] = []
             state = self._begin(notes.append)
             with together():

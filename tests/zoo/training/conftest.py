@@ -9,6 +9,7 @@ import jax
 import pytest
 
 from zoo_kernels.core import jax_compat
+from zoo_kernels.core.compiler import has_onednn
 
 SCRIPT = [sys.executable, "-m", "tests.zoo.training.train_script"]
 
@@ -21,7 +22,10 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cached(compiled):
-    """Keeps compiled programs in this process, too."""
+    """Keeps compiled programs in this process, too, where this jaxlib can write them."""
+    if has_onednn():
+        yield
+        return
     settings = {
         "jax_compilation_cache_dir": str(compiled),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -39,12 +43,15 @@ def cached(compiled):
 @pytest.fixture(scope="session")
 def environment(compiled, tmp_path_factory):
     """Of processes: they share compiled programs, and have a folder for temporary files."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "JAX_PLATFORMS": "cpu",
+    cache = {
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return {
+        **os.environ,
+        **({} if has_onednn() else cache),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "JAX_PLATFORMS": "cpu",
         "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
     }
 

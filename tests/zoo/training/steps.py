@@ -2,14 +2,15 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from tests.zoo.models.small_models import random_variables
-from zoo.models.densenet import DenseNet
-from zoo.models.squeezenet import SqueezeNet, Version
+from zoo.models.base import Model
+from zoo.models.layers import Conv, ConvNorm
 from zoo.training.step import init_train_state, make_train_step
 from zoo_pretrained.checkpoint import flatten_variables
 
@@ -21,15 +22,30 @@ WEIGHTS = np.array([1.0, 0.0, 2.0, 1.0, 0.5, 3.0], np.float32)
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}
 
 
+class TwoLayers(Model, kw_only=True):
+    """Two convolutions, with batch norms or without, and a classifier: compiled in a second."""
+
+    norms: bool = True
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        layer = ConvNorm if self.norms else functools.partial(Conv, use_bias=True)
+        for name in ("stem", "stage1"):
+            convolve = layer(8, 3, 2, act="relu", options=self.layer_options, name=name)
+            x = convolve(x, train)
+        return self.logits(x, train, self.dropout_rate)
+
+
 @functools.cache
 def with_norms():
-    model = DenseNet(depths=(1, 1), growth_rate=4, stem_channels=8, num_classes=5)
+    model = TwoLayers(num_classes=5)
     return model, random_variables(model)
 
 
 @functools.cache
 def without_norms():
-    model = SqueezeNet(num_classes=5, dropout_rate=0.0, version=Version(8, 3, ((2,), (2,), (4,))))
+    model = TwoLayers(num_classes=5, norms=False)
     return model, random_variables(model)
 
 

@@ -29,7 +29,7 @@ def digits():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _tiny():
+def _tiny(cached):
     register_tiny()
     yield
     del MODELS[TinyNet.__name__]

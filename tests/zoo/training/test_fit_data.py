@@ -11,12 +11,13 @@ from tests.zoo.training.tiny import TinyNet, register_tiny
 from zoo.data.dataset import Dataset, DatasetError
 from zoo.models.base import MODELS
 from zoo.training import DivergenceError, Settings, SettingsError, fit
+from zoo.training.fit import choose_settings
 
 SETTINGS = {"epochs": 2, "batch_size": 8, "rate": 0.1, "size": 8, "workers": 0, "verbose": False}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _tiny():
+def _tiny(cached):
     register_tiny()
     yield
     del MODELS[TinyNet.__name__]
@@ -171,9 +172,11 @@ def test_one_class_is_an_error():
 
 
 def test_settings_are_of_a_recipe_a_file_or_given(tmp_path):
-    (tmp_path / "mine.toml").write_text("epochs = 1\nbatch_size = 16\n")
-    for settings in (Settings(epochs=1, batch_size=16), tmp_path / "mine.toml"):
-        run = tmp_path / type(settings).__name__
-        fit(TinyNet(), shades(), settings=settings, folder=run, size=8, workers=0, verbose=False)
-        kept = Settings.read(run / "settings.toml")
-        assert kept == Settings(epochs=1, batch_size=16, size=8)
+    path = tmp_path / "mine.toml"
+    path.write_text("epochs = 1\nbatch_size = 16\n")
+    mine = Settings(epochs=1, batch_size=16)
+    for given in (mine, path, str(path)):
+        assert choose_settings(given, True, {"rate": 2}) == mine.replace(rate=2)
+    assert choose_settings("imagenet", True, {}) == Settings.read("imagenet")
+    assert choose_settings(None, True, {"rate": 2}) == Settings(rate=2)
+    assert choose_settings(None, False, {"rate": 2}) == Settings.read("finetune", rate=2)

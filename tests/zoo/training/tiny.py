@@ -19,9 +19,10 @@ SETTINGS = {
     "epochs": 1.5,
     "checkpoint_minutes": 0.0,
 }
-# All that draws random numbers, or is kept from one step to the next.
+# All that draws random numbers, or is kept from one step to the next; the rate falls once.
 EVERYTHING = {
     **SETTINGS,
+    "rate": 3.0,
     "head_epochs": 0.5,
     "crop_scale": 0.7,
     "flip": 0.5,
@@ -34,7 +35,7 @@ EVERYTHING = {
 
 
 class TinyNet(Model, kw_only=True):
-    """One convolution with batch norm, and a classifier."""
+    """One convolution with batch norm, and a classifier; smooth, so that rounding stays small."""
 
     architecture: ClassVar[tuple[str, ...]] = ()
 
@@ -43,7 +44,7 @@ class TinyNet(Model, kw_only=True):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         self.check_images(x, train)
-        conv = ConvNorm(self.features, 3, 2, act="relu", options=self.layer_options, name="stem")
+        conv = ConvNorm(self.features, 3, 2, act="silu", options=self.layer_options, name="stem")
         return self.logits(conv(x, train), train)
 
 

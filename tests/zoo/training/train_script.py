@@ -11,20 +11,14 @@ import os
 import sys
 
 
-def main(
-    folder=None, settings=None, features=16, workers=0, distributed=None, watched=None, errors=None
-):
+def main(folder, settings, workers=0, distributed=None, watched=None):
     """Trains, and prints how it ended: "done", or the error in a line.
 
     Args:
       folder, settings, workers: as of `fit`.
-      features: of the model.
       distributed: (port, count, number) of one of several processes.
       watched: arguments of `Watched`; by default the digits are plain arrays.
-      errors: a file for standard error.
     """
-    if errors is not None:
-        os.dup2(os.open(errors, os.O_CREAT | os.O_WRONLY), 2)
     if distributed is not None:
         import jax
 
@@ -37,9 +31,7 @@ def main(
     register_tiny()
     data = "digits" if watched is None else Watched(**watched)
     try:
-        training.fit(
-            TinyNet(features=features), data, folder=folder, workers=workers, **settings or {}
-        )
+        training.fit(TinyNet(), data, folder=folder, workers=workers, **settings)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
