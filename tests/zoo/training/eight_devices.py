@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from tests.zoo.training.tiny import EVERYTHING, SETTINGS, TinyNet, register_tiny
+from tests.zoo.training.tiny import EVERYTHING, SETTINGS, register_tiny, smooth_net
 from zoo.training import devices, fit, run
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.settings import SettingsError
@@ -25,7 +25,7 @@ LOCAL = {**COMMON, "sync_norms": False}
 
 
 def train(folder, settings):
-    return fit(TinyNet(), "digits", folder=folder, workers=0, verbose=False, **settings)
+    return fit(smooth_net(), "digits", folder=folder, workers=0, verbose=False, **settings)
 
 
 class WatchedCheckpoints(Checkpoints):

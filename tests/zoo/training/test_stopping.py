@@ -10,10 +10,10 @@ import pytest
 
 from tests.zoo.training.tiny import (
     EVERYTHING,
-    TinyNet,
     assert_same_run,
     read_state,
     register_tiny,
+    smooth_net,
     states,
 )
 from tests.zoo.training.watched import Watched
@@ -43,7 +43,7 @@ def collected():
 
 
 def train(folder, data="digits", **changes):
-    return fit(TinyNet(), data, folder=folder, workers=0, **{**EVERYTHING, **changes})
+    return fit(smooth_net(), data, folder=folder, workers=0, **{**EVERYTHING, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -35,17 +35,24 @@ EVERYTHING = {
 
 
 class TinyNet(Model, kw_only=True):
-    """One convolution with batch norm, and a classifier; smooth, so that rounding stays small."""
+    """One convolution with batch norm, and a classifier."""
 
     architecture: ClassVar[tuple[str, ...]] = ()
 
     features: int = 16
+    act: str = "relu"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         self.check_images(x, train)
-        conv = ConvNorm(self.features, 3, 2, act="silu", options=self.layer_options, name="stem")
+        options = self.layer_options
+        conv = ConvNorm(self.features, 3, 2, act=self.act, options=options, name="stem")
         return self.logits(conv(x, train), train)
+
+
+def smooth_net():
+    """One without kinks, so that what is rounded otherwise stays close."""
+    return TinyNet(act="silu")
 
 
 def register_tiny():

@@ -11,27 +11,30 @@ import os
 import sys
 
 
-def main(folder, settings, workers=0, distributed=None, watched=None):
+def main(folder, settings, workers=0, distributed=None, watched=None, min_sharded_size=None):
     """Trains, and prints how it ended: "done", or the error in a line.
 
     Args:
       folder, settings, workers: as of `fit`.
       distributed: (port, count, number) of one of several processes.
       watched: arguments of `Watched`; by default the digits are plain arrays.
+      min_sharded_size: in place of what `zoo.training.devices` has.
     """
     if distributed is not None:
         import jax
 
         port, count, number = distributed
         jax.distributed.initialize(f"127.0.0.1:{port}", count, number, heartbeat_timeout_seconds=10)
-    from tests.zoo.training.tiny import TinyNet, register_tiny
+    from tests.zoo.training.tiny import register_tiny, smooth_net
     from tests.zoo.training.watched import Watched
     from zoo import training
+    from zoo.training import devices
 
     register_tiny()
+    devices.MIN_SHARDED_SIZE = min_sharded_size or devices.MIN_SHARDED_SIZE
     data = "digits" if watched is None else Watched(**watched)
     try:
-        training.fit(TinyNet(), data, folder=folder, workers=workers, **settings)
+        training.fit(smooth_net(), data, folder=folder, workers=workers, **settings)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
