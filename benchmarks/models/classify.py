@@ -26,7 +26,7 @@ BATCH = 32
 
 def make_photos(batch: int) -> np.ndarray:
     """Normalised photos [N, 224, 224, 3]: the examples over again, each shifted further."""
-    from zoo.inference.images import Preprocessing
+    from zoo.inference.preprocessing import Preprocessing
 
     third = (1 / 3,) * 3
     examples = Preprocessing(224, 256, "bicubic", third, third)(EXAMPLES)

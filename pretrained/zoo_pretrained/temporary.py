@@ -45,7 +45,7 @@ def reserve_space(folder: Path, needed: int) -> None:
 
     Where Orbax finds that out, its threads print hundreds of tracebacks.
     """
-    if not hasattr(os, "posix_fallocate"):
+    if not needed or not hasattr(os, "posix_fallocate"):
         return
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from tests.zoo.models.small_models import PUBLISHED
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.models.base import MODELS
 from zoo_pretrained import catalogue, restore
 from zoo_pretrained.checkpoint import flatten_variables

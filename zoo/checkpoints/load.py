@@ -9,7 +9,7 @@ import jax
 
 from zoo.checkpoints.validate import build, check_arrays, has_head
 from zoo.checkpoints.weights import load_weights
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Info, Trained, find_source, make_labels
 from zoo.models.base import MODELS, Model, find_model
 from zoo_pretrained.checkpoint import CheckpointError

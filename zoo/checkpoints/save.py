@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import make_labels
 from zoo.models.base import Model
 from zoo_pretrained.metadata import check_labels

@@ -15,7 +15,7 @@ from zoo.cli.train import Data, Distributed, Folder, Workers, default_model, joi
 from zoo.runtime import compiler
 
 if TYPE_CHECKING:
-    from zoo.training.metrics import Evaluation
+    from zoo.training.evaluation.metrics import Evaluation
 
 # Larger tables are cut off, unless all is asked for.
 MAX_CLASSES = 20
@@ -58,8 +58,8 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled photos: accuracies, loss, confusion, calibration, speed."""
     from zoo.data.load import load_evaluation
-    from zoo.training.evaluate import select_images
-    from zoo.training.mura import SOURCE, evaluate_mura
+    from zoo.training.evaluation.evaluate import select_images
+    from zoo.training.evaluation.mura import SOURCE, evaluate_mura
 
     join_processes(distributed)
     compiler.cache_compilations()
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def _print_summary(evaluation: "Evaluation", published: float | None) -> None:
-    from zoo.training.formats import format_metric
+    from zoo.training.reporting.formats import format_metric
 
     top1 = format_metric("top1", evaluation.top1)
     beside = "" if published is None else f" (published: {published:.1f} %)"

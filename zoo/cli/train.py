@@ -160,8 +160,8 @@ def _find_start(
 
 def _report(trained: zoo.Trained, out: Path) -> None:
     """Says how good the model is, and where it is."""
-    from zoo.training.formats import format_metric
-    from zoo.training.record import read_record
+    from zoo.training.reporting.formats import format_metric
+    from zoo.training.reporting.record import read_record
 
     accuracies = [
         line["validation_accuracy"]

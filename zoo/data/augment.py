@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.inference.images import ImageSource, Preprocessing
+from zoo.inference.images import ImageSource
+from zoo.inference.preprocessing import Preprocessing
 from zoo.runtime.extras import require
 
 # Width to height of random crops (Szegedy et al. 2015, arXiv 1409.4842, section 6).

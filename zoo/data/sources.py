@@ -1,5 +1,6 @@
 """Data sets of other libraries, and arrays: anything indexable or iterable of (image, label)."""
 
+import contextlib
 import dataclasses
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -167,14 +168,21 @@ def _read_labels(source: Any) -> list[Any]:
     """The labels of an indexable source: those that it lists, or else each item's."""
     if len(source) > MAX_LENGTH:
         raise DatasetError(f"the {type(source).__name__} repeats without end; leave out .repeat()")
-    if not len(source):
-        return []
-    label = _read_item(source, 0)[1]
     listed = _listed_labels(source)
-    # A source may list other labels than it gives, where it changes them on the way.
-    if listed is not None and label == listed[0]:
+    if listed is not None and _gives(source, listed):
         return listed
-    return [label, *(_read_item(source, number)[1] for number in range(1, len(source)))]
+    return [_read_item(source, number)[1] for number in range(len(source))]
+
+
+def _gives(source: Any, labels: Sequence[Any]) -> bool:
+    """Whether a source gives the labels that it lists, by the first item that can be read.
+
+    It gives others where it changes them on the way.
+    """
+    for number, label in enumerate(labels):
+        with contextlib.suppress(ImageError):
+            return bool(_read_item(source, number)[1] == label)
+    return True
 
 
 def _listed_labels(source: Any) -> list[Any] | None:

@@ -15,7 +15,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
-from zoo.inference.images import ImageSource, Preprocessing, is_single_image
+from zoo.inference.images import ImageSource, is_single_image
+from zoo.inference.preprocessing import Preprocessing
 from zoo.models.base import MODELS, Model
 from zoo.models.fold import fold_norms
 from zoo.models.suggest import matches

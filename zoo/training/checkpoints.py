@@ -44,8 +44,9 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
         )
+        self._folder = Path(folder).absolute()
         self._manager = ocp.CheckpointManager(
-            Path(folder).absolute(), options=options, item_names=("state", "progress")
+            self._folder, options=options, item_names=("state", "progress")
         )
 
     def save(self, state: TrainState, progress: Mapping[str, Any]) -> None:
@@ -61,18 +62,15 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self.wait()
         arrays = _to_arrays(state)
         progress = {**progress, "checksums": _checksums(arrays, progress)}
         items = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(arrays), progress=self._ocp.args.JsonSave(progress)
         )
-
-        def save() -> None:
-            reserve_space(Path(self._manager.directory), _count_bytes(arrays))
-            self._manager.save(step, args=items)
-
-        self._report(save)
+        with together():  # what fails in one process only would leave the others waiting
+            self._report(self._manager.wait_until_finished)
+            self._report(lambda: reserve_space(self._folder, _count_bytes(arrays)))
+        self._report(lambda: self._manager.save(step, args=items))
 
     def wait(self) -> None:
         """Waits until all is saved; TrainingCheckpointError if it cannot be."""
@@ -87,7 +85,7 @@ class Checkpoints:
             kept = self._manager.latest_step()
             hint = "none is kept" if kept is None else f"that of step {kept} is kept"
             raise TrainingCheckpointError(
-                f"the state cannot be saved in {self._manager.directory}: {cause}; {hint}"
+                f"the state cannot be saved in {self._folder}: {cause}; {hint}"
             ) from error
 
     def restore(
@@ -122,8 +120,7 @@ class Checkpoints:
             return _from_arrays(arrays, like), progress
         if steps:
             raise TrainingCheckpointError(
-                f"no state in {self._manager.directory} can be read; "
-                f"remove the folder to begin anew"
+                f"no state in {self._folder} can be read; remove the folder to begin anew"
             ) from damage
         return None
 
@@ -131,7 +128,7 @@ class Checkpoints:
         self, step: int, make_state: Callable[[Progress], TrainState]
     ) -> tuple[dict[str, Any], TrainState, Progress]:
         """The arrays of a state, another state of these shapes, and the progress."""
-        ocp, folder = self._ocp, self._manager.directory / str(step)
+        ocp, folder = self._ocp, self._folder / str(step)
         with ocp.Checkpointer(
             ocp.JsonCheckpointHandler(), multiprocessing_options=self._alone
         ) as reader:

@@ -75,12 +75,12 @@ def fit(
                 splits = load(data, validation=chosen.validation, seed=chosen.seed)
             trained = prepare_model(model, splits.train, chosen, channels)
             run_folder = None if folder is None else RunFolder(Path(folder))
-            run = Run(trained, splits, chosen, workers, run_folder)
+            run = Run(trained, splits, chosen, workers, run_folder, verbose)
             # Last, so that a run that cannot begin leaves nothing in the folder.
             if run_folder is not None and is_first():
                 stack.enter_context(run_folder.lock())
                 run_folder.begin(describe_run(trained.model, *splits), chosen)
-        return run.train(tensorboard, verbose)
+        return run.train(tensorboard)
 
 
 def choose_settings(

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from zoo.data.augment import Augmentation
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.training import paths
@@ -52,8 +53,14 @@ class Phase:
         return state._replace(optimizer=jax.device_put(fresh, self.placement.shardings(fresh)))
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step, without what a plateau makes of it."""
-        return float(self.schedule(step - self.first_step))
+        """The learning rate of a step, counted from 1, without what a plateau makes of it."""
+        return float(self._rates[step - 1 - self.first_step])
+
+    @cached_property
+    def _rates(self) -> np.ndarray:
+        """Of all steps at once: one by one they would wait for the device, which is training."""
+        counts = np.arange(self.last_step - self.first_step)
+        return np.asarray(jax.jit(jax.vmap(self.schedule))(counts))
 
 
 def make_phases(

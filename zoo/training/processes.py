@@ -5,13 +5,15 @@ What is here, all of them must call at the same point. Of one process alone it d
 
 import contextlib
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from zoo_pretrained.printable import OneLineError
+
+Item = TypeVar("Item")
 
 # Texts are padded to a multiple of so many bytes, as each length is compiled for.
 BLOCK = 1 << 10
@@ -58,3 +60,14 @@ def together() -> Iterator[None]:
     for number, message in enumerate(failures):
         if message is not None:
             raise ProcessError(f"process {number} failed: {message}")
+
+
+def iterate_together(items: Iterable[Item]) -> Iterator[Item]:
+    """Each process's own items, of which all have as many; what fails in one is raised in all."""
+    iterator, end = iter(items), object()
+    while True:
+        with together():
+            item: Any = next(iterator, end)
+        if item is end:
+            return
+        yield item

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,35 +11,29 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from zoo.checkpoints.load import trained
-from zoo.data.augment import CenterCrop
 from zoo.data.dataset import DatasetError
 from zoo.data.load import Splits
 from zoo.data.pipeline import Batch, count_workers, load_batches
-from zoo.inference.trained import Info, Trained
+from zoo.inference.trained import Trained
 from zoo.runtime.prefetch import prefetch
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.devices import make_placement
-from zoo.training.evaluate import evaluate_batches, image_shape, make_predict
+from zoo.training.evaluation.evaluate import image_shape, make_predict
 from zoo.training.interrupts import InterruptedTrainingError, Interrupts
-from zoo.training.metrics import Evaluation
 from zoo.training.optimizers import scale_rate
 from zoo.training.phases import Phase, make_augmentation, make_phases, make_prepare
 from zoo.training.prepare import weigh_classes
 from zoo.training.processes import is_first, share, together
-from zoo.training.progress import Progress
-from zoo.training.record import Record, read_record
-from zoo.training.report import write_report
+from zoo.training.reporting.progress import Progress
+from zoo.training.reporting.record import Record
+from zoo.training.reporting.speed import Speed
 from zoo.training.run_folder import RunFolder
+from zoo.training.selection import Selection
 from zoo.training.settings import Settings, SettingsError
-from zoo.training.speed import Speed
 from zoo.training.step import TrainState, init_train_state
 
-# The report shows so many photos, and a run records so many lines in an epoch.
-WORST_SHOWN = 24
+# A run records so many lines in an epoch.
 LINES_PER_EPOCH = 20
-# Validation sets of more images are decoded by processes; for fewer, starting these takes longer.
-MIN_IMAGES_FOR_WORKERS = 2000
 # So many unreadable images are no reason to stop, however few images there are.
 MIN_SKIPPED = 10
 
@@ -82,10 +75,10 @@ class Run:
         settings: Settings,
         workers: int | None,
         folder: RunFolder | None,
+        verbose: bool,
     ) -> None:
         self.start, self.settings, self.folder = start, settings, folder
         self.images = weigh_classes(splits.train, settings.class_weights)
-        self.validation = splits.val
         self.preprocessing = start.info.preprocessing
         self.placement = make_placement(settings.shard_params)
         self.batch_size = fit_batch_size(settings, len(self.images), self.placement.mesh.size)
@@ -95,39 +88,38 @@ class Run:
         self.phases = make_phases(model, start, settings, self.steps_per_epoch, self.placement)
         self.total_steps = self.phases[-1].last_step
         self.prepare = make_prepare(self.preprocessing, settings, model.num_classes)
-        self.predict = make_predict(model, self.preprocessing, self.placement)
+        predict = make_predict(model, self.preprocessing, self.placement)
+        self.selection = Selection(
+            start, splits, settings, predict, self.placement, self.batch_size, self.workers, folder
+        )
+        self.progress = Progress(self.total_steps, verbose=verbose and is_first())
         self.memory = _Memory()
         self.unread: list[str] = []  # messages that the other processes do not know yet
         self.failure: Exception | None = None  # which they do not know yet, either
         self.signal_number, self.is_due = 0, 0  # as all processes agreed in the newest step
-        self.best: Trained | None = None
-        self.evaluation: Evaluation | None = None
+        self.saved = time.monotonic()
         self.checkpoints: Checkpoints | None = None
         self.record: Record | None = None
 
-    def train(self, tensorboard: bool, verbose: bool) -> Trained:
+    def train(self, tensorboard: bool) -> Trained:
         """Trains from the newest state, or from the start, to the end."""
         with contextlib.ExitStack() as stack:
             if self.folder is not None:
                 self.checkpoints = stack.enter_context(Checkpoints(self.folder.states))
-            notes: list[str] = []
-            state = self._begin(notes.append)
+            stack.enter_context(self.progress)
+            state = self._begin()
             with together():
                 if self.folder is not None and is_first():
                     events = self.folder.tensorboard if tensorboard else None
                     record = Record(self.folder.metrics, self.memory.step, events)
                     self.record = stack.enter_context(record)
-            progress = Progress(self.total_steps, self.memory.step, verbose=verbose and is_first())
-            self.progress = stack.enter_context(progress)
-            for note in notes:
-                self.progress.note(note)
             self._train(state)
-            result = self._result()
+            result = self.selection.result()
             if self.folder is not None:
-                self._write_report(self.folder, result)
+                self.selection.write_report(self.folder, result)
             return result
 
-    def _begin(self, note: Callable[[str], None]) -> TrainState:
+    def _begin(self) -> TrainState:
         """The newest state, or the first one."""
 
         def make_state(step: int) -> TrainState:
@@ -142,13 +134,14 @@ class Run:
             )
             return self.placement.put_state(state)
 
-        found = None
+        found, note = None, self.progress.note
         if self.checkpoints is not None:
             found = self.checkpoints.restore(lambda memory: make_state(memory["step"]), note)
         if found is None:
             return make_state(0)
         state, memory = found
         self.memory = _Memory(**memory)
+        self.progress.resume(self.memory.step)
         is_complete = self.memory.step == self.total_steps
         note("this run is complete" if is_complete else f"going on from step {self.memory.step}")
         return state
@@ -262,7 +255,7 @@ class Run:
         memory.loss += values["loss"]
         memory.accuracy += values["accuracy"]
         speed.count_step()
-        line = {**values, "learning_rate": phase.rate(step - 1) * memory.plateau_factor}
+        line = {**values, "learning_rate": phase.rate(step) * memory.plateau_factor}
         if step % max(1, self.steps_per_epoch // LINES_PER_EPOCH) == 0:
             self._record(line)
         shown = {name: line[name] for name in ("loss", "accuracy", "learning_rate")}
@@ -303,11 +296,11 @@ class Run:
         means = {"loss": memory.loss / count, "accuracy": memory.accuracy / count}
         memory.steps, memory.loss, memory.accuracy = 0, 0.0, 0.0
         variables = _find_variables(state)
-        if self.validation is None:
+        if not self.selection.has_validation:
             self.progress.epoch_end(self._epoch(), means)
-            self._keep(variables)
+            self.selection.keep(variables, {"step": memory.step})
             return state
-        evaluation = self._evaluate_variables(variables)
+        evaluation = self.selection.evaluate(variables)
         validation = {"loss": evaluation.loss, "accuracy": evaluation.top1}
         self.progress.epoch_end(self._epoch(), means, validation)
         named = {f"validation_{name}": value for name, value in validation.items()}
@@ -315,27 +308,10 @@ class Run:
         best = memory.best
         if best is None or (best["accuracy"], -best["loss"]) < (evaluation.top1, -evaluation.loss):
             memory.best = {**validation, "step": memory.step}
-            self.evaluation = evaluation
-            self._keep(variables)
+            self.selection.keep(variables, memory.best, evaluation)
         if self.settings.schedule != "plateau" or phase is not self.phases[-1]:
             return state
         return self._watch_plateau(state, evaluation.loss)
-
-    def _evaluate_variables(self, variables: Any) -> Evaluation:
-        assert self.validation is not None
-        workers = self.workers if len(self.validation) >= MIN_IMAGES_FOR_WORKERS else 0
-        batches = load_batches(
-            self.validation,
-            CenterCrop(self.preprocessing),
-            self.batch_size,
-            image_shape(self.preprocessing),
-            workers=workers,
-            part=(jax.process_index(), jax.process_count()),
-        )
-        with contextlib.closing(batches):
-            return evaluate_batches(
-                self.predict, variables, batches, self.validation, self.placement
-            )
 
     def _watch_plateau(self, state: TrainState, loss: float) -> TrainState:
         """Lowers the rate where the validation loss has not improved for `step_epochs`."""
@@ -350,33 +326,6 @@ class Run:
             return state._replace(optimizer=optimizer)
         return state
 
-    def _keep(self, variables: Any) -> None:
-        """Keeps these variables as the result so far."""
-        arrays = self.placement.gather(variables)
-        kept = self.start.replace(variables=arrays, info=self._describe_result())
-        if self.folder is None:
-            self.best = kept
-            return
-        with together():  # so that all find it in the folder afterwards
-            if is_first():
-                kept.save(self.folder.model, overwrite=True)
-
-    def _describe_result(self) -> Info:
-        """The model's facts, and in its metadata those of the training."""
-        metadata = json.loads(self.start.info.metadata)
-        training = {
-            "images": len(self.images),
-            "validation_images": 0 if self.validation is None else len(self.validation),
-            "begun_from": self.start.info.weights or "random weights",
-            **{f"validation_{name}": value for name, value in (self.memory.best or {}).items()},
-            "settings": dataclasses.asdict(self.settings),
-        }
-        training["step"] = training.pop("validation_step", self.memory.step)
-        extra = {**(metadata.get("extra") or {}), "training": training}
-        return dataclasses.replace(
-            self.start.info, metadata=json.dumps({**metadata, "extra": extra})
-        )
-
     def _save(self, state: TrainState) -> None:
         if self.checkpoints is not None:
             self.checkpoints.save(state, dataclasses.asdict(self.memory))
@@ -390,36 +339,6 @@ class Run:
             self.checkpoints.wait()
             message = f"interrupted; step {step} is saved, and the same call goes on from there"
         raise InterruptedTrainingError(message, signal_number)
-
-    def _result(self) -> Trained:
-        """The best model; that of a folder is read, as an earlier process may have made it."""
-        if self.folder is not None:
-            return trained(self.start.model.title, weights=self.folder.model)
-        best = self.best
-        assert best is not None
-        return best.replace(variables=jax.device_put(best.variables), info=best.info)
-
-    def _write_report(self, folder: RunFolder, result: Trained) -> None:
-        """Writes the page of curves, of the best model's mistakes and of the settings."""
-        evaluation, images = self.evaluation, {}
-        if self.validation is not None:
-            if evaluation is None:  # the best one was evaluated before this process
-                evaluation = self._evaluate_variables(self.placement.put_state(result.variables))
-            assert evaluation.indices is not None
-            for row in map(int, evaluation.worst(WORST_SHOWN)):
-                images[row] = self.validation.images[evaluation.indices[row]]
-        model, count = self.start.model.title, len(self.images)
-        with together():
-            if is_first():
-                write_report(
-                    folder.report,
-                    title=f"{model}, {count} images of {len(self.images.classes)} classes",
-                    settings=dataclasses.asdict(self.settings),
-                    history=read_record(folder.metrics),
-                    evaluation=evaluation,
-                    images=images,
-                    facts={"model": model, "training images": count},
-                )
 
 
 def fit_batch_size(settings: Settings, images: int, devices: int) -> int:

@@ -15,7 +15,7 @@ from tests.pretrained.unchecked import save_unchecked
 from tests.zoo.models.small_models import small
 from zoo.checkpoints.load import as_trained
 from zoo.checkpoints.validate import check_arrays
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.models.base import MODELS
 from zoo_pretrained import checkpoint
 from zoo_pretrained.checkpoint import CheckpointError, flatten_variables

@@ -7,7 +7,7 @@ import pytest
 
 from zoo.data import augment
 from zoo.data.augment import ASPECT, ERASED, Augmentation, CenterCrop
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 
 pytest.importorskip("albumentations", reason="the extra `train` installs it")
 

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 
 from zoo.inference import images
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 

@@ -179,7 +179,7 @@ class TestThreads:
 
 MEMORY_OF_LARGE_FILE = """
 import sys
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 Preprocessing(224, 256, "bicubic", (0,) * 3, (1,) * 3)(sys.argv[1])
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """

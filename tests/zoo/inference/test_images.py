@@ -15,7 +15,8 @@ from PIL import Image
 
 from tests.zoo.inference.image_files import BLUE, GREEN, PLAIN, RED, WHITE, encoded, pixels, png
 from zoo.inference import images
-from zoo.inference.images import ImageError, Preprocessing
+from zoo.inference.images import ImageError
+from zoo.inference.preprocessing import Preprocessing
 
 
 class TestKinds:

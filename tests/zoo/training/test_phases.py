@@ -9,7 +9,7 @@ import pytest
 
 from tests.zoo.training.tiny import TinyNet
 from zoo.data.dataset import Dataset
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.training.devices import make_placement
 from zoo.training.mixing import mix
 from zoo.training.phases import make_augmentation, make_phases, make_prepare
@@ -73,9 +73,9 @@ def test_first_only_the_head_changes_and_then_all():
 
 def test_the_rate_is_constant_for_the_head_and_then_follows_the_schedule():
     first, second = phases(head_epochs=0.5)
-    assert [first.rate(step) for step in range(5)] == pytest.approx([0.5] * 5)
-    assert [second.rate(step) for step in (5, 6, 7)] == pytest.approx([0.25, 0.5, 0.5])
-    assert second.rate(24) < 0.01
+    assert [first.rate(step) for step in range(1, 6)] == pytest.approx([0.5] * 5)
+    assert [second.rate(step) for step in (6, 7, 8)] == pytest.approx([0.25, 0.5, 0.5])
+    assert second.rate(25) < 0.01
 
 
 def test_what_is_frozen_stays_in_all_phases():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from zoo.training import speed
-from zoo.training.speed import WINDOW, Speed
+from zoo.training.reporting import speed
+from zoo.training.reporting.speed import WINDOW, Speed
 
 
 @pytest.fixture

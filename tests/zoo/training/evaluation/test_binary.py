@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from zoo.training.binary import METRICS, evaluate_binary
+from zoo.training.evaluation.binary import METRICS, evaluate_binary
 
 sk = pytest.importorskip("sklearn.metrics")
 
@@ -61,7 +61,7 @@ def test_intervals_are_the_quantiles_over_resamples(monkeypatch):
     y[:] = [0, 0, 0, 0, 1, 0]
     count, resamples, seed = len(p), 150, 4
     monkeypatch.setattr(
-        "zoo.training.binary._BLOCK", 40 * count
+        "zoo.training.evaluation.binary._BLOCK", 40 * count
     )  # several blocks, the last smaller
     got = evaluate_binary(p, y, resamples=resamples, seed=seed)
     order = np.argsort(p)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.training.curves import Curve, _ticks, draw_curves
+from zoo.training.reporting.curves import Curve, _ticks, draw_curves
 
 
 def draw(*curves, **options):

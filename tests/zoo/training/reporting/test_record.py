@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoo.training.record import Record, read_record
+from zoo.training.reporting.record import Record, read_record
 
 
 def write(path, steps, resume_step=0):

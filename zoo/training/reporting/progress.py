@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from zoo.training.formats import format_duration, format_metrics
+from zoo.training.reporting.formats import format_duration, format_metrics
 from zoo_pretrained.printable import MAX_MESSAGE, printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ class Progress:
 
     Args:
       total_steps: the number of steps at the end of the training.
-      first_step: the number of steps that were done before, by a run that is resumed.
       console: rich's, another one than standard error's.
       verbose: False shows nothing.
     """
@@ -44,7 +43,6 @@ class Progress:
     def __init__(
         self,
         total_steps: int,
-        first_step: int = 0,
         console: "Console | None" = None,
         *,
         verbose: bool = True,
@@ -54,7 +52,7 @@ class Progress:
         self._console = (console or _open_console()) if verbose else None
         self._live: Any = None
         self._compiling: tuple[str, float] | None = None
-        self._status = _Status(0.0, first_step, "")
+        self._status = _Status(0.0, 0, "")
         # The first update, and the seconds of compiling since: what the time left is told by.
         self._first: _Status | None = None
         self._compile_seconds = 0.0
@@ -78,6 +76,10 @@ class Progress:
         if live is not None:
             with contextlib.suppress(OSError):  # of a terminal that was closed
                 live.stop()
+
+    def resume(self, step: int) -> None:
+        """Counts the steps that were done before, by a run that is resumed."""
+        self._status = self._status._replace(step=step)
 
     @contextlib.contextmanager
     def compiling(self, what: str) -> Iterator[None]:

@@ -15,9 +15,14 @@ from numpy.typing import ArrayLike
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.data.dataset import Dataset
 from zoo.data.mura import load_mura
-from zoo.training.binary import CONFIDENCE, BinaryEvaluation, check_binary, evaluate_binary
-from zoo.training.evaluate import evaluate
-from zoo.training.metrics import Evaluation
+from zoo.training.evaluation.binary import (
+    CONFIDENCE,
+    BinaryEvaluation,
+    check_binary,
+    evaluate_binary,
+)
+from zoo.training.evaluation.evaluate import evaluate
+from zoo.training.evaluation.metrics import Evaluation
 
 # Of the public validation set. What is published is of another set, which is not public.
 VALIDATION_STUDIES, VALIDATION_IMAGES = 1199, 3197
@@ -88,7 +93,7 @@ class StudyEvaluation:
         """Rows of text: a header, each body part, all studies, and what is published.
 
         Args:
-          metrics: the columns, of `zoo.training.binary.METRICS`.
+          metrics: the columns, of `zoo.training.evaluation.binary.METRICS`.
         """
         rows = [["part", "studies", *metrics]]
         for name, evaluation in {**self.by_part, "overall": self.overall}.items():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from zoo.data.dataset import Dataset, DatasetError
-from zoo.training.evaluate import evaluate, select_images
+from zoo.training.evaluation.evaluate import evaluate, select_images
 
 SIZE = 64
 PHOTOS = ("cat.jpg", "espresso.jpg", "rocket.jpg")

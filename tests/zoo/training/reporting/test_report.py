@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from zoo.training.metrics import Evaluation
-from zoo.training.report import write_report
+from zoo.training.evaluation.metrics import Evaluation
+from zoo.training.reporting.report import write_report
 
 HOSTILE = "<script>alert('x')</script>\x1b[2J\udcff\" onload=\"x"
 VOID = {"meta", "img"}
@@ -144,7 +144,7 @@ def test_photos_are_the_given_ones_the_worst_first(tmp_path):
         worst[0]: random.integers(0, 256, (8, 8), np.uint8),  # a digit: enlarged
         worst[1]: Image.new("RGB", (400, 200), "red"),
         worst[2]: random.random((32, 32, 7)),  # cannot be shown
-        worst[4]: Path(__file__).parents[3] / "examples" / "cat.jpg",
+        worst[4]: Path(__file__).parents[4] / "examples" / "cat.jpg",
     }
     page = write(tmp_path / "report.html", evaluation=ours, images=images)
     names = [int(word.partition("<")[0]) for word in page.words if word.endswith(".jpg")]
@@ -172,7 +172,7 @@ def test_a_run_that_has_shown_nothing_yet_has_a_page(tmp_path):
 def test_a_page_is_replaced_as_a_whole(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     write(path, title="old")
-    monkeypatch.setattr("zoo.training.report.make_page", lambda *_: "x" * 10 + "\udcff")
+    monkeypatch.setattr("zoo.training.reporting.report.make_page", lambda *_: "x" * 10 + "\udcff")
     with pytest.raises(UnicodeEncodeError):
         write(path, title="new")
     assert "old" in path.read_text(encoding="utf-8")

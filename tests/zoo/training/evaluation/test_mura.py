@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from zoo.data.mura import PARTS
-from zoo.training.mura import PUBLISHED, VALIDATION_IMAGES, VALIDATION_STUDIES, evaluate_studies
+from zoo.training.evaluation.mura import (
+    PUBLISHED,
+    VALIDATION_IMAGES,
+    VALIDATION_STUDIES,
+    evaluate_studies,
+)
 
 sk = pytest.importorskip("sklearn.metrics")
 

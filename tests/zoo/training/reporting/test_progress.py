@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from zoo.training.formats import format_duration, format_metrics
-from zoo.training.progress import Progress
+from zoo.training.reporting.formats import format_duration, format_metrics
+from zoo.training.reporting.progress import Progress
 
 METRICS = {"loss": 0.51234, "accuracy": 0.8734, "learning_rate": 0.0012}
 HOSTILE = "[red]x\x1b[2J\n\u202e\udcff:smile:"
@@ -24,7 +24,7 @@ def clock(monkeypatch):
     """A clock that a test sets."""
     clock = SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr("zoo.training.progress.time", clock)
+    monkeypatch.setattr("zoo.training.reporting.progress.time", clock)
     return clock
 
 
@@ -86,7 +86,8 @@ def test_plain_lines_come_each_half_minute_and_each_epoch(clock, capsys):
 
 
 def test_the_time_left_is_told_without_compiling_and_without_earlier_steps(clock, capsys):
-    with Progress(1000, first_step=500) as progress:
+    with Progress(1000) as progress:
+        progress.resume(500)
         with progress.compiling("the training step"):
             clock.now += 14.24
         clock.now += 100  # the first step

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 
 from zoo.data.dataset import DatasetError
-from zoo.training.metrics import Evaluation
+from zoo.training.evaluation.metrics import Evaluation
 
 # Installed for tests; the library itself does not need it.
 metrics = pytest.importorskip("sklearn.metrics")

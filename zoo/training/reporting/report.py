@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from zoo.inference.images import ImageError, ImageSource, load_image
-from zoo.training.curves import Curve, draw_curves
-from zoo.training.formats import format_duration, format_metric
-from zoo.training.metrics import BINS, Evaluation
-from zoo.training.page import escape, make_facts, make_page, make_section, make_table
+from zoo.training.evaluation.metrics import BINS, Evaluation
+from zoo.training.reporting.curves import Curve, draw_curves
+from zoo.training.reporting.formats import format_duration, format_metric
+from zoo.training.reporting.page import escape, make_facts, make_page, make_section, make_table
 from zoo_pretrained.temporary import temporary_folder
 
 # A larger table of confusions cannot be surveyed: the most frequent ones are listed instead.

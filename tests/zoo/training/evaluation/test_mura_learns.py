@@ -5,7 +5,7 @@ import pytest
 import zoo
 from tests.zoo.data.mura_tree import generate
 from zoo.models.densenet import DenseNet
-from zoo.training.mura import evaluate_mura
+from zoo.training.evaluation.mura import evaluate_mura
 
 
 @pytest.mark.slow

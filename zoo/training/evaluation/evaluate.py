@@ -17,14 +17,14 @@ from zoo.data.dataset import Dataset, DatasetError
 from zoo.data.load import load_evaluation
 from zoo.data.matching import relabel
 from zoo.data.pipeline import Batch, count_workers, load_batches
-from zoo.inference.images import Preprocessing
+from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.runtime.prefetch import prefetch
 from zoo.surgery.fuse import fuse
 from zoo.training.devices import Placement, make_placement
-from zoo.training.metrics import Evaluation
-from zoo.training.processes import share
+from zoo.training.evaluation.metrics import Evaluation
+from zoo.training.processes import iterate_together, share
 from zoo_kernels import jit
 
 # (variables, images [N, H, W, C] uint8) → probabilities [N, classes].
@@ -161,7 +161,7 @@ def evaluate_batches(
     errors: list[str] = []
     # Time counts from the second batch on, as the first one is compiled; without one it is unknown.
     start, first, done = time.perf_counter(), 0, 0
-    for batch in prefetch(batches):
+    for batch in iterate_together(prefetch(batches)):
         errors += batch.errors
         images, indices, good = placement.put_batch((batch.images, batch.indices, batch.read))
         rows = np.asarray(predict(variables, images))

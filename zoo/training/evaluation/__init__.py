@@ -1,0 +1,1 @@
+"""Evaluates classifiers on labelled images: predictions, metrics, and those of MURA."""
