@@ -73,6 +73,9 @@ bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
 	$(BIN)/python -m benchmarks.models.classify
 	$(BIN)/python -m benchmarks.models.weights
+	$(BIN)/python -m benchmarks.training loop
+	$(BIN)/python -m benchmarks.training input
+	$(BIN)/python -m benchmarks.training libraries
 
 bench-gpu: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch

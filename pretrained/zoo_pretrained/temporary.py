@@ -12,6 +12,7 @@ from pathlib import Path
 # In each of them: held while the folder is in use, and let go by the system if a process is killed.
 LOCK = "jax-zoo.lock"
 SUFFIX = 8 * "?"  # of a folder's name, from `tempfile`
+UNFINISHED = ".orbax-checkpoint-tmp"  # ends the names of what Orbax is writing
 
 
 @contextlib.contextmanager
@@ -99,8 +100,13 @@ def _sweep(target: Path) -> None:
                 _remove(file.parent)
     # What a process leaves that is killed at the very end of removing, or before it has the lock.
     for folder in target.parent.glob(f".{glob.escape(target.name)}.{SUFFIX}"):
-        with contextlib.suppress(OSError):  # unless it is empty
-            folder.rmdir()
+        with contextlib.suppress(OSError):
+            # Orbax's threads may write on for a moment when a save has failed and is removed.
+            endings = {path.suffix for path in folder.iterdir()}
+            if endings == {UNFINISHED} and not folder.is_symlink():
+                shutil.rmtree(folder)
+            else:
+                folder.rmdir()  # unless it is empty
 
 
 def _remove(folder: Path) -> None:

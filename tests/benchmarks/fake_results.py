@@ -61,3 +61,23 @@ def scaling(exponent, axis="batch"):
         "benchmark": "scaling",
         "command": "python -m benchmarks.models.scaling",
     }
+
+
+def training(topic, *rows):
+    """A file of `benchmarks.training`."""
+    return {
+        "benchmark": "training",
+        "topic": topic,
+        "device": "AMD EPYC, 2 cores",
+        "command": f"python -m benchmarks.training {topic}",
+        "commit": "abc1234",
+        "versions": {"ours": {"grain": "0.2", "jax": "0.12.0"}, "torch": {"torch": "2.13"}},
+        "rows": list(rows),
+    }
+
+
+def training_loop(**ratio):
+    """The same of the loop; `ratio` replaces that of its row."""
+    fit_and_step = {"ours, fit": timing(102), "ours, step": timing(100)}
+    row = {"case": "A", "batch": 16, "seconds": fit_and_step, "ratio": timing(1020)}
+    return training("loop", {**row, **ratio})

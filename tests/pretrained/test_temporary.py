@@ -84,6 +84,15 @@ def test_what_is_not_ours_stays(tmp_path):
     assert (tmp_path / "real" / "jax-zoo.lock").exists()
 
 
+def test_what_orbax_wrote_after_its_folder_was_removed_is_swept(tmp_path):
+    late = tmp_path / ".mine.abcdefgh" / "new.orbax-checkpoint-tmp"
+    late.mkdir(parents=True)
+    (late / "file").touch()
+    with temporary_folder(tmp_path / "mine"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folders_of_one_process_are_apart(tmp_path):
     with temporary_folder(tmp_path / "a") as one, temporary_folder(tmp_path / "a") as two:
         assert one != two

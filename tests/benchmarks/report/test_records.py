@@ -12,8 +12,9 @@ from benchmarks.models import scaling
 from benchmarks.operators import __main__ as operators
 from benchmarks.report import records
 from benchmarks.report.__main__ import main
+from benchmarks.training import __main__ as training_main
 from tests.benchmarks.conftest import PAGE
-from tests.benchmarks.fake_results import models, row
+from tests.benchmarks.fake_results import models, row, training_loop
 
 
 def broken(change):
@@ -53,6 +54,11 @@ def broken(change):
         (
             json.dumps({"command": "python -m benchmarks.operators", "device": "", "rows": []}),
             "expected 'summary'",
+        ),
+        (json.dumps({**training_loop(), "topic": 3}), "expected 'topic' as str, got 3"),
+        (
+            json.dumps(training_loop(ratio=None)),
+            "rows[0]['ratio']: expected 0 < lower ≤ median ≤ upper",
         ),
     ],
 )
@@ -97,6 +103,7 @@ PARSERS = {
     "operators": operators.parse_arguments,
     "models": models_main.parse_arguments,
     "scaling": scaling.parse_arguments,
+    "training": training_main.parse_arguments,
 }
 
 

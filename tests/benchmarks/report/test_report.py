@@ -7,7 +7,7 @@ from benchmarks.report.__main__ import main
 from benchmarks.report.readme import CPU, format_readme_parts
 from benchmarks.report.records import RESULTS, RecordError, read_folder
 from tests.benchmarks.conftest import PAGE
-from tests.benchmarks.fake_results import models, row, scaling, timing
+from tests.benchmarks.fake_results import models, row, scaling, timing, training, training_loop
 
 
 @pytest.fixture
@@ -214,6 +214,37 @@ def test_a_table_of_loading_weights(write_page):
     content["convert"]["peak_over_file"] = 1.478
     _, page = write_page(weights=content)
     assert "VGG19's `.pth` of 575 MB takes 5 s and peaks at 1.48 times the file" in page
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(1.02, "**2.0 %** (1.0 to 3.0 %)"), (1.06, "6.0 % (4.9 to 7.1 %)")]
+)
+def test_a_table_of_the_training_loop(write_page, ratio, text):
+    _, page = write_page(training=training_loop(ratio=timing(1e3 * ratio)))
+    assert "### Training, loop\n\nAMD EPYC, 2 cores; commit abc1234.\n`python -m" in page
+    assert "| case | batch | ours, fit, ms | ours, step, ms | overhead (target ≤ 5 %) |" in page
+    assert f"| A | 16 | 102 ± 1 | 100 ± 1 | {text} |" in page
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(0.8, "**0.80** (0.79 to 0.81)"), (1.1, "1.10 (1.09 to 1.11)")]
+)
+def test_a_table_of_the_input(write_page, ratio, text):
+    seconds = {"torch": timing(100), "ours": timing(80)}
+    row = {"case": "B", "batch": 32, "seconds": seconds, "ratio": timing(1e3 * ratio)}
+    _, page = write_page(training=training("input", row))
+    assert "AMD EPYC, 2 cores; grain 0.2; jax 0.12.0; torch 2.13; commit abc1234." in page
+    assert "| ours, photos/s | torch, photos/s | time, ours / torch (target ≤ 1) |" in page
+    assert f"| B | 32 | 400 (396 to 404) | 320 (317 to 323) | {text} |" in page
+
+
+def test_a_table_of_libraries_of_augmentation(write_page):
+    row = {"case": "C", "batch": 32, "seconds": {"albumentations": timing(32)}}
+    row["refusals"] = {"dm_pix": "it needs the package dm_pix"}
+    _, page = write_page(training=training("libraries", row))
+    assert "| case | batch | albumentations, photos/s | dm_pix, photos/s |" in page
+    assert "| C | 32 | 1000 (990 to 1010) | – |" in page
+    assert "- dm_pix was not timed: it needs the package dm_pix\n" in page
 
 
 def survey_row(case, op="depthwise", **microseconds):

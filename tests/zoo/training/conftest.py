@@ -11,6 +11,8 @@ import pytest
 from zoo_kernels.core import jax_compat
 from zoo_kernels.core.compiler import has_onednn
 
+pytest.register_assert_rewrite("tests.zoo.training.tiny")
+
 SCRIPT = [sys.executable, "-m", "tests.zoo.training.train_script"]
 
 

@@ -18,18 +18,18 @@ class Watched:
 
     Args:
       at: how many images are read before something happens.
-      events: what happens, each half a second after the other: "term" and "interrupt" send this
+      events: what happens, each `pause` seconds after the other: "term" and "interrupt" send this
         process the signal, "kill" kills it, "fail" raises an error, and a number makes that the
         largest size of files, in bytes, as if the disk were full.
       unreadable: so many images are damaged.
       process: of several processes, the number of the one where this is so.
     """
 
-    def __init__(self, at=0, events=(), unreadable=0, process=0):
+    def __init__(self, at=0, events=(), unreadable=0, process=0, pause=0.5):
         digits = load_digits()
         self.images, self.targets, self.classes = digits.images, digits.labels, digits.classes
         self.at, self.events, self.unreadable, self.process = at, events, unreadable, process
-        self.count = itertools.count(1)
+        self.count, self.pause = itertools.count(1), pause
 
     def __len__(self):
         return len(self.images)
@@ -50,4 +50,4 @@ class Watched:
             raise RuntimeError("the data set fails")
         else:
             resource.setrlimit(resource.RLIMIT_FSIZE, (event, resource.RLIM_INFINITY))
-        time.sleep(0.5)
+        time.sleep(self.pause)
