@@ -162,7 +162,8 @@ def _read_pair(train: Any, val: Any, group: str | re.Pattern[str] | None) -> Par
 
 def _refuse(name: str, value: Any, reason: str) -> None:
     if value is not None:
-        raise DatasetError(f"{argument(name)} cannot be used here: {reason}")
+        spelled = name if name == "folder" else argument(name)  # the one without a dash in a shell
+        raise DatasetError(f"{spelled} cannot be used here: {reason}")
 
 
 def _is_path(image: Any) -> bool:

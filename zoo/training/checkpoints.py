@@ -1,9 +1,14 @@
 """Saves the state of a training again and again, and finds the newest that can be read."""
 
+import contextlib
+import gc
 import json
+import logging
 import os
+import sys
+import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +22,9 @@ from zoo_pretrained.printable import OneLineError
 from zoo_pretrained.temporary import reserve_space
 
 Progress = dict[str, Any]
+
+# Seconds in which reads that were abandoned end.
+ABANDONED = 0.1
 
 
 class TrainingCheckpointError(OneLineError, Exception):
@@ -103,6 +111,12 @@ class Checkpoints:
         Raises:
           TrainingCheckpointError: there are states, but none can be read.
         """
+        with _quiet_reads():
+            return self._restore(make_state, warn)
+
+    def _restore(
+        self, make_state: Callable[[Progress], TrainState], warn: Callable[[str], None]
+    ) -> tuple[TrainState, Progress] | None:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for number, step in enumerate(steps):
             try:
@@ -113,7 +127,6 @@ class Checkpoints:
             except Exception as error:  # whatever a damaged file makes of the readers
                 cause = str(error).partition("\n")[0] or type(error).__name__
                 warn(f"the state of step {step} is damaged, and removed: {cause}")
-                damage = error
                 continue
             for damaged_step in steps[:number]:  # else they could not be saved again
                 self._manager.delete(damaged_step)
@@ -121,7 +134,7 @@ class Checkpoints:
         if steps:
             raise TrainingCheckpointError(
                 f"no state in {self._folder} can be read; remove the folder to begin anew"
-            ) from damage
+            )
         return None
 
     def _read(
@@ -154,6 +167,20 @@ class Checkpoints:
         except TrainingCheckpointError:
             if kind is None:  # else the first error counts
                 raise
+
+
+@contextlib.contextmanager
+def _quiet_reads() -> Iterator[None]:
+    """Keeps Python from printing pages about the reads that Orbax abandons where one fails."""
+    hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
+    was_disabled = logger.disabled
+    sys.unraisablehook, logger.disabled = lambda unraisable: None, True
+    try:
+        yield
+    finally:
+        time.sleep(ABANDONED)
+        gc.collect()
+        sys.unraisablehook, logger.disabled = hook, was_disabled
 
 
 def _to_arrays(state: TrainState) -> dict[str, Any]:

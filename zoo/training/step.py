@@ -169,8 +169,8 @@ def make_train_step(
       passed is donated: its memory is reused for the new state, and it must not be used again.
 
     Raises:
-      ValueError: an argument is out of range; or, in the first step, a pattern matches nothing, or
-        the batch is no multiple of `accumulate`.
+      ValueError: an argument is out of range; or, in the first step, a pattern matches nothing, the
+        batch is no multiple of `accumulate`, or the state was made for another step.
     """
     if accumulate < 1:
         raise ValueError(f"accumulate must be at least 1, got {accumulate!r}")
@@ -217,6 +217,12 @@ def make_train_step(
                 f"accumulate is {accumulate}, which does not divide a batch of {len(images)}"
             )
         params, frozen = paths.split(variables["params"], patterns)
+        expected = jax.eval_shape(optimizer.init, params)
+        if jax.tree.structure(expected) != jax.tree.structure(state.optimizer):
+            raise ValueError(
+                "the state is of another optimizer, or of other trainable parameters, than the "
+                f"step: give init_train_state the same optimizer and trainable={trainable!r}"
+            )
         weights = jnp.ones(len(images), jnp.float32) if weights is None else weights
         gradients, statistics, metrics = compute(
             params,

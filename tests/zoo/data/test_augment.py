@@ -103,6 +103,19 @@ def test_flips_are_as_frequent_as_asked_for():
     assert flips == pytest.approx(120, abs=5 * (400 * 0.3 * 0.7) ** 0.5)
 
 
+def test_erasing_does_not_depend_on_flipping():
+    """Half of the images are mirrored, and half of these are erased."""
+    image = pixels(SIZE, SIZE, 3)
+    flat = Preprocessing(SIZE, SIZE, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    both = Augmentation(preprocessing=flat, flip=0.5, erasing=0.5)
+    counts = {(flipped, erased): 0 for flipped in (False, True) for erased in (False, True)}
+    for seed in range(400):
+        got = both(image, generator(seed))
+        same = [(got == source).all(axis=-1).mean() for source in (image, image[:, ::-1])]
+        counts[same[1] > same[0], max(same) < 1] += 1
+    assert all(count == pytest.approx(100, abs=5 * 75**0.5) for count in counts.values()), counts
+
+
 def test_crops_have_the_shares_and_the_aspects_that_they_may_have():
     """The image's pixels are their coordinates, which tell what part was cropped."""
     rows, columns = np.mgrid[0:256, 0:256].astype(np.uint8)

@@ -146,3 +146,5 @@ def test_what_does_not_fit_is_an_error_before_it_compiles():
     step = make_train_step(without_norms()[0], optax.sgd(0.1, momentum=0.9), trainable="haed")
     with pytest.raises(ValueError, match=r"trainable: 'haed' matches no module.*mean head"):
         step(first_state(without_norms), X, LABELS)
+    with pytest.raises(ValueError, match=r"other trainable parameters.* trainable='head'"):
+        compiled(with_norms, trainable="head")(first_state(with_norms), X, LABELS)
