@@ -2,6 +2,7 @@
 
 from zoo.training.evaluation.evaluate import evaluate
 from zoo.training.evaluation.metrics import Evaluation
+from zoo.training.evaluation.mura import evaluate_mura
 from zoo.training.fit import fit
 from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.losses import cross_entropy
@@ -20,6 +21,7 @@ __all__ = [
     "TrainState",
     "cross_entropy",
     "evaluate",
+    "evaluate_mura",
     "fit",
     "init_train_state",
     "make_optimizer",
