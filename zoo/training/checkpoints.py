@@ -1,6 +1,5 @@
 """Saves the state of a training again and again, and finds the newest that can be read."""
 
-import contextlib
 import gc
 import json
 import logging
@@ -8,9 +7,10 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from zoo_pretrained.printable import OneLineError
 from zoo_pretrained.temporary import reserve_space
 
 Progress = dict[str, Any]
+Result = TypeVar("Result")
 
 # Seconds in which reads that were abandoned end.
 ABANDONED = 0.1
@@ -111,17 +112,11 @@ class Checkpoints:
         Raises:
           TrainingCheckpointError: there are states, but none can be read.
         """
-        with _quiet_reads():
-            return self._restore(make_state, warn)
-
-    def _restore(
-        self, make_state: Callable[[Progress], TrainState], warn: Callable[[str], None]
-    ) -> tuple[TrainState, Progress] | None:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for number, step in enumerate(steps):
             try:
                 with together():  # each process reads what it holds, and may find other damage
-                    arrays, like, progress = self._read(step, make_state)
+                    arrays, like, progress = _read_quietly(partial(self._read, step, make_state))
                 if progress.pop("checksums") != _checksums(arrays, progress):
                     raise TrainingCheckpointError("its values are not those that were saved")
             except Exception as error:  # whatever a damaged file makes of the readers
@@ -169,17 +164,21 @@ class Checkpoints:
                 raise
 
 
-@contextlib.contextmanager
-def _quiet_reads() -> Iterator[None]:
-    """Keeps Python from printing pages about the reads that Orbax abandons where one fails."""
+def _read_quietly(read: Callable[[], Result]) -> Result:
+    """What `read` returns; an error has no pages about the reads that Orbax abandons after it."""
     hook, logger = sys.unraisablehook, logging.getLogger("asyncio")
     was_disabled = logger.disabled
     sys.unraisablehook, logger.disabled = lambda unraisable: None, True
     try:
-        yield
-    finally:
+        return read()
+    except Exception as error:
+        # Without the traceback, which holds what Python would complain of later.
+        failure = error.with_traceback(None)
+        failure.__cause__ = failure.__context__ = None
         time.sleep(ABANDONED)
         gc.collect()
+        raise failure from None
+    finally:
         sys.unraisablehook, logger.disabled = hook, was_disabled
 
 

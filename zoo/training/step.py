@@ -217,8 +217,8 @@ def make_train_step(
                 f"accumulate is {accumulate}, which does not divide a batch of {len(images)}"
             )
         params, frozen = paths.split(variables["params"], patterns)
-        expected = jax.eval_shape(optimizer.init, params)
-        if jax.tree.structure(expected) != jax.tree.structure(state.optimizer):
+        expected: Any = jax.tree.structure(jax.eval_shape(optimizer.init, params))
+        if expected != jax.tree.structure(state.optimizer):
             raise ValueError(
                 "the state is of another optimizer, or of other trainable parameters, than the "
                 f"step: give init_train_state the same optimizer and trainable={trainable!r}"

@@ -1,5 +1,6 @@
 """States that are saved: read again as they were, or told to be damaged."""
 
+import gc
 import random
 import shutil
 
@@ -34,6 +35,15 @@ def assert_same_state(got, want):
     for a, b in zip(as_arrays(got), as_arrays(want), strict=True):
         assert (a.dtype, a.sharding) == (b.dtype, b.sharding)
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap():
+    """Hides what earlier tests left from the garbage collector, which failed reads call."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
