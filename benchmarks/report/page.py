@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from benchmarks.report import gpu_tables, tables, task_tables
+from benchmarks.report import gpu_tables, tables, task_tables, training_tables
 from benchmarks.report.records import Record, RecordError
 
 PAGE = Path(__file__).parent.parent / "README.md"
@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "layers": tables.format_models,
     "scaling": tables.format_scaling,
     "operators": tables.format_operators,
+    "training": training_tables.format_training,
 }
 # Generated parts of the page: the kind of benchmark, and the table of one of its files.
 PARTS: dict[str, tuple[str, Callable[[Record], list[str]]]] = {

@@ -20,7 +20,10 @@ ROW_KEYS = {
     "layers": _MODEL,
     "scaling": ("model", "pass", "axis", "value", "batch", "size", "devices", "dtype"),
     "operators": ("op", "case", "pass", "dtype"),
+    "training": ("case", "batch"),
 }
+# Topics of the benchmark of training whose rows have a ratio of two candidates' seconds.
+COMPARED_TOPICS = ("loop", "input")
 # What files of other kinds hold. A "gpu_survey" is a run on a GPU outside of these benchmarks.
 _COMMAND: Mapping[str, Any] = {"device": str, "command": (str, list)}
 _CONTENT: Mapping[str, Mapping[str, Any]] = {
@@ -183,6 +186,8 @@ def _check(record: Record) -> None:
         raise RecordError(
             f"{where}: expected commands as strings, got {record.content['command']!r}"
         )
+    if record.kind == "training":
+        _expect(where, record.content, {"topic": str, "commit": str})
     if record.kind == "operators":
         _expect(where, record.content, {"summary": list})
         for number, line in enumerate(record.content["summary"]):
@@ -201,6 +206,8 @@ def _check(record: Record) -> None:
         _expect(location, row, {name: kind for name, kind in _OPTIONAL.items() if name in row})
         for name, timing in row["seconds"].items():
             _check_timing(f"{location}['seconds'][{name!r}]", timing)
+        if record.kind == "training" and record.content["topic"] in COMPARED_TOPICS:
+            _check_timing(f"{location}['ratio']", row.get("ratio"))
         if (key := row_key(record, row)) in seen:
             raise RecordError(f"{location}: expected each row once, got {key} again")
         seen.add(key)

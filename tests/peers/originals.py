@@ -7,6 +7,7 @@ import warnings
 import jax
 import numpy as np
 
+from tests.peers.torchvision_operators import declare_operators
 from zoo.models.base import MODELS
 from zoo_pretrained.convert import convert, find_source
 
@@ -23,19 +24,9 @@ TORCHVISION = {"MobileNetV2": "mobilenet_v2", "WideResNet50_2": "wide_resnet50_2
 }
 
 
-@functools.cache
 def torchvision_models():
-    """`torchvision.models`, imported without torchvision's compiled operators.
-
-    They do not load beside a CPU build of PyTorch. No model needs them; declaring two is enough for
-    the import.
-    """
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torchvision_models.library = library  # what it declares lives as long as it
+    """`torchvision.models`, imported without torchvision's compiled operators."""
+    declare_operators()
     from torchvision import models
 
     return models
