@@ -127,11 +127,10 @@ def test_loss_curve_is_pytorchs(name, rate, batch, size):
     from step to step. In float64 PyTorch's curve moves by 1e-8 and 7e-12 if its initial weights are
     perturbed by 1e-12, and ours is 1e-11 and 1e-14 from it.
 
-    MobileNetV2 has these settings because with others no comparison is possible. With torchvision's
-    own initial weights, that perturbation moves PyTorch's curve by 0.006 to 0.4 at all rates from
-    0.0005 to 0.01, and it learns only at those where it is worst; hence the small scales of
-    `make_original`. With them, 64x64 pixels and these patterns a rate of 0.01 is as stable, while
-    with 32x32 pixels PyTorch's curve moves by 0.09 there.
+    MobileNetV2 cannot be compared from torchvision's own initial weights: that perturbation then
+    moves PyTorch's curve by 0.006 to 0.4 at the rates from 0.0005 to 0.01, and it learns only at
+    those where it is worst; hence the small scales of `make_original`. With them and 64x64 pixels a
+    rate of 0.01 is as stable as 0.003; with 32x32 PyTorch's curve moves by 0.09 at 0.01.
     """
     settings = Settings(
         optimizer="sgd",
