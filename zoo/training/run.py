@@ -208,11 +208,12 @@ class Run:
 
     def _next(self, batches: Iterator[Any], last: Any) -> tuple[Any, Sequence[str]]:
         """The next batch; where it cannot be had, the last one, until all processes know why."""
+        if last is None:
+            with together():
+                return next(batches)
         try:
             return next(batches)
         except Exception as error:
-            if last is None:
-                raise
             self.failure = error
             return last, ()
 

@@ -155,8 +155,9 @@ def test_the_part_of_a_state_that_one_process_saved_is_damaged(two, finished, tm
     assert_same_run(copy, finished)
 
 
-def test_an_error_in_one_process_ends_all(two, tmp_path):
-    watched = {"at": MIDDLE, "events": ["fail"], "process": 1}
+@pytest.mark.parametrize("at", [3, MIDDLE])  # of the first batch, or of the first evaluation
+def test_an_error_in_one_process_ends_all(at, two, tmp_path):
+    watched = {"at": at, "events": ["fail"], "process": 1}
     error = "RuntimeError: the data set fails"
     assert two(tmp_path, watched=watched) == [f"ProcessError: process 1 failed: {error}", error]
 
