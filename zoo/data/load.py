@@ -113,14 +113,18 @@ def _read(source: Any, folder: Folder, group: str | re.Pattern[str] | None) -> P
     """The parts that a source has itself."""
     name = _known_name(source)
     if name is not None:
-        _refuse("group", group, "it goes with a folder or a CSV file")
+        _refuse(argument("group"), group, "it goes with a folder or a CSV file")
         return _KNOWN[name](folder)
     _refuse("folder", folder, "it goes with the name of a known set, such as cifar10")
     if isinstance(source, str | os.PathLike):
         return _read_path(source, group)
     if isinstance(source, tuple) and len(source) == 2 and not is_arrays(source):
         return _read_pair(*source, group)
-    _refuse("group", group, "it goes with a folder or a CSV file; give columns['group'] instead")
+    _refuse(
+        argument("group"),
+        group,
+        "it goes with a folder or a CSV file; give columns['group'] instead",
+    )
     return as_dataset(source), None
 
 
@@ -162,8 +166,7 @@ def _read_pair(train: Any, val: Any, group: str | re.Pattern[str] | None) -> Par
 
 def _refuse(name: str, value: Any, reason: str) -> None:
     if value is not None:
-        spelled = name if name == "folder" else argument(name)  # the one without a dash in a shell
-        raise DatasetError(f"{spelled} cannot be used here: {reason}")
+        raise DatasetError(f"{name} cannot be used here: {reason}")
 
 
 def _is_path(image: Any) -> bool:
@@ -181,7 +184,7 @@ def _known_name(source: Any) -> str | None:
 def _need_folder(name: str, folder: Folder) -> str | os.PathLike[str]:
     if folder is None:
         raise DatasetError(
-            f"{name} needs {argument('folder')}, where it is; it may not be downloaded by everybody"
+            f"{name} needs folder, where it is; it may not be downloaded by everybody"
         )
     return folder
 

@@ -92,7 +92,7 @@ def test_training_evaluating_classifying_and_publishing(shell, photos, tmp_path)
         (["train", "digits", "--argument", "width=1"], "goes with --scratch"),
         (["train", "digits", "--scratch", "--weights", "x"], "goes without --scratch"),
         (["train", "digits", *TINY[:2], "--scratch", "--argument", "widht=1"], "did you mean wi"),
-        (["train", "mura"], "mura needs --folder"),
+        (["train", "mura"], "mura needs folder"),
         (["train", "digits", "--set", 'freeze="stem"'], "freeze must be a list of strings"),
         (["train", "digits", "--set", "freeze=stam"], "'stam' matches no module of the model"),
         (["train", "digits", "--size", 8, "--model", "VGG11", "--scratch"], "size must be at le"),
