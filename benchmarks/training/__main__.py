@@ -5,8 +5,7 @@
     python -m benchmarks.training libraries    libraries of augmentation, on decoded photos
     python -m benchmarks.training … [--only CASE] [--rounds 15] [--json FILE.json]
 
-They need the extra `train`; `input` and `libraries` also `peers`, and `libraries` the packages
-dm_pix and augmax.
+They need the extra `train`; `input` and `libraries` also `peers`.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """The benchmark of libraries of augmentation: each makes what it is timed for."""
 
-import importlib.util
 from importlib import metadata
 
 import numpy as np
@@ -9,18 +8,11 @@ import pytest
 from benchmarks.training import libraries
 
 LIBRARIES = [
-    pytest.param(
-        name,
-        marks=[
-            *[pytest.mark.peer] * (name != "albumentations"),
-            pytest.mark.skipif(not importlib.util.find_spec(name), reason=f"needs {name}"),
-        ],
-    )
+    pytest.param(name, marks=[pytest.mark.peer] * (name != "albumentations"))
     for name in libraries.LIBRARIES
 ]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_photos_are_cropped_flipped_and_coloured(name):
     make = libraries.LIBRARIES[name]
