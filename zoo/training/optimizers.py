@@ -69,7 +69,8 @@ def make_optimizer(
 
 def scale_rate(optimizer_state: Any, factor: float) -> Any:
     """The state of a `make_optimizer`, with another factor of the learning rate."""
-    return optax.tree.set(optimizer_state, step_size=jnp.asarray(factor, jnp.float32))
+    old = optax.tree.get(optimizer_state, "step_size")
+    return optax.tree.set(optimizer_state, step_size=jnp.full_like(old, factor))
 
 
 def find_decayed(params: Mapping[str, Any]) -> dict[str, Any]:

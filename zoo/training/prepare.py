@@ -43,25 +43,18 @@ def prepare_model(
         raise SettingsError(f"channels must be an integer of at least 1, got {channels!r}")
     key = jax.random.key(settings.seed)
     if isinstance(model, Model):
+        _check_trainable(model, settings.size)
         channels = _count_channels(dataset) if channels is None else channels
         trained = _initialize(model, dataset, channels, key)
     else:
         trained = as_trained(model)
+        _check_trainable(trained.model, settings.size)
         if channels not in (None, trained.channels):
             trained = adapt(trained, channels=channels)
         unnamed = trained.info.labels == make_labels(None, len(dataset.classes))
         if unnamed or trained.labels != dataset.classes or not trained.info.head:
             trained = _name_classes(trained, dataset.classes, unnamed, key)
-    if trained.model.fused:
-        raise ValueError(
-            f"this {trained.model.title} is fused: it has no batch norms left to train; "
-            f"train the one that it was made of"
-        )
     size = settings.size or trained.info.preprocessing.size
-    if size < trained.model.min_size:
-        raise SettingsError(
-            f"size must be at least {trained.model.min_size} for {trained.model.title}, got {size}"
-        )
     info = dataclasses.replace(
         trained.info, preprocessing=trained.info.preprocessing.resized(size), top1=None
     )
@@ -76,6 +69,17 @@ def weigh_classes(dataset: Dataset, kind: str) -> Dataset:
     weights = len(dataset) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     own = np.ones(len(dataset)) if dataset.weights is None else dataset.weights
     return dataclasses.replace(dataset, weights=own * weights[dataset.labels])
+
+
+def _check_trainable(model: Model, size: int | None) -> None:
+    """Raises an error if a model cannot be trained at all, or not with images of this size."""
+    if model.fused:
+        raise ValueError(
+            f"this {model.title} is fused: it has no batch norms left to train; "
+            f"train the one that it was made of"
+        )
+    if size and size < model.min_size:
+        raise SettingsError(f"size must be at least {model.min_size} for {model.title}, got {size}")
 
 
 def _initialize(model: Model, dataset: Dataset, channels: int, key: jax.Array) -> Trained:

@@ -160,6 +160,15 @@ def test_a_factor_of_the_rate_halves_the_update_and_keeps_the_rest_of_the_state(
     jax.tree.map(np.testing.assert_array_equal, after, next_state)
 
 
+def test_a_factor_of_the_rate_keeps_the_types_of_the_state_in_64_bits():
+    # With other types the next step would be compiled anew, and its state refused.
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda x: x.astype(jnp.float64), PARAMS)
+        state = make_optimizer(Settings(), MODEL, lambda step: RATE).init(params)
+        scaled = scale_rate(state, 0.5)
+        assert jax.tree.map(jnp.result_type, scaled) == jax.tree.map(jnp.result_type, state)
+
+
 def test_the_schedule_is_followed():
     chain = make_optimizer(Settings(momentum=0.0), MODEL, lambda step: 1.0 / (1 + step))
     state = chain.init(PARAMS)

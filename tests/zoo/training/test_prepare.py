@@ -159,7 +159,8 @@ def test_channels_that_there_cannot_be(model, channels):
         prepare_model(model, arrays("a", "b"), SMALL, channels)
 
 
-def test_a_size_that_is_too_small_for_the_model():
+def test_a_size_that_is_too_small_for_the_model_is_refused_before_weights_are_drawn(monkeypatch):
+    monkeypatch.setattr(DenseNet, "init", lambda *_: pytest.fail("weights were drawn"))
     model = DenseNet(depths=(1, 1, 1, 1), growth_rate=4, stem_channels=8)
     with pytest.raises(SettingsError, match="size must be at least 29 for DenseNet, got 8"):
         prepare_model(model, arrays("a", "b"), Settings(size=8))
