@@ -13,6 +13,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 38
 MAX_POINTS = 300
 # A shorter curve has its points marked, with their values.
 MAX_MARKED = 40
+# Of a largest value that is more than so many times the median, the logarithm is drawn: otherwise
+# most of the curve would lie flat at the bottom.
+MAX_LINEAR = 20
 
 
 class Curve(NamedTuple):
@@ -28,17 +31,23 @@ def draw_curves(
 ) -> str:
     """An `<svg>` of curves with axes and a legend; "" where there are no points.
 
+    The y axis is logarithmic where a few values are far above the others, and none is 0 or less.
     The curves' elements have the classes "curve0", "curve1" …, to be coloured by the page.
     """
     drawn = {n: _shorten(curve) for n, curve in enumerate(curves) if np.isfinite(curve.y).any()}
     if not drawn:
         return ""
     x_ticks = _ticks(np.concatenate([curve.x for curve in drawn.values()]))
-    y_ticks = _ticks(np.concatenate([curve.y for curve in drawn.values()]))
+    y_values = np.concatenate([curve.y for curve in drawn.values()])
+    logarithmic = y_values.min() > 0 and y_values.max() > MAX_LINEAR * np.median(y_values)
+    y_ticks = _powers(y_values) if logarithmic else _ticks(y_values)
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
-        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        low, high = y_ticks[0], y_ticks[-1]
+        up = (y - low) / (high - low)
+        if logarithmic:
+            up = math.log(y / low) / math.log(high / low)
         return (
             round(LEFT + across * (WIDTH - LEFT - RIGHT), 1),
             round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
@@ -93,3 +102,11 @@ def _ticks(values: np.ndarray) -> list[float]:
     step = next(power * n for n in (1, 2, 5, 10) if power * n * 5 >= (high - low) * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [n * step for n in range(first, last + 1)]
+
+
+def _powers(values: np.ndarray) -> list[float]:
+    """Powers of ten, at most seven, from below the least value to the largest; all are above 0."""
+    first = math.floor(math.log10(values.min()) + 1e-9)
+    last = math.ceil(math.log10(values.max()) - 1e-9)
+    step = -(-(last - first) // 6)
+    return [10.0**power for power in range(first, last + step, step)]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo.training.reporting.curves import Curve, _ticks, draw_curves
+from zoo.training.reporting.curves import Curve, _powers, _ticks, draw_curves
 
 
 def draw(*curves, **options):
@@ -86,6 +86,28 @@ def test_names_are_escaped():
     assert svg.get("aria-label") == '<b>&"x and other'
     assert "&lt;b&gt;&amp;" in rest
     assert "<b>" not in rest
+
+
+def test_one_value_far_above_the_others_does_not_flatten_them():
+    x, y = np.arange(5), np.array([700.0, 2.0, 1.5, 1.0, 0.5])
+    svg, _ = draw(Curve("loss", x, y))
+    (group,) = svg.iter("g")
+    heights = [float(pair.split(",")[1]) for pair in group[0].get("points").split()]
+    places, numbers = axis(svg, "y")
+    slope, offset = np.polyfit(places, np.log10(numbers), 1)
+    np.testing.assert_allclose(10 ** (slope * np.array(heights) + offset), y, rtol=0.03)
+    assert numbers == [0.1, 1, 10, 100, 1000]
+    # As is, where a logarithm has no place: the same values and 0.
+    assert axis(draw(Curve("loss", x, y - 0.5))[0], "y")[1] == [0, 200, 400, 600, 800]
+
+
+@given(st.floats(1e-30, 1e30), st.floats(30, 1e30))
+def test_powers_of_ten_cover_the_values(low, ratio):
+    ticks = _powers(np.array([low, low * ratio]))
+    assert 2 <= len(ticks) <= 8
+    assert ticks[0] <= low * (1 + 1e-6)
+    assert ticks[-1] >= low * ratio * (1 - 1e-6)
+    np.testing.assert_allclose(np.log10(ticks), np.round(np.log10(ticks)), atol=1e-6)
 
 
 @given(
