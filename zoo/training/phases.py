@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from zoo.data.augment import Augmentation
+from zoo.data.augment import Augmentation, make_transforms
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
@@ -63,6 +63,16 @@ class Phase:
         return np.asarray(jax.jit(jax.vmap(self.schedule))(counts))
 
 
+class _Plan(NamedTuple):
+    """What tells one phase of a training from another, see `Phase`."""
+
+    first_step: int
+    last_step: int
+    trainable: tuple[str, ...]
+    schedule: Schedule
+    freeze_norms: tuple[str, ...]
+
+
 def make_phases(
     model: Model, trained: Trained, settings: Settings, steps_per_epoch: int, placement: Placement
 ) -> list[Phase]:
@@ -95,57 +105,58 @@ def make_phases(
         raise SettingsError(
             f"head_epochs must be 0 where freeze has the classifier, got {settings.head_epochs:g}"
         )
-    make = partial(_make_phase, model, trained, settings, placement)
     steps = max(1, round(settings.epochs * steps_per_epoch))
     schedule = make_schedule(settings, steps, steps_per_epoch)
-    phases = [make(head_steps, head_steps + steps, everything, schedule, settings.freeze_norms)]
+    plans = [_Plan(head_steps, head_steps + steps, everything, schedule, settings.freeze_norms)]
     if head_steps:
         constant = make_schedule(
             settings.replace(schedule="constant", warmup_epochs=0.0), head_steps, steps_per_epoch
         )
         # The norms in front of the classifier stay as they are while only that is trained.
-        phases.insert(0, make(0, head_steps, head, constant, ("**",)))
-    return phases
+        plans.insert(0, _Plan(0, head_steps, head, constant, ("**",)))
+    return [_make_phase(plan, model, trained, settings, placement) for plan in plans]
 
 
 def _make_phase(
-    model: Model,
-    trained: Trained,
-    settings: Settings,
-    placement: Placement,
-    first_step: int,
-    last_step: int,
-    trainable: tuple[str, ...],
-    schedule: Schedule,
-    freeze_norms: tuple[str, ...],
+    plan: _Plan, model: Model, trained: Trained, settings: Settings, placement: Placement
 ) -> Phase:
-    optimizer = make_optimizer(settings, model, schedule, channels=trained.channels)
+    optimizer = make_optimizer(settings, model, plan.schedule, channels=trained.channels)
     average = settings.average_decay > 0
     shapes = jax.eval_shape(
         lambda variables: init_train_state(
-            variables, optimizer, trainable=trainable, average=average
+            variables, optimizer, trainable=plan.trainable, average=average
         ),
         trained.variables,
     )
     step = make_train_step(
         model,
         optimizer,
-        trainable=trainable,
+        trainable=plan.trainable,
         loss=partial(cross_entropy, label_smoothing=settings.label_smoothing),
-        freeze_norms=freeze_norms,
+        freeze_norms=plan.freeze_norms,
         accumulate=settings.accumulate,
         average_decay=settings.average_decay if average else None,
         local_norms=None if settings.sync_norms else placement.mesh,
         shardings=placement.shardings(shapes),
     )
-    return Phase(first_step, last_step, trainable, optimizer, schedule, step, placement)
+    return Phase(
+        plan.first_step,
+        plan.last_step,
+        plan.trainable,
+        optimizer,
+        plan.schedule,
+        step,
+        placement,
+    )
 
 
 def make_augmentation(preprocessing: Preprocessing, settings: Settings) -> Augmentation:
-    """How settings change images at random."""
+    """How settings change images at random; MissingExtraError if albumentations is needed."""
     fields = {field.name for field in dataclasses.fields(Augmentation)}
     chosen = {name: v for name, v in dataclasses.asdict(settings).items() if name in fields}
-    return Augmentation(preprocessing=preprocessing, **chosen)
+    augmentation = Augmentation(preprocessing=preprocessing, **chosen)
+    make_transforms(augmentation)  # what lacks is told here, rather than by a worker
+    return augmentation
 
 
 def make_prepare(preprocessing: Preprocessing, settings: Settings, num_classes: int) -> Prepare:

@@ -80,6 +80,7 @@ class Run:
         self.start, self.settings, self.folder = start, settings, folder
         self.images = weigh_classes(splits.train, settings.class_weights)
         self.preprocessing = start.info.preprocessing
+        self.augmentation = make_augmentation(self.preprocessing, settings)
         self.placement = make_placement(settings.shard_params)
         self.batch_size = fit_batch_size(settings, len(self.images), self.placement.mesh.size)
         self.steps_per_epoch = len(self.images) // self.batch_size
@@ -150,7 +151,7 @@ class Run:
         steps_left = self.total_steps - self.memory.step
         batches = load_batches(
             self.images,
-            make_augmentation(self.preprocessing, self.settings),
+            self.augmentation,
             self.batch_size,
             image_shape(self.preprocessing),
             seed=self.settings.seed,

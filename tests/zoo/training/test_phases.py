@@ -1,6 +1,7 @@
 """The phases of a training: first the classifier alone, then all that is not frozen."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from tests.zoo.training.tiny import TinyNet
 from zoo.data.dataset import Dataset
 from zoo.inference.preprocessing import Preprocessing
+from zoo.runtime.extras import MissingExtraError
 from zoo.training.devices import make_placement
 from zoo.training.mixing import mix
 from zoo.training.phases import make_augmentation, make_phases, make_prepare
@@ -131,6 +133,14 @@ def test_an_augmentation_has_the_settings_of_its_name():
     assert made.preprocessing is preprocessing
     for name in ("crop_scale", "flip", "rotate", "color_jitter", "randaugment", "erasing"):
         assert getattr(made, name) == getattr(settings, name)
+
+
+def test_an_augmentation_whose_library_lacks_is_told_before_the_training(monkeypatch):
+    monkeypatch.setitem(sys.modules, "albumentations", None)
+    preprocessing = trained().info.preprocessing
+    with pytest.raises(MissingExtraError, match=r"pip install 'jax-zoo\[train\]'"):
+        make_augmentation(preprocessing, Settings(flip=0.5))
+    make_augmentation(preprocessing, Settings(crop_scale=1, flip=0))  # which needs none
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
