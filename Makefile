@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# How many calls `test-sampled` samples: a profile of tests/conftest.py.
+SAMPLES ?= thorough
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
@@ -30,7 +32,7 @@ test-triton: $(call installed,test)
 	$(PYTEST) --unoptimised $(IN_TWO) -m triton
 
 test-sampled: $(call installed,test)
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) --unoptimised $(IN_TWO) -m sampled
+	HYPOTHESIS_PROFILE=$(SAMPLES) $(PYTEST) --unoptimised $(IN_TWO) -m sampled
 
 test-peers: $(call installed,test) $(call installed,peers)
 	$(PYTEST) --unoptimised $(IN_TWO) -m peer

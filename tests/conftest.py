@@ -11,6 +11,7 @@ from hypothesis import settings
 import zoo
 
 settings.register_profile("quick", max_examples=12)
+settings.register_profile("medium", max_examples=100)
 settings.register_profile("thorough", max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
