@@ -212,11 +212,12 @@ class Run:
         if last is None:
             with together():
                 return next(batches)
-        try:
-            return next(batches)
-        except Exception as error:
-            self.failure = error
-            return last, ()
+        if self.failure is None:  # afterwards there are none, which would hide why
+            try:
+                return next(batches)
+            except Exception as error:
+                self.failure = error
+        return last, ()
 
     def _ask(self, interrupts: Interrupts, step: int) -> Any:
         """What a process asks all of them to do; `_note` reads it with the step's metrics."""

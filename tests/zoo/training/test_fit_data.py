@@ -1,5 +1,7 @@
 """Trainings on photos and arrays that are few, broken, or of many channels."""
 
+import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +11,7 @@ from PIL import Image
 import zoo
 from tests.zoo.training.tiny import TinyNet, register_tiny
 from zoo.data.dataset import Dataset, DatasetError
+from zoo.data.load import Splits
 from zoo.models.base import MODELS
 from zoo.training import DivergenceError, Settings, SettingsError, fit
 from zoo.training.fit import choose_settings
@@ -73,6 +76,22 @@ def test_too_many_broken_photos_are_an_error(photos):
         path.write_bytes(b"no photo")
     with pytest.raises(DatasetError, match=r"\d+ of 40 images cannot .*the last one: .*photo"):
         fit(TinyNet(), photos, **{**SETTINGS, "validation": 0.0})
+
+
+@pytest.mark.parametrize("at", [1, 60, 100, 170])  # of the 320 that four epochs read
+def test_an_error_of_the_data_set_is_the_training_s(at):
+    class Images(list):
+        reads = itertools.count(1)
+
+        def __getitem__(self, index):
+            if next(self.reads) == at:
+                raise RuntimeError("the data set fails")
+            return super().__getitem__(index)
+
+    dataset = shades(80)
+    dataset = dataclasses.replace(dataset, images=Images(dataset.images))
+    with pytest.raises(RuntimeError, match="the data set fails"):
+        fit(TinyNet(), Splits(dataset, None), **{**SETTINGS, "epochs": 4})
 
 
 def test_images_of_other_channels_are_an_error_that_says_so():
