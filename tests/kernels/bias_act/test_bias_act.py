@@ -47,7 +47,9 @@ def test_value_and_gradients(act, residual):
     arguments = (X, BIAS, residual)
     got = jax.value_and_grad(ours, argnums=(0, 1, 2))(*arguments)
     want = jax.value_and_grad(plain, argnums=(0, 1, 2))(*arguments)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
+    # Half an ulp of a tanh near −1, 3e-8, is multiplied by z · (1 + 0.13 z²), here up to 500.
+    atol = 3e-5 if act == "gelu" else 1e-5
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=atol), got, want)
 
 
 @pytest.mark.parametrize("act", ["silu", "sigmoid", "elu"])
