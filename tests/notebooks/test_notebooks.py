@@ -11,9 +11,18 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.notebook
 
 
-def outputs(name):
-    """Executes a notebook as its reader would; → all that its cells show, as text."""
+def outputs(name, **arguments):
+    """Executes a notebook as its reader would; → all that its cells show, as text.
+
+    `arguments` are shorter ones for calls in its cells, such as epochs=1, in place of all others.
+    """
     notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    for argument, value in arguments.items():
+        pattern, found = re.compile(rf"\b{argument}=[\d.e-]+"), 0
+        for cell in notebook.cells:
+            cell.source, count = pattern.subn(f"{argument}={value}", cell.source)
+            found += count
+        assert found, f"{name} has no {argument}"
     NotebookClient(
         notebook, timeout=600, resources={"metadata": {"path": str(ROOT / "notebooks")}}
     ).execute()
@@ -73,7 +82,27 @@ def test_benchmarks():
     assert "waiting is hidden: True" in text
 
 
+def test_fine_tune():
+    """Cut short: how well a model learns the digits is tested where trainings are."""
+    text = outputs("fine_tune.ipynb", epochs=0.3, head_epochs=0.1)
+    assert "1433 images for training, 364 for validation" in text
+    assert text.count("image/png") == 4  # digits, curves, confusion and mistakes
+    accuracies = [float(number) for number in re.findall(r"'text/plain': '\(?([\d.]+)", text)]
+    assert len(accuracies) == 2  # of the probe and of the fine-tuned model
+    assert min(accuracies) > 0.15  # chance is 0.1
+
+
+def test_mura():
+    """Cut short, too."""
+    text = outputs("mura.ipynb", patients=80, epochs=1)
+    assert re.search(r"train: \d+ images, \d+ studies, 64 patients", text)
+    assert re.search(r"all +\d+ +0\.\d+ \(0\.\d+–", text)  # AUROC with its interval
+    assert text.count("image/png") == 3  # X-rays, probabilities, and what was told worst
+
+
 def test_every_notebook_is_tested():
-    names = ("benchmarks", "models", "operators", "quickstart", "weights")
-    known = {f"{name}.ipynb" for name in names}
+    tests = [name for name in globals() if name.startswith("test_")]
+    known = {f"{name.removeprefix('test_')}.ipynb" for name in tests} - {
+        "every_notebook_is_tested.ipynb"
+    }
     assert {path.name for path in (ROOT / "notebooks").glob("*.ipynb")} == known
