@@ -10,10 +10,8 @@ there: that takes a tenth of the time, and no copy.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
-import logging
 import mmap
 import os
 import stat
@@ -29,10 +27,16 @@ import numpy as np
 from zoo_pretrained.addresses import expand_home
 from zoo_pretrained.bounded_json import check_json, parse_json, read_json
 from zoo_pretrained.lazy_array import LazyArray
+from zoo_pretrained.logs import drop_records
 from zoo_pretrained.metadata import check_metadata, check_names
 from zoo_pretrained.printable import OneLineError, printable
 from zoo_pretrained.spelling import argument
-from zoo_pretrained.temporary import replace_folder, reserve_space, temporary_folder
+from zoo_pretrained.temporary import (
+    replace_folder,
+    report_full_disk,
+    reserve_space,
+    temporary_folder,
+)
 
 FORMAT = 1
 CHECKSUMS = "SHA256SUMS"
@@ -125,7 +129,7 @@ def save(
     with temporary_folder(target) as temporary:
         new = temporary / "new"
         reserve_space(temporary, sum(a.size * np.dtype(a.dtype).itemsize for a in arrays.values()))
-        with _report_full_disk(target):
+        with report_full_disk(target):
             _write(new, arrays, record)
         replace_folder(target, new)
 
@@ -287,7 +291,7 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
         metadata=ocp.args.JsonSave(metadata),
     )
     # Orbax logs that the folder is not in its database format, which is our choice.
-    no_warning = _suppress_log("Skipping merge of OCDBT")
+    no_warning = drop_records(["absl"], lambda record: "Skipping merge of OCDBT" in str(record.msg))
     with (
         _SAVE_LOCK,
         no_warning,
@@ -305,33 +309,6 @@ def _write(folder: Path, arrays: Mapping[str, Any], metadata: Mapping[str, Any])
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
     (folder / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _report_full_disk(target: Path) -> Iterator[None]:
-    """Raises OSError with the target's name for what TensorStore and others say of a full disk."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            if os.strerror(number) in str(error):
-                raise OSError(number, os.strerror(number), str(target)) from error
-        raise
-
-
-@contextlib.contextmanager
-def _suppress_log(text: str) -> Iterator[None]:
-    """Drops messages of Abseil's logger that contain a text."""
-    logger = logging.getLogger("absl")
-
-    def lacks_text(record: logging.LogRecord) -> bool:
-        return text not in str(record.msg)
-
-    logger.addFilter(lacks_text)
-    try:
-        yield
-    finally:
-        logger.removeFilter(lacks_text)
 
 
 def _read_files(folder: Path) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -53,6 +54,18 @@ def reserve_space(folder: Path, needed: int) -> None:
             os.posix_fallocate(file.fileno(), 0, needed)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder.parent)) from error
+
+
+@contextlib.contextmanager
+def report_full_disk(target: Path) -> Iterator[None]:
+    """Raises OSError with the target's name for what TensorStore and others say of a full disk."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(target)) from error
+        raise
 
 
 def replace_folder(target: Path, new: Path) -> None:

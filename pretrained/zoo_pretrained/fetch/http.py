@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from zoo_pretrained.fetch.errors import FetchError, SettingError
+from zoo_pretrained.logs import drop_records
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -115,19 +116,9 @@ def resolve_redirect(url: str, location: str) -> str:
 def mute_loggers(*libraries: str) -> Iterator[None]:
     """Drops what libraries log from this thread, as it may contain URLs with secrets."""
     this_thread = threading.get_ident()
-
-    def is_other_thread(_: logging.LogRecord) -> bool:
-        return threading.get_ident() != this_thread
-
-    names = list(logging.root.manager.loggerDict)
-    loggers = [logging.getLogger(name) for name in names if name.split(".")[0] in libraries]
-    for logger in loggers:
-        logger.addFilter(is_other_thread)
-    try:
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in libraries]
+    with drop_records(names, lambda _: threading.get_ident() == this_thread):
         yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_other_thread)
 
 
 class StallWatch:
