@@ -43,18 +43,18 @@ def prepare_model(
         raise SettingsError(f"channels must be an integer of at least 1, got {channels!r}")
     key = jax.random.key(settings.seed)
     if isinstance(model, Model):
-        _check_trainable(model, settings.size)
+        _check_trainable(model, settings.size)  # before its weights are drawn
         channels = _count_channels(dataset) if channels is None else channels
         trained = _initialize(model, dataset, channels, key)
     else:
         trained = as_trained(model)
-        _check_trainable(trained.model, settings.size)
         if channels not in (None, trained.channels):
             trained = adapt(trained, channels=channels)
         unnamed = trained.info.labels == make_labels(None, len(dataset.classes))
         if unnamed or trained.labels != dataset.classes or not trained.info.head:
             trained = _name_classes(trained, dataset.classes, unnamed, key)
     size = settings.size or trained.info.preprocessing.size
+    _check_trainable(trained.model, size)
     info = dataclasses.replace(
         trained.info, preprocessing=trained.info.preprocessing.resized(size), top1=None
     )

@@ -166,6 +166,15 @@ def test_a_size_that_is_too_small_for_the_model_is_refused_before_weights_are_dr
         prepare_model(model, arrays("a", "b"), Settings(size=8))
 
 
+def test_a_model_whose_own_size_is_too_small_for_it():
+    model = DenseNet(depths=(1, 1, 1, 1), growth_rate=4, stem_channels=8)
+    made = prepare_model(model, arrays("a", "b"), Settings(size=32))
+    preprocessing = made.info.preprocessing.resized(16)
+    made = made.replace(info=dataclasses.replace(made.info, preprocessing=preprocessing))
+    with pytest.raises(SettingsError, match="size must be at least 29 for DenseNet, got 16"):
+        prepare_model(made, arrays("a", "b"), Settings())
+
+
 def test_a_fused_model_cannot_be_trained():
     fused = zoo.fuse(trained("a", "b"))
     with pytest.raises(ValueError, match="TinyNet is fused: it has no batch norms left"):
