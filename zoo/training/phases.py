@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,23 +26,34 @@ Prepare = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
-    """Steps with one optimizer.
+class Plan:
+    """What tells one phase of a training from another.
 
     Args:
       first_step, last_step: the numbers of steps made before it, and at its end.
       trainable: patterns of the parameters that are trained.
-      optimizer: sees only these.
       schedule: the rate of each of its steps, counted from 0.
-      step: compiled for `optimizer`.
-      placement: where its state lies.
+      freeze_norms: patterns of the norms that keep their statistics.
     """
 
     first_step: int
     last_step: int
     trainable: tuple[str, ...]
-    optimizer: Any
     schedule: Schedule
+    freeze_norms: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase(Plan):
+    """Steps with one optimizer: a plan, and what is compiled for it.
+
+    Args:
+      optimizer: sees only the trainable parameters.
+      step: compiled for `optimizer`.
+      placement: where its state lies.
+    """
+
+    optimizer: Any
     step: TrainStep
     placement: Placement
 
@@ -61,16 +72,6 @@ class Phase:
         """Of all steps at once: one by one they would wait for the device, which is training."""
         counts = np.arange(self.last_step - self.first_step)
         return np.asarray(jax.jit(jax.vmap(self.schedule))(counts))
-
-
-class _Plan(NamedTuple):
-    """What tells one phase of a training from another, see `Phase`."""
-
-    first_step: int
-    last_step: int
-    trainable: tuple[str, ...]
-    schedule: Schedule
-    freeze_norms: tuple[str, ...]
 
 
 def make_phases(
@@ -107,18 +108,18 @@ def make_phases(
         )
     steps = max(1, round(settings.epochs * steps_per_epoch))
     schedule = make_schedule(settings, steps, steps_per_epoch)
-    plans = [_Plan(head_steps, head_steps + steps, everything, schedule, settings.freeze_norms)]
+    plans = [Plan(head_steps, head_steps + steps, everything, schedule, settings.freeze_norms)]
     if head_steps:
         constant = make_schedule(
             settings.replace(schedule="constant", warmup_epochs=0.0), head_steps, steps_per_epoch
         )
         # The norms in front of the classifier stay as they are while only that is trained.
-        plans.insert(0, _Plan(0, head_steps, head, constant, ("**",)))
+        plans.insert(0, Plan(0, head_steps, head, constant, ("**",)))
     return [_make_phase(plan, model, trained, settings, placement) for plan in plans]
 
 
 def _make_phase(
-    plan: _Plan, model: Model, trained: Trained, settings: Settings, placement: Placement
+    plan: Plan, model: Model, trained: Trained, settings: Settings, placement: Placement
 ) -> Phase:
     optimizer = make_optimizer(settings, model, plan.schedule, channels=trained.channels)
     average = settings.average_decay > 0
@@ -139,15 +140,7 @@ def _make_phase(
         local_norms=None if settings.sync_norms else placement.mesh,
         shardings=placement.shardings(shapes),
     )
-    return Phase(
-        plan.first_step,
-        plan.last_step,
-        plan.trainable,
-        optimizer,
-        plan.schedule,
-        step,
-        placement,
-    )
+    return Phase(**vars(plan), optimizer=optimizer, step=step, placement=placement)
 
 
 def make_augmentation(preprocessing: Preprocessing, settings: Settings) -> Augmentation:
