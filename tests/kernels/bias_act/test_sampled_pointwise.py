@@ -18,6 +18,7 @@ from tests.kernels.bias_act.test_bias_act import PLAIN
 from tests.kernels.cases import (
     DTYPES,
     HALVES,
+    OPTIMISED,
     assert_close,
     draw,
     fewer,
@@ -27,8 +28,6 @@ from tests.kernels.cases import (
 )
 from zoo_kernels.core.pallas.row_reductions import UNSUPPORTED_ACTS
 
-# Rounding is tested, and tanh rounds worse without optimisation (`pytest --unoptimised`).
-OPTIMISED = {"xla_backend_optimization_level": 3}
 KINKS = np.array([-3.0, 0.0, 3.0, 6.0])
 fields = {
     "shape": st.tuples(
