@@ -163,7 +163,7 @@ class Trained:
     def probabilities(self, x: ArrayLike) -> jax.Array:
         """Class probabilities [N, num_classes] of normalised images, by the fused model."""
         self.require_head()
-        model, variables = self._fused
+        model, variables = self.fused
         return _probabilities(model)(variables, x)
 
     def classify(
@@ -228,7 +228,8 @@ class Trained:
             )
 
     @functools.cached_property
-    def _fused(self) -> tuple[Model, dict[str, Any]]:
+    def fused(self) -> tuple[Model, dict[str, Any]]:
+        """The definition and variables without batch norms, by which inference is fastest."""
         if self.model.fused:
             return self.model, self.variables
         model, variables = fold_norms(self.model, self.variables)

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 import zoo_kernels as kernels
 from zoo.models.initializers import ONES, ZEROS, Initializer, Normal, he_normal, record
 from zoo_kernels import RecomputableArray
+from zoo_kernels.core import activations
 from zoo_kernels.core.window import Padding
 
 
@@ -300,6 +301,16 @@ class ConvNorm(nn.Module):
             return conv(x, train, residual)
         norm = BatchNorm(self.act, self.options, name="norm")
         return norm(conv(x), train, residual, recompute)
+
+
+class Activation(nn.Module):
+    """An activation that no convolution, dense layer or batch norm applies."""
+
+    act: str
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., C] → [..., C]."""
+        return activations.ACTIVATIONS[self.act].value(x)
 
 
 class MaxPool(nn.Module):

@@ -10,7 +10,7 @@ import jax
 
 from zoo.models.base import Model, register
 from zoo.models.blocks import Stage, chain
-from zoo.models.layers import Conv, ConvNorm, LayerOptions, MaxPool
+from zoo.models.layers import Activation, Conv, ConvNorm, LayerOptions, MaxPool
 from zoo.models.strides import stage_strides
 from zoo_kernels import RecomputableArray
 
@@ -109,7 +109,7 @@ class Block(nn.Module):
             Separable(c, dilation, act, self.options, name=f"separable{number}")
             for number, (c, act) in enumerate(zip(channels, acts, strict=True), start=1)
         ]
-        y = jax.nn.relu(x) if relu else x
+        y = Activation("relu", name="relu")(x) if relu else x
         if not has_pool:
             return chain(layers, y, train, shortcut)
         y = chain(layers, y, train)
