@@ -52,16 +52,19 @@ from zoo.runtime.compiler import compiler_options, jit
 from zoo.runtime.memory import keep_memory
 from zoo.surgery.adapt import adapt
 from zoo.surgery.describe import Description, describe
+from zoo.surgery.embed import Embeddings, embed, embed_folder
 from zoo.surgery.features import backbone, features
 from zoo.surgery.fuse import fuse
 
 if TYPE_CHECKING:
-    from zoo import data, training
+    from zoo import data, training, visualize
+    from zoo.deep_dream import dream, dream_layers, dream_video
 
 __version__ = "0.1.0"
 
 # Imported when they are first asked for: they import optax.
-_ON_USE = ("data", "training")
+_ON_USE = ("data", "training", "visualize")
+_FROM_DEEP_DREAM = ("dream", "dream_layers", "dream_video")
 
 __all__ = [
     "VGG11",
@@ -83,6 +86,7 @@ __all__ = [
     "EfficientNetLite2",
     "EfficientNetLite3",
     "EfficientNetLite4",
+    "Embeddings",
     "GoogLeNet",
     "ImageError",
     "Info",
@@ -114,6 +118,11 @@ __all__ = [
     "create",
     "data",
     "describe",
+    "dream",
+    "dream_layers",
+    "dream_video",
+    "embed",
+    "embed_folder",
     "export",
     "features",
     "fuse",
@@ -125,10 +134,13 @@ __all__ = [
     "save",
     "trained",
     "training",
+    "visualize",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _ON_USE:
         return importlib.import_module(f"zoo.{name}")
+    if name in _FROM_DEEP_DREAM:
+        return getattr(importlib.import_module("zoo.deep_dream"), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

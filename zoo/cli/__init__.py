@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import zoo
-from zoo.cli import bench, classify, evaluate, models, train, weights
+from zoo.cli import bench, classify, dream, evaluate, models, train, visualize, weights
 from zoo.cli.errors import report_errors
 from zoo_pretrained import spelling
 
@@ -28,6 +28,8 @@ def root(
 
 
 app.command()(classify.classify)
+app.command()(visualize.visualize)
+app.command()(dream.dream)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command("list")(models.list_models)

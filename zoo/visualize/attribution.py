@@ -167,8 +167,8 @@ class Attribution:
         pictures.check_ending(path)
         self.picture(columns, opacity).save(path)
 
-    def _repr_png_(self) -> bytes:
-        return self.picture()._repr_png_()
+    def _repr_jpeg_(self) -> bytes:
+        return self.picture()._repr_jpeg_()
 
 
 def make_attribution(

@@ -73,7 +73,7 @@ def test_picture_has_a_row_for_each_image_and_says_what_it_shows():
     assert width == 3 * 8 + 2 * pictures.GAP
     assert height == 2 * (8 + pictures.TITLE_HEIGHT) + pictures.GAP
     np.testing.assert_array_equal(picture.pixels[pictures.TITLE_HEIGHT :][:8, :8], a.photos[0])
-    image = Image.open(io.BytesIO(a._repr_png_()))
+    image = Image.open(io.BytesIO(a._repr_jpeg_()))
     assert image.size[1] == height
     assert repr(a).startswith("Attribution(grad-cam, 'kind 0' 25.0%, 'kind 1' 25.0%")
 

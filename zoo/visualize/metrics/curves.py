@@ -82,8 +82,8 @@ class Curves:
         """Saves the picture as PNG, JPEG or WebP, by the path's ending."""
         self.picture().save(path)
 
-    def _repr_png_(self) -> bytes:
-        return self.picture()._repr_png_()
+    def _repr_jpeg_(self) -> bytes:
+        return self.picture()._repr_jpeg_()
 
 
 def insertion(

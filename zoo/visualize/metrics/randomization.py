@@ -52,8 +52,8 @@ class Cascade:
         """Saves the gallery as PNG, JPEG or WebP, by the path's ending."""
         self.gallery().save(path)
 
-    def _repr_png_(self) -> bytes:
-        return self.gallery()._repr_png_()
+    def _repr_jpeg_(self) -> bytes:
+        return self.gallery()._repr_jpeg_()
 
 
 def cascade_randomization(
