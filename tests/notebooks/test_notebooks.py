@@ -100,6 +100,22 @@ def test_mura():
     assert text.count("image/png") == 3  # X-rays, probabilities, and what was told worst
 
 
+def test_visualize():
+    """Cut short."""
+    text = outputs("visualize.ipynb", steps=4, masks=20)
+    assert text.count("image/jpeg") == 12
+    areas = [float(area) for area in re.findall(r"area under the curve, .*: +([\d.]+)", text)]
+    assert len(areas) == 2
+    assert areas[0] < areas[1]
+    assert "espresso" in text
+
+
+def test_dream():
+    """Cut short."""
+    text = outputs("dream.ipynb", steps=1, size=192, frames=12)
+    assert text.count("image/jpeg") == 5
+
+
 def test_every_notebook_is_tested():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {f"test_{name}" for name in notebooks} <= globals().keys()

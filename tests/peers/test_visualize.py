@@ -4,12 +4,17 @@ A plain, a residual, a dense and a depthwise network. Maps are compared relative
 value.
 """
 
+import copy
 import functools
+import types
 
 import numpy as np
 import pytest
 
+import zoo
+from tests.conftest import ROOT
 from tests.peers.originals import converted, original
+from tests.peers.torch_lite import torch_lite
 from tests.peers.torchvision_operators import declare_operators
 from zoo import visualize
 from zoo.inference.preprocessing import Preprocessing
@@ -36,6 +41,14 @@ LAYERS = {
     "DenseNet121": ("stage4", "features.denseblock4"),
     "MobileNetV2": ("conv_head", "features.18"),
 }
+REAL_LAYERS = {"EfficientNetLite0": ("stage7", "_blocks.15")}
+# For the two methods that compute all channels one by one: few channels, behind a rectifier.
+NARROW_LAYERS = {
+    "VGG11": ("stage2", "features.5"),
+    "ResNet18": ("stage1", "layer1"),
+    "DenseNet121": ("stem", "features.relu0"),
+    "MobileNetV2": ("stage2/block2/expand", "features.3.conv.0"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +71,10 @@ def both(name):
     """
     import torch
 
+    if name == "EfficientNetLite0":  # with real weights, on real photos
+        theirs, ours = torch_lite(0, pretrained=True), zoo.trained(name)
+        photos = [ROOT / "examples" / f"{photo}.jpg" for photo in ("cat", "espresso")]
+        return _as_both_take(theirs, ours, prepare_inputs(ours, photos, size=SIZE))
     theirs = original(name)
     ours = MODELS[name].constructor()
     variables = converted(name, theirs.state_dict(), ours)
@@ -66,14 +83,25 @@ def both(name):
             module.inplace = False  # hooks see what it would overwrite
     if name == "DenseNet121":  # its last rectifier is a function, which no library's rule finds
         theirs.features.add_module("relu", torch.nn.ReLU())
-        theirs.forward = lambda x: theirs.classifier(theirs.features(x).mean((2, 3)))
+        theirs.forward = types.MethodType(_forward_densenet, theirs)
     preprocessing = Preprocessing(SIZE, SIZE, "nearest", (0.5,) * 3, (0.25,) * 3)
     info = Info(name, "random", "", "", preprocessing, make_labels(None, 1000), None)
     ours = Trained(ours, variables, info)
     photos = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    inputs = prepare_inputs(ours, photos)  # of predicted classes no map is 0
+    # Of predicted classes no map is 0.
+    return _as_both_take(theirs, ours, prepare_inputs(ours, photos))
+
+
+def _forward_densenet(self, x):
+    return self.classifier(self.features(x).mean((2, 3)))
+
+
+def _as_both_take(theirs, ours, inputs):
+    import torch
+
     x = torch.from_numpy(np.float64(inputs.x).transpose(0, 3, 1, 2).copy())
-    return ours, theirs.double(), inputs, x, torch.tensor(np.array(inputs.targets, np.int64))
+    theirs = copy.deepcopy(theirs).double()  # other tests share the original
+    return ours, theirs, inputs, x, torch.tensor(np.array(inputs.targets, np.int64))
 
 
 def check(ours, theirs):
@@ -96,7 +124,7 @@ def captum():
     return attr
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, "EfficientNetLite0"])
 def test_gradients(name):
     ours, theirs, inputs, x, targets = both(name)
     x.requires_grad_()
@@ -157,6 +185,7 @@ def test_occlusion(name):
     check(found.maps, wanted[:, 0].detach())
 
 
+ONE_BY_ONE = ("score-cam", "ablation-cam")
 CAMS = {
     "grad-cam": "GradCAM",
     "grad-cam++": "GradCAMPlusPlus",
@@ -174,8 +203,13 @@ def scaled(maps):
     return (maps - low) / (maps.max((1, 2), keepdims=True) - low)
 
 
-@pytest.mark.parametrize("method", CAMS)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *((name, method) for name in LAYERS for method in CAMS),
+        *(("EfficientNetLite0", method) for method in CAMS if method not in ONE_BY_ONE),
+    ],
+)
 def test_class_activation_maps(name, method, monkeypatch):
     import torch
 
@@ -191,7 +225,8 @@ def test_class_activation_maps(name, method, monkeypatch):
         lambda size: torch.nn.Upsample(size, mode="bilinear", align_corners=False),
     )
     ours, theirs, inputs, x, _ = both(name)
-    path, their_path = LAYERS[name]
+    layers = NARROW_LAYERS if method in ONE_BY_ONE else {**LAYERS, **REAL_LAYERS}
+    path, their_path = layers[name]
     layer = theirs.get_submodule(their_path)
     targets = [ClassifierOutputTarget(int(target)) for target in inputs.targets]
     with getattr(pytorch_grad_cam, CAMS[method])(theirs, [layer]) as cam:

@@ -8,10 +8,11 @@ from PIL import Image
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.deep_dream.objectives import Layers, Objective
-from zoo.deep_dream.octaves import MIN_SIDE, Settings, ascend, check_count, dream_octaves
+from zoo.deep_dream.octaves import MIN_SIDE, Settings, ascend, dream_octaves
 from zoo.inference.images import ImageSource, load_image
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count
 from zoo.visualize.inputs import normalize
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import Gallery, Picture, PictureError, to_uint8

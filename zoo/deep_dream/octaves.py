@@ -2,14 +2,13 @@
 
 import dataclasses
 import math
-import operator
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from zoo.deep_dream import tiles
+from zoo.runtime.checks import check_count, check_number
 from zoo.visualize.pictures import PictureError
 
 # Less shows nothing, and a layer's output has a position or two.
@@ -84,26 +83,6 @@ class Settings:
             )
         factors = [self.scale**-n for n in reversed(range(self.octaves))]
         return [(round(height * factor), round(width * factor)) for factor in factors]
-
-
-def check_count(name: str, value: Any, least: int) -> int:
-    """Raises PictureError unless an argument is an integer of at least `least`."""
-    try:
-        count = least - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = least - 1
-    if count < least:
-        raise PictureError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return count
-
-
-def check_number(name: str, value: Any, least: float, *, included: bool = True) -> float:
-    """Raises PictureError unless an argument is a finite number above `least`, or at least it."""
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    if not known or not math.isfinite(value) or value < least or (value == least and not included):
-        range_ = f"of at least {least}" if included else f"above {least}"
-        raise PictureError(f"{name} must be a number {range_}, got {value!r}")
-    return float(value)
 
 
 def dream_octaves(

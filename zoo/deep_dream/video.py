@@ -13,8 +13,9 @@ from PIL import Image
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.deep_dream.dream import Dreamer, DreamOptions, make_dreamer, shift_progress
 from zoo.deep_dream.objectives import Layers
-from zoo.deep_dream.octaves import check_count, check_number, resize
+from zoo.deep_dream.octaves import resize
 from zoo.inference.images import ImageSource
+from zoo.runtime.checks import check_count, check_number
 from zoo.runtime.extras import require
 from zoo.visualize.pictures import check_ending
 

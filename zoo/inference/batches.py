@@ -1,6 +1,5 @@
 """Many photos, read in batches while the device computes; what cannot be read is left out."""
 
-import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 
 from zoo.inference.images import ImageError, ImageSource, find_photos, is_single_image
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count
 from zoo.runtime.prefetch import prefetch
 from zoo_pretrained.printable import printable
 
@@ -89,17 +89,6 @@ def load_batches(
     """
     size = min(check_count("batch_size", batch_size), 1 << (len(sources) - 1).bit_length())
     return _run_batches(trained, sources, size, progress)
-
-
-def check_count(name: str, value: Any) -> int:
-    """A number of at least 1, or ValueError, which names the argument."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    return number
 
 
 def _run_batches(

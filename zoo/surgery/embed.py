@@ -13,17 +13,11 @@ import numpy as np
 
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
-from zoo.inference.batches import (
-    OnBatch,
-    check_count,
-    list_sources,
-    load_batches,
-    name_source,
-    warn_skipped,
-)
+from zoo.inference.batches import OnBatch, list_sources, load_batches, name_source, warn_skipped
 from zoo.inference.images import ImageError, ImageSource
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
+from zoo.runtime.checks import check_count
 from zoo.surgery.features import features
 from zoo_pretrained.printable import OneLineError
 

@@ -15,10 +15,10 @@ from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.images import ImageSource
 from zoo.inference.preprocessing import Preprocessing
 from zoo.models.base import Model
+from zoo.runtime.checks import check_count, check_number
 from zoo.visualize import pictures
 from zoo.visualize.inputs import Target, denormalize, normalize, prepare_inputs, to_photos
 from zoo.visualize.layers import Variables
-from zoo.visualize.optimization.visualization import check_integer, check_positive
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class AdversarialExample:
           PictureError: `amplification` is not above 0.
         """
         factor = 0.5 / self.epsilon if amplification is None else amplification
-        factor = check_positive("amplification", factor)
+        factor = check_number("amplification", factor, included=False)
         bands = [0, 1, 2] if self.perturbations.shape[-1] >= 3 else [0, 0, 0]
         added = pictures.to_uint8(0.5 + factor * self.perturbations[..., bands])
         tiles, titles = [], []
@@ -107,7 +107,7 @@ def fast_gradient_sign(
       PictureError: `epsilon` is not above 0.
       ValueError: the weights have no classifier.
     """
-    epsilon = check_positive("epsilon", epsilon)
+    epsilon = check_number("epsilon", epsilon, included=False)
     return _attack(model, images, target, epsilon, steps=1, rate=epsilon, seed=None, size=size)
 
 
@@ -138,8 +138,11 @@ def projected_gradient_descent(
       PictureError: `epsilon`, `steps` or `rate` is not above 0.
       ValueError: the weights have no classifier.
     """
-    epsilon, steps = check_positive("epsilon", epsilon), check_integer("steps", steps, 1)
-    rate = check_positive("rate", 2.5 * epsilon / steps if rate is None else rate)
+    epsilon, steps = (
+        check_number("epsilon", epsilon, included=False),
+        check_count("steps", steps, 1),
+    )
+    rate = check_number("rate", 2.5 * epsilon / steps if rate is None else rate, included=False)
     start = seed if random_start else None
     return _attack(model, images, target, epsilon, steps=steps, rate=rate, seed=start, size=size)
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
+from zoo.runtime.checks import check_count
 from zoo.visualize.attribution import Attribution, make_attribution, resize_maps
-from zoo.visualize.gradients import check_count, guided_backprop
+from zoo.visualize.gradients import guided_backprop
 from zoo.visualize.inputs import Images, Inputs, Targets, prepare_inputs
 from zoo.visualize.layers import (
     Variables,

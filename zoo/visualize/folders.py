@@ -13,7 +13,6 @@ import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.batches import (
     OnBatch,
-    check_count,
     list_sources,
     load_batches,
     name_source,
@@ -24,6 +23,7 @@ from zoo.inference.images import ImageSource
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.models.suggest import suggest
+from zoo.runtime.checks import check_count
 from zoo.surgery.embed import Embeddings, embed, embed_sources, make_embeddings
 from zoo.surgery.features import features
 from zoo.visualize.attribution import resize_maps

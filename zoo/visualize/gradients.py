@@ -4,7 +4,6 @@ All return maps [N, H, W, C], a value for each channel of each pixel of the norm
 """
 
 import functools
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -15,18 +14,14 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
+from zoo.runtime.checks import SettingError, check_count, check_number
 from zoo.visualize.attribution import Attribution, make_attribution
 from zoo.visualize.inputs import Images, Inputs, Targets, normalize, prepare_inputs
 from zoo.visualize.layers import Variables, select_targets
 from zoo.visualize.rules import Rule, backward_rule
-from zoo_pretrained.printable import OneLineError
 
 Statistic = Literal["mean", "square", "variance"]
 Baseline = str | float | np.ndarray
-
-
-class SettingError(OneLineError, ValueError):
-    """A method's setting has a value that it does not take."""
 
 
 def gradient(
@@ -172,8 +167,7 @@ def smooth_grad(
     if statistic not in names:
         raise SettingError(f"statistic must be one of {', '.join(names)}, got {statistic!r}")
     samples, batch_size = check_count("samples", samples), check_count("batch_size", batch_size)
-    if not 0 < noise < float("inf"):
-        raise SettingError(f"noise must be a positive number, got {noise!r}")
+    noise = check_number("noise", noise, included=False)
     inputs = prepare_inputs(model, images, target, top=top, size=size)
     run = _compiled_moments(inputs.trained.model, min(batch_size, samples))
     moments = []
@@ -278,17 +272,6 @@ def blur(x: jax.Array, radius: float) -> jax.Array:
         return (rows / rows.sum(1, keepdims=True)).astype(np.float32)
 
     return jnp.einsum("ih,jw,hwc->ijc", weights(x.shape[0]), weights(x.shape[1]), x)
-
-
-def check_count(name: str, value: Any) -> int:
-    """The value as an integer; SettingError unless it is one of at least 1."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = 0
-    if count < 1 or isinstance(value, bool):
-        raise SettingError(f"{name} must be an integer of at least 1, got {value!r}")
-    return count
 
 
 def _gradient(inputs: Inputs, rule: Rule | None = None) -> jax.Array:

@@ -15,8 +15,9 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
+from zoo.runtime.checks import SettingError, check_count
 from zoo.visualize.attribution import Attribution, make_attribution
-from zoo.visualize.gradients import Baseline, SettingError, check_count, make_baseline
+from zoo.visualize.gradients import Baseline, make_baseline
 from zoo.visualize.inputs import Images, Inputs, Targets, prepare_inputs
 from zoo.visualize.layers import Variables
 

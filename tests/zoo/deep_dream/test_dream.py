@@ -14,6 +14,7 @@ from zoo.checkpoints.load import as_trained
 from zoo.deep_dream import dream, dream_layers, objectives
 from zoo.deep_dream.objectives import Objective
 from zoo.inference.images import ImageError
+from zoo.runtime.checks import SettingError
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import PictureError
 
@@ -146,9 +147,9 @@ def test_errors(net):
         dream_layers(net, photo(), [])
     with pytest.raises(PictureError, match="too small for octaves=4"):
         dream(net, photo())
-    with pytest.raises(PictureError, match="size must be an integer of at least 32, got 0"):
+    with pytest.raises(SettingError, match="size must be an integer of at least 32, got 0"):
         dream(net, photo(), size=0)
-    with pytest.raises(PictureError, match="seed must be an integer of at least 0"):
+    with pytest.raises(SettingError, match="seed must be an integer of at least 0"):
         dream(net, photo(), seed=-1)
     with pytest.raises(ImageError):
         dream(net, "nowhere.jpg")

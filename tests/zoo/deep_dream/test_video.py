@@ -10,6 +10,7 @@ from PIL import Image
 from tests.zoo.deep_dream.tiny import photo, tiny
 from zoo.deep_dream import dream, dream_video, video
 from zoo.deep_dream.video import enlarge
+from zoo.runtime.checks import SettingError
 from zoo.visualize.pictures import PictureError
 
 QUICK = {"layers": "conv1", "octaves": 1, "steps": 2, "tile": 64, "jitter": 8}
@@ -149,6 +150,6 @@ def test_ffmpeg_fails(net, tmp_path, monkeypatch, reads):
 )
 def test_errors(net, tmp_path, options, message):
     path = tmp_path / options.pop("path", "a.gif")
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises((PictureError, SettingError), match=message):
         dream_video(net, photo(), path, **options)
     assert not list(tmp_path.iterdir())

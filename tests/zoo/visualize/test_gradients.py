@@ -11,8 +11,8 @@ import zoo_kernels as kernels
 from tests.zoo.models.small_models import SMALL, logits, small
 from tests.zoo.visualize.by_hand import linear, photo, pixels, plain
 from zoo.checkpoints.load import as_trained
+from zoo.runtime.checks import SettingError
 from zoo.visualize import gradients
-from zoo.visualize.gradients import SettingError
 from zoo.visualize.inputs import prepare_inputs
 from zoo.visualize.rules import RECTIFIERS, activate
 from zoo_kernels.bias_act import lax as bias_act_lax
@@ -180,7 +180,7 @@ def test_integrated_gradients_of_a_linear_net_are_weights_times_the_way():
 @pytest.mark.parametrize("baseline", ["black", "blur", "noise"])
 def test_integrated_gradients_are_complete(baseline):
     """Their sum is the logit's change from the baseline to the image, to 1 %."""
-    model, variables, _ = small("mobilenet_v1")
+    model, variables, _ = small("mobilenet_v3")
     trained = as_trained((model, variables))
     inputs = prepare_inputs(trained, photo(size=64), size=40)
     a = gradients.integrated_gradients(trained, inputs, baselines=baseline, steps=64)
@@ -208,7 +208,7 @@ def test_integrated_gradients_of_the_embedded_model_are_complete(lite, examples)
         ("smooth_grad", {"samples": 0}, "samples must be an integer of at least 1, got 0"),
         ("smooth_grad", {"samples": 2.5}, "samples must be an integer of at least 1, got 2.5"),
         ("smooth_grad", {"batch_size": 0}, "batch_size must be an integer"),
-        ("smooth_grad", {"noise": -1}, "noise must be a positive number, got -1"),
+        ("smooth_grad", {"noise": -1}, "noise must be a number above 0, got -1"),
         ("smooth_grad", {"statistic": "median"}, "one of mean, square, variance, got 'median'"),
         ("integrated_gradients", {"steps": True}, "steps must be an integer of at least 1"),
         ("integrated_gradients", {"baselines": "red"}, "baseline must be black, .*got 'red'"),

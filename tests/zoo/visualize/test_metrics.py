@@ -304,6 +304,7 @@ def photos(lite, examples):
     return prepare_inputs(lite, [examples / name for name in names], size=160)
 
 
+@pytest.mark.slow
 def test_a_true_map_changes_with_the_weights(lite, photos):
     cascade = metrics.cascade_randomization(grad_cam, lite, photos)
     assert cascade.groups[0] == "head"
@@ -319,6 +320,7 @@ def test_a_true_map_changes_with_the_weights(lite, photos):
     np.testing.assert_allclose(untouched.similarity, 1)
 
 
+@pytest.mark.slow
 def test_metrics_prefer_a_true_map_to_random_ones(lite, photos):
     true, count = grad_cam(lite, photos), 4
     # Random maps as smooth as the true one: of as many cells.

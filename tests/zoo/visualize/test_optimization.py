@@ -11,6 +11,7 @@ import zoo
 from tests.zoo.models.small_models import SMALL, random_variables
 from zoo.checkpoints.load import as_trained
 from zoo.inference.preprocessing import Preprocessing
+from zoo.runtime.checks import SettingError
 from zoo.visualize.inputs import TargetError, normalize
 from zoo.visualize.layers import LayerError
 from zoo.visualize.optimization import (
@@ -137,6 +138,7 @@ def test_interpolation_goes_from_one_objective_to_the_other(lite):
     assert distance(generated) < 0.8 * distance(apart)
 
 
+@pytest.mark.slow
 def test_diversity_makes_pictures_differ(lite):
     def gram_cosines(generated):
         y = respond(lite, generated.pixels, "stage3")
@@ -152,6 +154,7 @@ def test_diversity_makes_pictures_differ(lite):
     assert (own[:, 7] > 3).all()  # and still show the channel
 
 
+@pytest.mark.slow
 def test_class_pictures_are_classified_as_their_class(lite):
     for generated in (
         feature(lite, "head:967", size=96, steps=40),
@@ -162,6 +165,7 @@ def test_class_pictures_are_classified_as_their_class(lite):
         assert (generated.values[:, -1] > 8).all()
 
 
+@pytest.mark.slow
 def test_class_image_starts_at_the_mean_color_and_is_held_there(lite):
     start = class_image(lite, "tabby", size=80, steps=1, rate=1e-9)
     mean = np.float32(lite.info.preprocessing.mean)
@@ -176,6 +180,7 @@ def test_class_image_starts_at_the_mean_color_and_is_held_there(lite):
     assert contrast(1e4) < 0.5 * contrast(0.0)
 
 
+@pytest.mark.slow
 def test_inversion_finds_the_features_and_deep_layers_forget_more(lite, examples):
     cat = examples / "cat.jpg"
     layers = ["stage1", "stage5"]
@@ -214,6 +219,7 @@ def make_small(family, bands=3, channels="RGB"):
     return trained.replace(info=dataclasses.replace(trained.info, preprocessing=preprocessing))
 
 
+@pytest.mark.slow
 def test_grey_and_bgr_models_get_what_is_shown(examples):
     grey = make_small("resnet", 1, "grey")
     made = feature(grey, "stage2:3", size=33, steps=3, rate=1e-9, transforms=False)
@@ -236,6 +242,7 @@ def test_grey_and_bgr_models_get_what_is_shown(examples):
         feature(make_small("resnet", channels="bands"), "stage2:3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["vgg", "mobilenet_v3", "squeezenet"])
 def test_every_kind_of_network_can_be_climbed(family):
     trained = make_small(family)
@@ -291,14 +298,14 @@ def test_progress_counts_all_steps(lite):
         (neuron("head", 1), {}, LayerError, "no spatial extent"),
         (class_logit("taby"), {}, TargetError, "tabby"),
         (class_logit(1000), {}, TargetError, "0 to 999"),
-        ("stage4:1", {"size": 15}, PictureError, "size must be .* 16, got 15"),
-        ("stage4:1", {"size": 40.5}, PictureError, "size must be"),
-        ("stage4:1", {"steps": 0}, PictureError, "steps must be .* 1, got 0"),
-        ("stage4:1", {"count": 0}, PictureError, "count must be"),
-        ("stage4:1", {"rate": 0}, PictureError, "rate must be"),
+        ("stage4:1", {"size": 15}, SettingError, "size must be .* 16, got 15"),
+        ("stage4:1", {"size": 40.5}, SettingError, "size must be"),
+        ("stage4:1", {"steps": 0}, SettingError, "steps must be .* 1, got 0"),
+        ("stage4:1", {"count": 0}, SettingError, "count must be"),
+        ("stage4:1", {"rate": 0}, SettingError, "rate must be"),
         ("stage4:1", {"diversity": 1.0}, PictureError, "count above 1"),
-        ("stage4:1", {"diversity": -1.0, "count": 2}, PictureError, "diversity must be"),
-        ("stage4:1", {"decay": 0}, PictureError, "decay must be"),
+        ("stage4:1", {"diversity": -1.0, "count": 2}, SettingError, "diversity must be"),
+        ("stage4:1", {"decay": 0}, SettingError, "decay must be"),
         ("stage4:1", {"parametrization": "wavelet"}, PictureError, "fourier, pixels"),
     ],
 )
@@ -312,13 +319,13 @@ def test_bad_input_of_the_others(lite, examples):
     for attempt, error in (
         (lambda: class_image(lite, "taby"), TargetError),
         (lambda: class_image(lite, []), PictureError),
-        (lambda: class_image(lite, 1, rate=-1), PictureError),
-        (lambda: class_image(lite, 1, regularization=-1), PictureError),
+        (lambda: class_image(lite, 1, rate=-1), SettingError),
+        (lambda: class_image(lite, 1, regularization=-1), SettingError),
         (lambda: invert(lite, cat, "stag1"), LayerError),
         (lambda: invert(lite, cat, []), PictureError),
-        (lambda: invert(lite, cat, "stage1", variation=-1), PictureError),
+        (lambda: invert(lite, cat, "stage1", variation=-1), SettingError),
         (lambda: caricature(lite, cat, "stage1", start="cat"), PictureError),
-        (lambda: caricature(lite, cat, "stage1", rate=float("nan")), PictureError),
+        (lambda: caricature(lite, cat, "stage1", rate=float("nan")), SettingError),
         (lambda: interpolate("stage1:1", "stage1:2", 1), LayerError),
     ):
         with pytest.raises(error):

@@ -14,9 +14,10 @@ from PIL import Image, ImageDraw
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
+from zoo.runtime.checks import check_count
 from zoo.visualize import pictures
 from zoo.visualize.attribution import Attribution
-from zoo.visualize.gradients import Baseline, check_count, make_baseline
+from zoo.visualize.gradients import Baseline, make_baseline
 from zoo.visualize.layers import Variables
 from zoo.visualize.metrics.common import pixel_importance, rank_pixels, restore_inputs
 from zoo.visualize.perturbation import split_evenly

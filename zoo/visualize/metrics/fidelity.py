@@ -11,8 +11,9 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
+from zoo.runtime.checks import SettingError, check_count
 from zoo.visualize.attribution import Attribution
-from zoo.visualize.gradients import Baseline, SettingError, check_count, make_baseline
+from zoo.visualize.gradients import Baseline, make_baseline
 from zoo.visualize.layers import Variables
 from zoo.visualize.metrics.common import restore_inputs
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights
+from zoo.runtime.checks import SettingError, check_count
 from zoo.runtime.extras import require
 from zoo.visualize.attribution import Attribution
-from zoo.visualize.gradients import SettingError, check_count
 from zoo.visualize.inputs import to_photos
 from zoo.visualize.metrics.common import pixel_importance, rank_pixels, restore_inputs
 from zoo.visualize.perturbation import split_evenly

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights
+from zoo.runtime.checks import SettingError, check_count
 from zoo.visualize.attribution import Attribution
-from zoo.visualize.gradients import SettingError, check_count
 from zoo.visualize.inputs import Images, Targets, prepare_inputs
 
 Method = Callable[..., Attribution]

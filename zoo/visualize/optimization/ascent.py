@@ -14,6 +14,7 @@ import zoo_kernels as kernels
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
+from zoo.runtime.checks import check_count
 from zoo.surgery.intercept import Call, intercept
 from zoo.visualize.inputs import normalize
 from zoo.visualize.layers import Variables
@@ -21,7 +22,6 @@ from zoo.visualize.optimization.objectives import LOGITS
 from zoo.visualize.optimization.parametrize import Parametrization
 from zoo.visualize.optimization.scores import Observed
 from zoo.visualize.optimization.transforms import Movements, move
-from zoo.visualize.optimization.visualization import check_integer
 from zoo.visualize.rules import backward_rule
 
 # (done, steps): called after each step.
@@ -101,7 +101,7 @@ def ascend(
     program = _compile(trained.model.clone(remat=False), setup)
     start, key = program.start(params), jax.random.key(seed)
     state, references, values = (params, start), (), []
-    for number in range(check_integer("steps", steps, 1)):
+    for number in range(check_count("steps", steps, 1)):
         step_key = jax.random.fold_in(key, number)
         if reference is not None and (number == 0 or setup.movements is not None):
             references = program.read(trained.variables, reference, step_key)

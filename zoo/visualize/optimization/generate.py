@@ -10,6 +10,7 @@ import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count, check_number
 from zoo.visualize.inputs import Target, find_class
 from zoo.visualize.layers import find_layer, layer_shapes
 from zoo.visualize.optimization import scores
@@ -17,13 +18,7 @@ from zoo.visualize.optimization.ascent import Progress, Setup, ascend
 from zoo.visualize.optimization.objectives import LOGITS, Objective, parse_all, resolve
 from zoo.visualize.optimization.parametrize import NAMES, Parametrization
 from zoo.visualize.optimization.transforms import Movements
-from zoo.visualize.optimization.visualization import (
-    Visualization,
-    check_integer,
-    check_positive,
-    check_size,
-    show,
-)
+from zoo.visualize.optimization.visualization import Visualization, check_size, show
 from zoo.visualize.pictures import PictureError
 
 SIZE, STEPS, RATE = 160, 256, 0.05
@@ -86,10 +81,10 @@ def feature(
     """
     trained = as_trained(model)
     objectives = parse_all(what)
-    size, count = check_size(trained, size), check_integer("count", count, 1)
+    size, count = check_size(trained, size), check_count("count", count, 1)
     rate, diversity = (
-        check_positive("rate", rate),
-        check_positive("diversity", diversity, zero=True),
+        check_number("rate", rate, included=False),
+        check_number("diversity", diversity),
     )
     if diversity and count == 1:
         raise PictureError(f"diversity needs a count above 1, got diversity={diversity}, count=1")
@@ -111,7 +106,9 @@ def feature(
             size,
             trained.channels,
             decorrelate,
-            _decay(trained, layers, size) if decay is None else check_positive("decay", decay),
+            _decay(trained, layers, size)
+            if decay is None
+            else check_number("decay", decay, included=False),
         )
         setup = Setup(
             parameters,
@@ -181,7 +178,7 @@ def class_image(
     """
     trained = as_trained(model)
     trained.require_head()
-    regularization = check_positive("regularization", regularization, zero=True)
+    regularization = check_number("regularization", regularization)
     preprocessing = trained.info.preprocessing
     size = check_size(trained, preprocessing.size if size is None else size)
     wanted = (
@@ -207,7 +204,7 @@ def class_image(
         start,
         (jnp.asarray(targets, jnp.int32), jnp.float32(regularization)),
         steps=steps,
-        rate=check_positive("rate", rate) / 255,
+        rate=check_number("rate", rate, included=False) / 255,
         seed=seed,
         progress=progress,
     )

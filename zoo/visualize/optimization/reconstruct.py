@@ -10,18 +10,14 @@ import numpy as np
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.images import ImageSource
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_number
 from zoo.visualize.inputs import denormalize
 from zoo.visualize.optimization import scores
 from zoo.visualize.optimization.ascent import Progress, Setup, ascend
 from zoo.visualize.optimization.objectives import require_layer
 from zoo.visualize.optimization.parametrize import Parametrization
 from zoo.visualize.optimization.transforms import Movements
-from zoo.visualize.optimization.visualization import (
-    Visualization,
-    check_positive,
-    check_size,
-    show,
-)
+from zoo.visualize.optimization.visualization import Visualization, check_size, show
 from zoo.visualize.pictures import PictureError
 
 STARTS = ("noise", "image")
@@ -70,7 +66,7 @@ def invert(
         images,
         layer,
         scores.score_match,
-        check_positive("variation", variation, zero=True),
+        check_number("variation", variation),
         movements=None,
         size=size,
         steps=steps,
@@ -122,7 +118,7 @@ def caricature(
         images,
         layer,
         scores.score_caricature,
-        check_positive("cosine_power", cosine_power, zero=True),
+        check_number("cosine_power", cosine_power),
         movements=Movements() if transforms else None,
         size=size,
         steps=steps,
@@ -170,7 +166,7 @@ def _reconstruct(
             params,
             jnp.float32(number),
             steps=steps,
-            rate=check_positive("rate", rate),
+            rate=check_number("rate", rate, included=False),
             seed=seed,
             reference=reference,
             progress=progress,

@@ -1,13 +1,12 @@
 """Generated pictures, and checks of what they are generated from."""
 
 import dataclasses
-import math
-import operator
 from typing import Any
 
 import numpy as np
 
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count
 from zoo.visualize.pictures import Gallery, PictureError, to_uint8
 
 MIN_SIZE = 16
@@ -43,35 +42,4 @@ def check_size(trained: Trained, size: Any) -> int:
             f"{trained.info.model} takes {trained.channels} bands, of which no picture can be "
             f"generated; a model of RGB, BGR or grey images is needed"
         )
-    return check_integer("size", size, max(MIN_SIZE, trained.model.min_size))
-
-
-def check_positive(name: str, value: Any, zero: bool = False) -> float:
-    """A number above 0; or 0, if `zero` is set.
-
-    Raises:
-      PictureError: it is none.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not (0 < number < math.inf or (zero and number == 0)):
-        least = "of at least 0" if zero else "above 0"
-        raise PictureError(f"{name} must be a number {least}, got {value!r}")
-    return number
-
-
-def check_integer(name: str, value: Any, smallest: int) -> int:
-    """An argument as an integer.
-
-    Raises:
-      PictureError: it is none, or too small.
-    """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = smallest - 1
-    if number < smallest:
-        raise PictureError(f"{name} must be an integer of at least {smallest}, got {value!r}")
-    return number
+    return check_count("size", size, max(MIN_SIZE, trained.model.min_size))
