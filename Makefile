@@ -78,6 +78,7 @@ bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.training loop
 	$(BIN)/python -m benchmarks.training input
 	$(BIN)/python -m benchmarks.training libraries
+	$(BIN)/python -m benchmarks.visualize
 
 bench-gpu: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch

@@ -4,7 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from benchmarks.report import gpu_tables, tables, task_tables, training_tables
+from benchmarks.report import (
+    gpu_tables,
+    tables,
+    task_tables,
+    training_tables,
+    visualize_tables,
+)
 from benchmarks.report.records import Record, RecordError
 
 PAGE = Path(__file__).parent.parent / "README.md"
@@ -23,6 +29,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "scaling": tables.format_scaling,
     "operators": tables.format_operators,
     "training": training_tables.format_training,
+    "visualize": visualize_tables.format_visualize,
 }
 # Generated parts of the page: the kind of benchmark, and the table of one of its files.
 PARTS: dict[str, tuple[str, Callable[[Record], list[str]]]] = {

@@ -21,6 +21,7 @@ ROW_KEYS = {
     "scaling": ("model", "pass", "axis", "value", "batch", "size", "devices", "dtype"),
     "operators": ("op", "case", "pass", "dtype"),
     "training": ("case", "batch"),
+    "visualize": ("model", "method"),
 }
 # Topics of the benchmark of training whose rows have a ratio of two candidates' seconds.
 COMPARED_TOPICS = ("loop", "input")
@@ -188,6 +189,8 @@ def _check(record: Record) -> None:
         )
     if record.kind == "training":
         _expect(where, record.content, {"topic": str, "commit": str})
+    if record.kind == "visualize":
+        _expect(where, record.content, {"commit": str})
     if record.kind == "operators":
         _expect(where, record.content, {"summary": list})
         for number, line in enumerate(record.content["summary"]):
@@ -208,6 +211,10 @@ def _check(record: Record) -> None:
             _check_timing(f"{location}['seconds'][{name!r}]", timing)
         if record.kind == "training" and record.content["topic"] in COMPARED_TOPICS:
             _check_timing(f"{location}['ratio']", row.get("ratio"))
+        if record.kind == "visualize":
+            _expect(location, row, {"first": dict})
+            if len(row["seconds"]) > 1:
+                _check_timing(f"{location}['ratio']", row.get("ratio"))
         if (key := row_key(record, row)) in seen:
             raise RecordError(f"{location}: expected each row once, got {key} again")
         seen.add(key)

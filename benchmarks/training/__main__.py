@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import interleaved
-from benchmarks.harness.recording import ROOT, describe_commit, format_command, write_json
+from benchmarks.harness.recording import (
+    ROOT,
+    describe_commit,
+    format_command,
+    summarize_row,
+    write_json,
+)
 from benchmarks.training import input as input_
 from benchmarks.training import libraries, loop
 
@@ -52,22 +58,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     if options.rounds < 2:
         parser.error(f"argument --rounds: expected at least 2, got {options.rounds}")
     return options
-
-
-def summarize_row(
-    row: Mapping[str, Any], rounds: Mapping[str, Sequence[float]], compared: tuple[str, str] | None
-) -> dict[str, Any]:
-    """A row with its candidates' seconds and, of two that are compared, the ratio of each round."""
-    summary = {**row, "seconds": {name: _summarize(each) for name, each in rounds.items()}}
-    if compared:
-        ours, other = (rounds[name] for name in compared)
-        summary["ratio"] = _summarize([a / b for a, b in zip(ours, other, strict=True)])
-    return summary
-
-
-def _summarize(figures: Sequence[float]) -> dict[str, float]:
-    timing = interleaved.summarize(figures, {})
-    return {"median": timing.median, "lower": timing.lower, "upper": timing.upper}
 
 
 def main() -> None:

@@ -81,3 +81,15 @@ def training_loop(**ratio):
     fit_and_step = {"ours, fit": timing(102), "ours, step": timing(100)}
     row = {"case": "A", "batch": 16, "seconds": fit_and_step, "ratio": timing(1020)}
     return training("loop", {**row, **ratio})
+
+
+def visualize(*rows):
+    """A file of `benchmarks.visualize`."""
+    return {
+        "benchmark": "visualize",
+        "device": "AMD EPYC, 2 cores",
+        "command": "python -m benchmarks.visualize",
+        "commit": "abc1234",
+        "versions": {"ours": {"jax": "0.12.0"}, "captum": {"captum": "0.9", "torch": "2.13"}},
+        "rows": list(rows),
+    }

@@ -1,9 +1,10 @@
 """`zoo visualize`: which pixels matter to a class, and what a layer's channels respond to."""
 
+import inspect
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 import zoo
@@ -13,7 +14,6 @@ from zoo.cli.progress import show_progress
 from zoo.models.suggest import suggest
 from zoo.runtime import compiler
 from zoo.visualize import pictures
-from zoo.visualize.attribution import Attribution
 from zoo.visualize.inputs import prepare_inputs
 from zoo.visualize.layers import find_layer
 from zoo.visualize.optimization.generate import STEPS
@@ -22,7 +22,10 @@ DEFAULT_METHOD = "grad-cam"
 
 
 def visualize(
-    photos: Annotated[list[str] | None, typer.Argument(help="Photos.", show_default=False)] = None,
+    photos: Annotated[
+        list[str] | None,
+        typer.Argument(help="Photos, or - for one on standard input.", show_default=False),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,7 +111,9 @@ def visualize(
     if target and top is not None:
         raise typer.BadParameter("--target excludes it", param_hint="--top")
     names = _parse_methods(method)
-    path = pictures.check_ending(out or _name([Path(photos[0]).stem, *names]))
+    settings = _settings(names, layer, seed)
+    stem = "photo" if photos[0] == "-" else Path(photos[0]).stem
+    path = pictures.check_ending(out or _name([stem, *names]))
     compiler.cache_compilations()
     trained = zoo.trained(model, weights=weights)
     if layer is not None:
@@ -118,8 +123,9 @@ def visualize(
         found = []
         for number, name in enumerate(names):
             advance(number, len(names))
-            found.append(methods.METHODS[name](trained, inputs, **_settings(name, layer, seed)))
-    pictures.save(_draw(found), path)
+            found.append(methods.METHODS[name](trained, inputs, **settings[number]))
+    picture = found[0].picture() if len(found) == 1 else methods.compare(found)
+    picture.save(path)
     for label, probability in zip(found[0].labels, found[0].probabilities, strict=True):
         print_line(f"{label}  {probability:.1%}")
     print_line(path)
@@ -139,11 +145,10 @@ def _generate(
 
 def _arrange(photos: list[str], target: list[str] | None) -> tuple[Any, Any]:
     """Images and targets: a single photo may have several targets."""
-    if not target:
-        return photos, None
-    if len(target) == 1:
-        return photos, target[0]
-    return (photos[0] if len(photos) == 1 else photos), target
+    images = [sys.stdin.buffer if photo == "-" else photo for photo in photos]
+    if target is None or len(target) == 1:
+        return images, target and target[0]
+    return images[0] if len(images) == 1 else images, target
 
 
 def _parse_methods(texts: list[str] | None) -> list[str]:
@@ -155,38 +160,21 @@ def _parse_methods(texts: list[str] | None) -> list[str]:
     return names
 
 
-def _settings(name: str, layer: str | None, seed: int) -> dict[str, Any]:
-    """The arguments that a method takes of those that the command line has."""
-    settings: dict[str, Any] = {"layer": layer} if name.endswith(("-cam", "-cam++")) else {}
-    if name in ("rise", "integrated-gradients", *_NOISY):
-        settings["seed"] = seed
-    return settings
-
-
-_NOISY = ("smooth-grad", "smooth-grad-squared", "var-grad")
+def _settings(names: list[str], layer: str | None, seed: int) -> list[dict[str, Any]]:
+    """For each method the arguments that it takes of those that the command line has."""
+    taken = [inspect.signature(methods.METHODS[name]).parameters for name in names]
+    if layer is not None and not any("layer" in parameters for parameters in taken):
+        raise typer.BadParameter(
+            f"none of the methods {', '.join(names)} has a layer", param_hint="--layer"
+        )
+    given = {"layer": layer, "seed": seed}
+    return [{name: given[name] for name in given if name in parameters} for parameters in taken]
 
 
 def _name(parts: list[str]) -> str:
     """A file's name from what it shows, for the current folder."""
     text = "-".join(parts)
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)[:100] + ".png"
-
-
-def _draw(found: list[Attribution]) -> np.ndarray:
-    """A row for each photo and class: of one method three pictures, of several one each."""
-    if len(found) == 1:
-        return found[0].picture().pixels
-    columns = [("photo", found[0].render("photo"))]
-    for attribution in found:
-        kind = "overlay" if attribution.maps.ndim == 3 else "grey"
-        columns.append((attribution.method, attribution.render(kind)))
-    tiles, titles = [], []
-    for row, (label, probability) in enumerate(
-        zip(found[0].labels, found[0].probabilities, strict=True)
-    ):
-        tiles += [pixels[row] for _, pixels in columns]
-        titles += [f"{label} {probability:.0%}", *(name for name, _ in columns[1:])]
-    return pictures.grid(tiles, titles, columns=len(columns))
 
 
 def _print_list(model: str, weights: str | None) -> None:

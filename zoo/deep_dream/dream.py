@@ -1,6 +1,6 @@
 """Dreams: images that are changed until a model sees in them more of what it looks for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -13,6 +13,7 @@ from zoo.inference.images import ImageSource, load_image
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.runtime.checks import check_count
+from zoo.runtime.progress import Progress, shift_progress
 from zoo.visualize.inputs import normalize
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import Gallery, Picture, PictureError, to_uint8
@@ -21,9 +22,6 @@ from zoo.visualize.pictures import Gallery, Picture, PictureError, to_uint8
 SIZE = 512
 # Of the noise that a dream without an image begins with, around mid-grey.
 NOISE = 0.02
-
-# Called after each step with the number of steps done and of all.
-Progress = Callable[[int, int], None]
 
 
 class DreamOptions(TypedDict, total=False):
@@ -94,7 +92,9 @@ def dream(
 
     Raises:
       LayerError: the model has no such layer, or it has no spatial extent.
-      PictureError: a value is out of range, or the image is too small for an octave.
+      ArgumentError: a number has another type or range.
+      PictureError: the image is too small for an octave, `tile` is no multiple of 32, or the model
+        does not take pictures.
       ImageError: something is not an image.
     """
     settings = Settings(octaves, scale, steps, step_size, jitter, total_variation, tile)
@@ -118,32 +118,23 @@ def dream_layers(
 
     Raises:
       LayerError: there are none, or as `dream`.
-      PictureError, ImageError: as `dream`.
+      ArgumentError, PictureError, ImageError: as `dream`.
     """
     paths = [layers] if isinstance(layers, str) else list(layers)
     if not paths:
         raise LayerError("layers must name at least one layer, got none")
     trained = as_trained(model)
     progress = options.pop("progress", None)
+    # Loaded once, since a stream may be read only once.
+    image = None if image is None else load_image(image)
+    if (guide := options.get("guide")) is not None:
+        options["guide"] = load_image(guide)
     dreamers = [make_dreamer(trained, image, path, options) for path in paths]
-    done = 0
-    pictures = []
-    for dreamer in dreamers:
-        advance = progress and shift_progress(progress, done, len(paths))
+    total, pictures = sum(dreamer.settings.total_steps for dreamer in dreamers), []
+    for number, dreamer in enumerate(dreamers):
+        advance = shift_progress(progress, number * dreamer.settings.total_steps, total)
         pictures.append(dreamer.to_picture(dreamer.run(dreamer.image, advance)).pixels)
-        done += dreamer.settings.total_steps
     return Gallery(np.stack(pictures), paths)
-
-
-def shift_progress(progress: Progress, before: int, times: int) -> Progress:
-    """The progress of one of several dreams of as many steps.
-
-    Args:
-      progress: of all of them.
-      before: the steps of those before.
-      times: how many dreams there are.
-    """
-    return lambda done, total: progress(before + done, times * total)
 
 
 def make_dreamer(

@@ -14,7 +14,7 @@ from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.surgery.features import features
 from zoo.surgery.intercept import Call, intercept
-from zoo.visualize.layers import LayerError, find_layer, layer_shapes
+from zoo.visualize.layers import LayerError, find_layer, layer_shapes, list_feature_maps
 
 # A layer's path, several, or {path: weight}.
 Layers = str | Sequence[str] | Mapping[str, float]
@@ -94,15 +94,11 @@ def default_layer(trained: Trained, size: int | None = None) -> str:
     It is the last of the outermost modules whose output has a sixteenth of the image's height: late
     enough for parts of things, early enough for many of them to fit into the picture.
     """
-    shapes = layer_shapes(trained)
-    pixels = trained.info.preprocessing.size
+    least = trained.info.preprocessing.size // 16
     maps = [
         path
-        for path, shape in shapes.items()
-        if "/" not in path
-        and path not in (*trained.model.classifier, "dropout")
-        and len(shape) == 3
-        and shape[0] >= pixels // 16 > 1
+        for path, shape in list_feature_maps(trained).items()
+        if "/" not in path and shape[0] >= least > 1
     ]
     return maps[-1] if maps else find_layer(trained, None, spatial=True, size=size)
 

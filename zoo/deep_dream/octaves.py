@@ -33,7 +33,8 @@ class Settings:
         with its square.
 
     Raises:
-      PictureError: a value has another type or range.
+      ArgumentError: a value has another type or range.
+      PictureError: `tile` is no multiple of 32.
     """
 
     octaves: int = 4

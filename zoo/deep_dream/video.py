@@ -5,22 +5,25 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 from PIL import Image
 
 from zoo.checkpoints.load import ModelWithWeights
-from zoo.deep_dream.dream import Dreamer, DreamOptions, make_dreamer, shift_progress
+from zoo.deep_dream.dream import Dreamer, DreamOptions, make_dreamer
 from zoo.deep_dream.objectives import Layers
 from zoo.deep_dream.octaves import resize
 from zoo.inference.images import ImageSource
 from zoo.runtime.checks import check_count, check_number
 from zoo.runtime.extras import require
+from zoo.runtime.progress import Progress, shift_progress
 from zoo.visualize.pictures import check_ending
 
 VIDEO_ENDINGS = (".mp4", ".gif")
 FRAMES, ZOOM, FPS = 60, 1.05, 15.0
+# A GIF's durations are whole hundredths of a second, two to 65535 of which viewers obey.
+GIF_FPS = 0.01, 50.0
 # Of H.264, from 0 (best) to 51: a dream is all detail, which compression blurs.
 CRF = 18
 
@@ -48,14 +51,16 @@ def dream_video(
       layers: as of `dream`.
       frames: how many.
       zoom: by how much each frame is enlarged for the next one; 1 is not at all.
-      fps: frames per second.
+      fps: frames per second; of a GIF from 0.01 to 50, rounded to whole hundredths of a second for
+        a frame.
       **options: further arguments of `dream`. Of `progress` the steps of all frames are counted.
 
     Returns:
       The path.
 
     Raises:
-      PictureError: the path has another ending, a value is out of range, or as `dream`.
+      PictureError: the path has another ending, or as `dream`.
+      ArgumentError: a number has another type or range.
       MissingExtraError: imageio-ffmpeg is not installed.
       LayerError, ImageError: as `dream`.
       OSError: the file cannot be written.
@@ -63,14 +68,17 @@ def dream_video(
     path = check_ending(path, VIDEO_ENDINGS)
     check_count("frames", frames, 1)
     check_number("zoom", zoom, 1)
-    check_number("fps", fps, 0, included=False)
-    write = _write_gif if path.suffix.lower() == ".gif" else _find_mp4_writer()
+    is_gif = path.suffix.lower() == ".gif"
+    if is_gif:
+        check_number("fps of a GIF", fps, *GIF_FPS)
+    check_number("fps", fps, included=False)
+    write = _write_gif if is_gif else _find_mp4_writer()
     progress = options.pop("progress", None)
     dreamer = make_dreamer(model, image, layers, options)
 
-    def report(frame: int) -> Any:
-        done = frame * dreamer.settings.total_steps
-        return progress and shift_progress(progress, done, frames)
+    def report(frame: int) -> Progress | None:
+        steps = dreamer.settings.total_steps
+        return shift_progress(progress, frame * steps, frames * steps)
 
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -82,7 +90,7 @@ def dream_video(
 
 
 def _dream_frames(
-    dreamer: Dreamer, frames: int, zoom: float, report: Callable[[int], Any]
+    dreamer: Dreamer, frames: int, zoom: float, report: Callable[[int], Progress | None]
 ) -> Iterator[np.ndarray]:
     """Yields pixels [H, W, 3], uint8."""
     image = dreamer.image
@@ -101,11 +109,8 @@ def enlarge(image: np.ndarray, zoom: float) -> np.ndarray:
 
 
 def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-    # Durations are hundredths of a second, and viewers take less than two for ten.
     first, *rest = (Image.fromarray(pixels).quantize() for pixels in frames)
-    first.save(
-        path, save_all=True, append_images=rest, duration=10 * max(2, round(100 / fps)), loop=0
-    )
+    first.save(path, save_all=True, append_images=rest, duration=10 * round(100 / fps), loop=0)
 
 
 def _find_mp4_writer() -> Callable[[Path, Iterator[np.ndarray], float], None]:

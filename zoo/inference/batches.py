@@ -1,8 +1,9 @@
 """Many photos, read in batches while the device computes; what cannot be read is left out."""
 
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,9 @@ from zoo.inference.images import ImageError, ImageSource, find_photos, is_single
 from zoo.inference.trained import Trained
 from zoo.runtime.checks import check_count
 from zoo.runtime.prefetch import prefetch
+from zoo.runtime.progress import Progress
 from zoo_pretrained.printable import printable
 
-# Called after each batch with the number of photos that were read, and of all.
-OnBatch = Callable[[int, int], None]
 # How many of the photos that cannot be read a warning names.
 NAMED_ERRORS = 3
 
@@ -63,6 +63,11 @@ def name_source(source: ImageSource, number: int) -> str:
     return name if isinstance(name, str) and name else f"image {number}"
 
 
+def has_file(name: str) -> bool:
+    """Whether a name that `name_source` gave is a path."""
+    return not re.fullmatch(r"image \d+", name)
+
+
 def short_name(name: str) -> str:
     """The last part of a path, for a title."""
     return printable(Path(name).name or name)
@@ -72,7 +77,7 @@ def load_batches(
     trained: Trained,
     sources: Sequence[ImageSource],
     batch_size: int,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Batch]:
     """Reads and preprocesses images in another thread, at most two batches ahead.
 
@@ -84,7 +89,7 @@ def load_batches(
       progress: called after each batch with the number of images that were read, and of all.
 
     Raises:
-      ValueError: `batch_size` is no integer of at least 1.
+      ArgumentError: `batch_size` is no integer of at least 1.
       ImageError: none of the images can be read; raised behind the last batch.
     """
     size = min(check_count("batch_size", batch_size), 1 << (len(sources) - 1).bit_length())
@@ -92,7 +97,7 @@ def load_batches(
 
 
 def _run_batches(
-    trained: Trained, sources: Sequence[ImageSource], size: int, progress: OnBatch | None
+    trained: Trained, sources: Sequence[ImageSource], size: int, progress: Progress | None
 ) -> Iterator[Batch]:
     done, errors = 0, []
     for batch in prefetch(_read_batches(trained, sources, size), buffer_size=1):

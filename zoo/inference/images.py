@@ -66,7 +66,7 @@ def load_image(
 
     EXIF's orientation is applied where it can be read; other metadata is ignored. Palettes, CMYK
     and greyscale become RGB; 16 bits become 8; transparent pixels become white; of an animation the
-    first frame is taken.
+    first frame is taken. A file that can seek is left at its position, and can be read again.
 
     Raises:
       ImageError: a file is missing, unreadable, truncated or not an image of `FORMATS`, or an image
@@ -157,7 +157,11 @@ def _load_stream(stream: Any, max_pixels: int | None, min_side: MinSide | None) 
     if isinstance(stream, io.TextIOBase):
         raise ImageError(f"{name} is open for reading text; open it for reading bytes, as 'rb'")
     try:
-        return _decode(stream, name, max_pixels, min_side)
+        start = stream.tell() if hasattr(stream, "seekable") and stream.seekable() else None
+        image = _decode(stream, name, max_pixels, min_side)
+        if start is not None:
+            stream.seek(start)
+        return image
     except ImageError:
         raise
     except Exception as error:  # of whatever kind of file it is

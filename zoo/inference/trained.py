@@ -22,8 +22,13 @@ from zoo.models.fold import fold_norms
 from zoo.models.suggest import matches
 from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.catalogue import Label
+from zoo_pretrained.printable import OneLineError
 
 DEFAULT_TOP = 5
+
+
+class NoClassifierError(OneLineError, ValueError):
+    """The weights have no classifier, which is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +225,9 @@ class Trained:
         ]
 
     def require_head(self) -> None:
-        """Raises ValueError if the weights have no classifier."""
+        """Raises NoClassifierError if the weights have no classifier."""
         if not self.info.head:
-            raise ValueError(
+            raise NoClassifierError(
                 f"the weights {self.info.weights!r} of {self.info.model} have no classifier; "
                 f"zoo.adapt(…, num_classes=…) gives them one"
             )

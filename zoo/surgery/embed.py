@@ -13,17 +13,18 @@ import numpy as np
 
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
-from zoo.inference.batches import OnBatch, list_sources, load_batches, name_source, warn_skipped
+from zoo.inference.batches import list_sources, load_batches, name_source, warn_skipped
 from zoo.inference.images import ImageError, ImageSource
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.runtime.checks import check_count
+from zoo.runtime.progress import Progress
 from zoo.surgery.features import features
 from zoo_pretrained.printable import OneLineError
 
 
 class EmbeddingError(OneLineError, ValueError):
-    """Embeddings cannot be read, or are another model's; the message says which."""
+    """Embeddings cannot be made or read, or are another model's; the message says which."""
 
 
 def embed(
@@ -33,7 +34,7 @@ def embed(
     layer: str | None = None,
     batch_size: int = 32,
     normalize: bool = True,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Images as vectors: the features before the classifier, averaged over positions.
 
@@ -57,7 +58,8 @@ def embed(
     Raises:
       ImageError: there are no images, or something is not an image. `embed_folder` leaves out what
         cannot be read, and says which image a row is of.
-      ValueError: the model has no such layer, or `batch_size` is less than 1.
+      EmbeddingError: the model has no such layer.
+      ArgumentError: `batch_size` is no integer of at least 1.
       FloatingPointError: the features are not finite.
     """
     sources = list_sources(images)
@@ -73,7 +75,7 @@ def embed_folder(
     *,
     layer: str | None = None,
     batch_size: int = 32,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
 ) -> "Embeddings":
     """The normalised vectors of a folder's photos with their paths, to be kept and searched.
 
@@ -89,7 +91,7 @@ def embed_folder(
 
     Raises:
       ImageError: there are no photos that can be read.
-      ValueError, FloatingPointError: as for `embed`.
+      EmbeddingError, ArgumentError, FloatingPointError: as for `embed`.
     """
     trained, sources = as_trained(model), list_sources(images)
     found = embed_sources(trained, sources, layer, batch_size, True, progress)
@@ -131,7 +133,7 @@ class Embeddings:
 
         Raises:
           EmbeddingError: the vector has another length than these.
-          ValueError: `count` is less than 1.
+          ArgumentError: `count` is no integer of at least 1.
         """
         rows, similarities = self.rank(vector, count)
         return [
@@ -228,7 +230,7 @@ def embed_sources(
     layer: str | None,
     batch_size: int,
     normalize: bool = True,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
     *,
     strict: bool = False,
 ) -> Embedded:
@@ -290,9 +292,14 @@ def _find_output(
 ) -> jax.Array:
     """The output of a layer, or the last feature map before the classifier."""
     if layer is not None:
-        outputs = features((module, variables), x, layer)
+        try:
+            outputs = features((module, variables), x, layer)
+        except ValueError as error:
+            raise EmbeddingError(str(error)) from error
         if len(outputs) != 1:
-            raise ValueError(f"layer must be one module, but {layer!r} are {', '.join(outputs)}")
+            raise EmbeddingError(
+                f"layer must be one module, but {layer!r} are {', '.join(outputs)}"
+            )
         return next(iter(outputs.values()))
     excluded = {*module.classifier, "dropout"}
     maps = [
@@ -301,5 +308,7 @@ def _find_output(
         if y.ndim == 4 and path not in excluded
     ]
     if not maps:
-        raise ValueError(f"{module.title} has no feature map before its classifier; name a layer")
+        raise EmbeddingError(
+            f"{module.title} has no feature map before its classifier; name a layer"
+        )
     return maps[-1]

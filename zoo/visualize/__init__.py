@@ -19,7 +19,7 @@ from zoo.visualize.adversarial import (
     fast_gradient_sign,
     projected_gradient_descent,
 )
-from zoo.visualize.attribution import Attribution
+from zoo.visualize.attribution import Attribution, compare, make_attribution
 from zoo.visualize.cam import (
     ablation_cam,
     eigen_cam,
@@ -44,7 +44,7 @@ from zoo.visualize.gradients import (
     positive_saliency,
     smooth_grad,
 )
-from zoo.visualize.inputs import TargetError
+from zoo.visualize.inputs import TargetError, prepare_inputs
 from zoo.visualize.layers import LayerError, list_layers
 from zoo.visualize.optimization import (
     caricature,
@@ -75,6 +75,7 @@ __all__ = [
     "channel",
     "class_image",
     "class_logit",
+    "compare",
     "deconvnet",
     "direction",
     "eigen_cam",
@@ -94,12 +95,14 @@ __all__ = [
     "invert",
     "layer_cam",
     "list_layers",
+    "make_attribution",
     "metrics",
     "nearest",
     "negative_saliency",
     "neuron",
     "occlusion",
     "positive_saliency",
+    "prepare_inputs",
     "projected_gradient_descent",
     "rise",
     "score_cam",

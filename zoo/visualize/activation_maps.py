@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.images import ImageSource
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count
 from zoo.surgery.features import features
-from zoo.visualize.layers import LayerError, find_layer, layer_shapes
+from zoo.visualize.layers import LayerError, find_layer, list_feature_maps
 from zoo.visualize.pictures import (
     Gallery,
     Picture,
@@ -80,12 +81,11 @@ def activations(
     Raises:
       ImageError: `image` is not an image.
       LayerError: the model has no such layer, or it has no spatial extent.
-      PictureError: it is more than one image, `channels` is less than 1, or no colours have that
-        name.
+      ArgumentError: `channels` is no integer of at least 1.
+      PictureError: it is more than one image, or no colours have that name.
     """
     trained = as_trained(model)
-    if not isinstance(channels, int) or channels < 1:
-        raise PictureError(f"channels must be an integer of at least 1, got {channels!r}")
+    channels = check_count("channels", channels)
     batch = trained.preprocess(image, size=size)
     if len(batch) != 1:
         raise PictureError(f"the picture is of one image, got {len(batch)}")
@@ -131,12 +131,7 @@ def find_stages(trained: Trained, size: int | None = None) -> list[str]:
       LayerError: there are none for images of that size.
     """
     find_layer(trained, None, spatial=True, size=size)  # or it says why there is none
-    excluded = (*trained.model.classifier, "dropout")
-    outer = [
-        path
-        for path, shape in layer_shapes(trained, size).items()
-        if "/" not in path and path not in excluded and len(shape) == 3 and shape[0] * shape[1] > 1
-    ]
+    outer = [path for path in list_feature_maps(trained, size) if "/" not in path]
     return [path for path in outer if re.fullmatch(r"stem|stage\d+", path)] or outer
 
 

@@ -14,6 +14,7 @@ import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.images import ImageSource
 from zoo.inference.preprocessing import Preprocessing
+from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.runtime.checks import check_count, check_number
 from zoo.visualize import pictures
@@ -54,7 +55,7 @@ class AdversarialExample:
           amplification: of what was added; by default, so that epsilon becomes black or white.
 
         Raises:
-          PictureError: `amplification` is not above 0.
+          ArgumentError: `amplification` is no number above 0.
         """
         factor = 0.5 / self.epsilon if amplification is None else amplification
         factor = check_number("amplification", factor, included=False)
@@ -104,7 +105,7 @@ def fast_gradient_sign(
     Raises:
       ImageError: something is not an image.
       TargetError: the model has no such class.
-      PictureError: `epsilon` is not above 0.
+      ArgumentError: `epsilon` is no number above 0.
       ValueError: the weights have no classifier.
     """
     epsilon = check_number("epsilon", epsilon, included=False)
@@ -135,7 +136,7 @@ def projected_gradient_descent(
     Raises:
       ImageError: something is not an image.
       TargetError: the model has no such class.
-      PictureError: `epsilon`, `steps` or `rate` is not above 0.
+      ArgumentError: `epsilon`, `steps` or `rate` has another type or range.
       ValueError: the weights have no classifier.
     """
     epsilon, steps = (
@@ -159,44 +160,43 @@ def _attack(
     size: int | None,
 ) -> AdversarialExample:
     trained = as_trained(model)
-    before = prepare_inputs(trained, images, size=size)
-    aimed = before if target is None else prepare_inputs(trained, images, target, size=size)
-    if len(aimed.x) != len(before.x):  # one image with several targets
-        before = dataclasses.replace(
-            before,
-            x=aimed.x,
-            photos=aimed.photos,
-            targets=jnp.repeat(before.targets, len(aimed.x)),
-            probabilities=np.repeat(before.probabilities, len(aimed.x)),
-        )
+    inputs = prepare_inputs(trained, images, target, size=size)
     preprocessing = trained.info.preprocessing
     step = _compile(trained.model.clone(remat=False), preprocessing)
     # Resampling may have left rounding errors outside the range of pixels.
-    pixels = jnp.clip(denormalize(preprocessing, before.x), 0, 1)
+    pixels = jnp.clip(denormalize(preprocessing, inputs.x), 0, 1)
     changed = pixels
     if seed is not None:
         noise = jax.random.uniform(jax.random.key(seed), pixels.shape, minval=-1.0)
         changed = jnp.clip(pixels + epsilon * noise, 0, 1)
     signed_rate = rate if target is None else -rate
     for _ in range(steps):
-        changed = step(trained.variables, changed, pixels, aimed.targets, signed_rate, epsilon)
+        changed = step(trained.variables, changed, pixels, inputs.targets, signed_rate, epsilon)
     x = normalize(preprocessing, changed)
-    probabilities = np.asarray(trained.probabilities(x))
-    after = probabilities.argmax(1)
+    labels_before, probabilities_before = inputs.labels, inputs.probabilities
+    if target is not None:
+        labels_before, probabilities_before = _classify(trained, inputs.x)
+    labels_after, probabilities_after = _classify(trained, x)
     added = np.asarray(changed - pixels)
     if preprocessing.channels == "BGR":
         added = added[..., ::-1]
     return AdversarialExample(
         np.asarray(x),
         added,
-        before.photos,
+        inputs.photos,
         to_photos(preprocessing, x),
-        before.labels,
-        tuple(trained.labels[number] for number in after),
-        before.probabilities,
-        probabilities[np.arange(len(after)), after],
+        labels_before,
+        labels_after,
+        probabilities_before,
+        probabilities_after,
         epsilon,
     )
+
+
+def _classify(trained: Trained, x: jax.Array) -> tuple[tuple[str, ...], np.ndarray]:
+    """The likeliest class of each image, and its probability."""
+    probabilities = np.asarray(trained.probabilities(x))
+    return tuple(trained.labels[n] for n in probabilities.argmax(1)), probabilities.max(1)
 
 
 @functools.lru_cache(maxsize=32)

@@ -33,6 +33,7 @@ class Attribution:
       probabilities: what the model gives these classes, [N].
       photos: the images as the model saw them, [N, H, W, 3], uint8.
       settings: the method's arguments.
+      channels: "BGR" where the channels of the maps are in that order, as the model takes them.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Attribution:
     probabilities: np.ndarray
     photos: np.ndarray = dataclasses.field(repr=False)
     settings: Mapping[str, Any]
+    channels: str = "RGB"
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -113,6 +115,7 @@ class Attribution:
             return pictures.color(centered, "signed")
         channels = centered[..., None] if centered.ndim == 3 else centered
         bands = [0, 1, 2] if channels.shape[-1] >= 3 else [0, 0, 0]
+        bands = bands[::-1] if self.channels == "BGR" else bands
         return pictures.to_uint8(channels[..., bands])
 
     def picture(
@@ -201,7 +204,44 @@ def make_attribution(
         inputs.probabilities,
         inputs.photos,
         settings,
+        inputs.trained.info.preprocessing.channels,
     )
+
+
+def compare(
+    attributions: Sequence[Attribution], columns: Sequence[str] | None = None
+) -> pictures.Picture:
+    """Attributions of the same images side by side: a row for each image, a column for each.
+
+    Args:
+      attributions: by different methods, or of different layers.
+      columns: how each is shown; see `Attribution.render`. By default maps are laid over the photo,
+        and gradients shown in grey.
+
+    Raises:
+      PictureError: there are none, or they are of different images or classes.
+    """
+    if not attributions:
+        raise PictureError("attributions must be at least one, got none")
+    first = attributions[0]
+    if any(a.labels != first.labels or a.photos.shape != first.photos.shape for a in attributions):
+        raise PictureError("attributions to compare must be of the same images and classes")
+    if columns is None:
+        columns = ["overlay" if a.maps.ndim == 3 else "grey" for a in attributions]
+    rendered = [a.render(column) for a, column in zip(attributions, columns, strict=True)]
+    names = [_describe(a, attributions) for a in attributions]
+    tiles, titles = [], []
+    for row, (label, probability) in enumerate(zip(first.labels, first.probabilities, strict=True)):
+        tiles += [first.photos[row], *(pixels[row] for pixels in rendered)]
+        titles += [f"{label} {probability:.0%}", *names]
+    return pictures.Picture(pictures.grid(tiles, titles, columns=len(attributions) + 1))
+
+
+def _describe(attribution: Attribution, others: Sequence[Attribution]) -> str:
+    """The method's name, and the layer where the same method stands there for several."""
+    same = [other for other in others if other.method == attribution.method]
+    layer = attribution.settings.get("layer")
+    return f"{attribution.method}, {layer}" if len(same) > 1 and layer else attribution.method
 
 
 def resize_maps(maps: jax.Array | np.ndarray, size: tuple[int, ...]) -> jax.Array:

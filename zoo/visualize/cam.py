@@ -24,6 +24,7 @@ from zoo.visualize.layers import (
     compiled_layer_gradient,
     find_layer,
     map_batches,
+    run_batches,
 )
 
 EPS = 1e-7
@@ -74,7 +75,8 @@ def grad_cam_plus_plus(
     """
 
     def combine(a: jax.Array, g: jax.Array) -> jax.Array:
-        # Equation 19, for the exponential of the logit.
+        # Equation 19, for the exponential of the logit. The small number is pytorch-grad-cam's, so
+        # that the maps are equal; where gradients are small it counts.
         g2 = g * g
         sums = a.sum((1, 2), keepdims=True)
         denominator = 2 * g2 + sums * g2 * g
@@ -166,9 +168,13 @@ def eigen_cam(
         rows = a.reshape(n, h * w, c)
         energy = jnp.linalg.norm(rows, axis=-1)
         rows = rows - rows.mean(1, keepdims=True)
-        # The eigenvector of the positions' products is the projection, up to its length.
-        values, vectors = jnp.linalg.eigh(rows @ rows.transpose(0, 2, 1))
-        projection = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[:, -1:], 0))
+        # Of positions or of channels, whichever are fewer.
+        if h * w <= c:
+            values, vectors = jnp.linalg.eigh(rows @ rows.transpose(0, 2, 1))
+            projection = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[:, -1:], 0))
+        else:
+            _, vectors = jnp.linalg.eigh(rows.transpose(0, 2, 1) @ rows)
+            projection = jnp.einsum("npc,nc->np", rows, vectors[..., -1])
         agrees = (projection * (energy - energy.mean(1, keepdims=True))).sum(1, keepdims=True)
         return (jnp.where(agrees < 0, -1, 1) * projection).reshape(n, h, w)
 
@@ -218,8 +224,9 @@ def ablation_cam(
 ) -> Attribution:
     """Ablation-CAM: channels weighed by how much the logit falls without each (Desai 2020).
 
-    Desai and Ramaswamy, WACV 2020. The weight is (logit − logit without the channel) / logit; what
-    comes after the layer is computed once for each channel.
+    Desai and Ramaswamy, WACV 2020, who divide the weights by the logit, which turns the map around
+    where that is negative: here they are not divided. What comes after the layer is computed once
+    for each channel.
 
     Args:
       model, images, target, layer, top, size: as for `grad_cam`.
@@ -232,7 +239,7 @@ def ablation_cam(
     for row, a in enumerate(activations):
         target_of_row = inputs.targets[row]
         full, without = run(inputs.trained.variables, inputs.x[row], a, target_of_row)
-        maps.append(jnp.einsum("hwc,c->hw", a, (full - without) / full))
+        maps.append(jnp.einsum("hwc,c->hw", a, full - without))
     maps = [jnp.maximum(m, 0) for m in maps]
     return make_attribution("ablation-cam", inputs, jnp.stack(maps), layer=path)
 
@@ -268,8 +275,10 @@ def _layer_values(
     """The inputs, the layer's path, its outputs A and their gradients G, [N, h, w, C]."""
     inputs = prepare_inputs(model, images, target, top=top, size=size)
     path = find_layer(inputs.trained, layer, spatial=True, size=inputs.x.shape[1])
-    run = compiled_layer_gradient(inputs.trained.model, path)
-    activations, gradient = run(inputs.trained.variables, inputs.x, inputs.targets)
+    run = functools.partial(
+        compiled_layer_gradient(inputs.trained.model, path), inputs.trained.variables
+    )
+    activations, gradient = run_batches(run, inputs.x, inputs.targets)
     return inputs, path, activations, gradient
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
-from zoo.inference.batches import OnBatch
 from zoo.inference.images import ImageSource
 from zoo.inference.preprocessing import Preprocessing
+from zoo.runtime.checks import check_count, check_number
 from zoo.runtime.extras import require
+from zoo.runtime.progress import Progress
 from zoo.surgery.embed import Embeddings
 from zoo.visualize.folders import check_word, embed_images
 from zoo.visualize.inputs import to_photos
@@ -52,7 +53,7 @@ def embedding_map(
     layer: str | None = None,
     batch_size: int = 32,
     seed: int = 0,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
 ) -> EmbeddingMap:
     """A map of a folder: thumbnails, of which similar ones lie together.
 
@@ -79,12 +80,17 @@ def embedding_map(
 
     Raises:
       PictureError: there are fewer than 4 photos that can be read, more than 3,000 for a grid, or a
-        sheet that is too small for them; or an argument has a value that it does not take.
+        sheet that is too small for them; or no method has that name.
+      ArgumentError: a number has another type or range.
       ImageError: there are no photos, or none that can be read.
-      EmbeddingError: the embeddings are of another model.
+      EmbeddingError: the model has no such layer; or the embeddings are of another model, or of
+        images without files, which cannot be shown.
       MissingExtraError: scikit-learn is not installed.
     """
     check_word("method", method, METHODS)
+    size, seed = check_count("size", size), check_count("seed", seed, 0)
+    if perplexity is not None:
+        check_number("perplexity", perplexity, 1)
     if method == "tsne":
         require("sklearn.manifold", "visualize")  # before a large folder is read
     trained = as_trained(model)
@@ -120,7 +126,7 @@ def place(
       method, perplexity, seed: as for `embedding_map`.
 
     Raises:
-      PictureError: the perplexity is not from 1 to the number of photos less 1.
+      ArgumentError: the perplexity is not from 1 to the number of photos less 1.
     """
     points = _pca(vectors) if method == "pca" else _tsne(vectors, perplexity, seed)
     low, high = points.min(axis=0), points.max(axis=0)
@@ -143,10 +149,7 @@ def _tsne(vectors: np.ndarray, perplexity: float | None, seed: int) -> np.ndarra
     count = len(vectors)
     if perplexity is None:
         perplexity = min(30.0, (count - 1) / 3)
-    if not 1 <= perplexity <= count - 1:
-        raise PictureError(
-            f"perplexity must be from 1 to {count - 1} for {count} photos, got {perplexity!r}"
-        )
+    perplexity = check_number(f"perplexity of {count} photos", perplexity, 1, count - 1)
     # Of photos that are all equal there are no principal components to begin with.
     init = "pca" if np.ptp(vectors, axis=0).max() > 0 and vectors.shape[1] > 1 else "random"
     manifold = require("sklearn.manifold", "visualize")

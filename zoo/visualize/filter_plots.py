@@ -6,12 +6,12 @@ import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count
 from zoo.visualize.layers import LayerError, find_layer, layer_shapes
 from zoo.visualize.pictures import (
     GAP,
     TITLE_HEIGHT,
     Gallery,
-    PictureError,
     color,
     resize,
     to_uint8,
@@ -53,10 +53,11 @@ def filters(
 
     Raises:
       LayerError: the model has no such layer, it has no kernel of a convolution, or several.
-      PictureError: `count` or `slices` is less than 1, or no colours have that name.
+      ArgumentError: `count` or `slices` is no integer of at least 1.
+      PictureError: no colours have that name.
     """
-    if (count is not None and count < 1) or slices < 1:
-        raise PictureError(f"count and slices must be at least 1, got {count!r} and {slices!r}")
+    count = None if count is None else check_count("count", count)
+    slices = check_count("slices", slices)
     trained = as_trained(model)
     path, kernel = find_kernel(trained, layer)
     kernel = np.moveaxis(kernel[..., :count].astype(np.float32), -1, 0)  # [filter, kh, kw, channel]

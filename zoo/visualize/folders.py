@@ -12,7 +12,7 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.batches import (
-    OnBatch,
+    has_file,
     list_sources,
     load_batches,
     name_source,
@@ -24,11 +24,12 @@ from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.models.suggest import suggest
 from zoo.runtime.checks import check_count
-from zoo.surgery.embed import Embeddings, embed, embed_sources, make_embeddings
+from zoo.runtime.progress import Progress
+from zoo.surgery.embed import EmbeddingError, Embeddings, embed, embed_sources, make_embeddings
 from zoo.surgery.features import features
 from zoo.visualize.attribution import resize_maps
 from zoo.visualize.inputs import to_photos
-from zoo.visualize.layers import LayerError, find_layer, layer_shapes
+from zoo.visualize.optimization.objectives import check_channel, parse_channel, require_layer
 from zoo.visualize.pictures import Gallery, PictureError, overlay, stretch
 
 REDUCTIONS = ("max", "mean")
@@ -62,7 +63,7 @@ def top_photos(
     reduce: str = "max",
     show: str = "highlight",
     batch_size: int = 32,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
 ) -> RankedPhotos:
     """The photos of a folder to which a channel responds most, the strongest first.
 
@@ -90,13 +91,16 @@ def top_photos(
       LayerError: the model has no such layer or channel, or `feature` has another form.
       PictureError: `reduce` or `show` is another word.
       ImageError: there are no photos that can be read.
-      ValueError: `count` or `batch_size` is less than 1.
+      ArgumentError: `count` or `batch_size` is no integer of at least 1.
+      ValueError: a class is asked for, and the weights have no classifier.
     """
     check_word("reduce", reduce, REDUCTIONS)
     check_word("show", show, SHOWN)
     check_count("count", count)
     trained, sources = as_trained(model), list_sources(images)
-    layer, channel = find_channel(trained, feature)
+    layer, channel = parse_channel(feature)
+    require_layer(trained, layer)
+    check_channel(trained, layer, channel)
     run = _compiled_channel(trained.model.clone(remat=False), layer, reduce)
     best: list[_Candidate] = []
     skipped: list[str] = []
@@ -135,7 +139,7 @@ def nearest(
     count: int = 8,
     layer: str | None = None,
     batch_size: int = 32,
-    progress: OnBatch | None = None,
+    progress: Progress | None = None,
 ) -> RankedPhotos:
     """The photos of a folder that are most similar to an image, the most similar first.
 
@@ -157,9 +161,10 @@ def nearest(
 
     Raises:
       ImageError: `image` is not an image, or there are no photos that can be read.
-      EmbeddingError: the embeddings are of another model.
+      EmbeddingError: the model has no such layer; or the embeddings are of another model, or of
+        images without files, which cannot be shown.
       PictureError: `image` is more than one image, or a layer is given with embeddings.
-      ValueError: the model has no such layer, or `count` or `batch_size` is less than 1.
+      ArgumentError: `count` or `batch_size` is no integer of at least 1.
     """
     check_count("count", count)
     trained = as_trained(model)
@@ -193,7 +198,7 @@ def embed_images(
     images: ImageSource | Iterable[ImageSource] | Embeddings,
     layer: str | None,
     batch_size: int,
-    progress: OnBatch | None,
+    progress: Progress | None,
 ) -> tuple[Embeddings, list[ImageSource]]:
     """The embeddings of images, and the images that they are of.
 
@@ -204,35 +209,18 @@ def embed_images(
     """
     if isinstance(images, Embeddings):
         images.check_model(trained)
+        unnamed = [name for name in images.names if not has_file(name)]
+        if unnamed:
+            raise EmbeddingError(
+                f"these embeddings are of images without files, such as {unnamed[0]!r}, so that "
+                f"the images cannot be shown; give the images, or embed files"
+            )
         return images, list(images.names)
     sources = list_sources(images)
     found = embed_sources(trained, sources, layer, batch_size, progress=progress)
     warn_skipped(found.skipped, len(sources), stacklevel=4)
     embeddings = make_embeddings(trained, sources, found, layer)
     return embeddings, [sources[number] for number in found.numbers]
-
-
-def find_channel(trained: Trained, feature: str) -> tuple[str, int]:
-    """A layer's path and a channel's number from a text such as "stage4:12", checked.
-
-    Raises:
-      LayerError: the model has no such layer or channel, or the text has another form.
-    """
-    layer, colon, number = str(feature).strip().rpartition(":")
-    if not colon or not number.strip().isdecimal():
-        raise LayerError(
-            f"feature must be a layer and a channel such as 'stage4:12', got {feature!r}"
-        )
-    layer = find_layer(trained, layer, spatial=False)
-    if layer.split("/")[0] in trained.model.classifier:
-        trained.require_head()
-    channels = layer_shapes(trained)[layer][-1]
-    if int(number) >= channels:
-        raise LayerError(
-            f"layer {layer!r} of {trained.model.title} has the channels 0 to {channels - 1}, got "
-            f"{int(number)}"
-        )
-    return layer, int(number)
 
 
 class _Candidate(NamedTuple):

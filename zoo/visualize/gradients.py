@@ -14,10 +14,10 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
-from zoo.runtime.checks import SettingError, check_count, check_number
+from zoo.runtime.checks import ArgumentError, check_count, check_number
 from zoo.visualize.attribution import Attribution, make_attribution
 from zoo.visualize.inputs import Images, Inputs, Targets, normalize, prepare_inputs
-from zoo.visualize.layers import Variables, select_targets
+from zoo.visualize.layers import Variables, run_batches, select_targets
 from zoo.visualize.rules import Rule, backward_rule
 
 Statistic = Literal["mean", "square", "variance"]
@@ -161,20 +161,21 @@ def smooth_grad(
       seed: of the noise.
 
     Raises:
-      SettingError: `samples`, `noise`, `statistic` or `batch_size` has another type or range.
+      ArgumentError: `samples`, `noise`, `statistic` or `batch_size` has another type or range.
     """
     names = {"mean": "smooth-grad", "square": "smooth-grad-squared", "variance": "var-grad"}
     if statistic not in names:
-        raise SettingError(f"statistic must be one of {', '.join(names)}, got {statistic!r}")
+        raise ArgumentError(f"statistic must be one of {', '.join(names)}, got {statistic!r}")
     samples, batch_size = check_count("samples", samples), check_count("batch_size", batch_size)
     noise = check_number("noise", noise, included=False)
     inputs = prepare_inputs(model, images, target, top=top, size=size)
-    run = _compiled_moments(inputs.trained.model, min(batch_size, samples))
+    run = _compiled_moments(inputs.trained.model)
+    weights = np.full(samples, 1 / samples, inputs.x.dtype)
     moments = []
     for row, x in enumerate(inputs.x):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), row), samples)
-        std = noise * jnp.ptp(x)
-        moments.append(run(inputs.trained.variables, x, inputs.targets[row], keys, std))
+        known = (inputs.trained.variables, x, inputs.targets[row], noise * jnp.ptp(x))
+        moments.append(_sum_batches(run, known, keys, weights, batch_size))
     mean, square = (jnp.stack(moment) for moment in zip(*moments, strict=True))
     variance = jnp.maximum(square - mean**2, 0)
     maps = {"mean": mean, "square": square, "variance": variance}[statistic]
@@ -209,27 +210,28 @@ def integrated_gradients(
       seed: of the noise.
 
     Raises:
-      SettingError: `steps`, `batch_size` or a baseline has another type or range.
+      ArgumentError: `steps`, `batch_size` or a baseline has another type or range.
     """
     steps, batch_size = check_count("steps", steps), check_count("batch_size", batch_size)
     several = isinstance(baselines, list | tuple)
     names: Any = list(baselines) if several else [baselines]  # type: ignore[arg-type]
     if not names:
-        raise SettingError("baselines must name at least one baseline, got none")
+        raise ArgumentError("baselines must name at least one baseline, got none")
     inputs = prepare_inputs(model, images, target, top=top, size=size)
     points, weights = np.polynomial.legendre.leggauss(steps)
-    points, weights = (points + 1) / 2, weights / 2  # on 0 to 1, in place of −1 to 1
-    run = _compiled_path(inputs.trained.model, min(batch_size, steps))
+    # On 0 to 1, in place of −1 to 1.
+    points, weights = (np.asarray(v, inputs.x.dtype) for v in ((points + 1) / 2, weights / 2))
+    run = _compiled_path(inputs.trained.model)
     maps = []
     for row, x in enumerate(inputs.x):
         starts = [make_baseline(inputs, row, name, seed) for name in names]
-        numbers = (jnp.asarray(points, x.dtype), jnp.asarray(weights, x.dtype))
+        known = (inputs.trained.variables, x, inputs.targets[row])
         paths = [
-            run(inputs.trained.variables, x, start, inputs.targets[row], *numbers)
+            (x - start) * _sum_batches(run, (*known, start), points, weights, batch_size)
             for start in starts
         ]
         maps.append(sum(paths) / len(paths))
-    shown = [name if isinstance(name, str | int | float) else "array" for name in names]
+    shown = [describe_baseline(name) for name in names]
     settings = {"steps": steps, "baselines": shown, "seed": seed}
     return make_attribution("integrated-gradients", inputs, jnp.stack(maps), **settings)
 
@@ -249,15 +251,27 @@ def make_baseline(inputs: Inputs, row: int, baseline: Any, seed: int) -> jax.Arr
                 return jnp.asarray(normalize(preprocessing, pixels))
             case "blur":
                 return blur(x, max(x.shape[:2]) / 20)
-    elif np.ndim(baseline) == 0 or np.shape(baseline) == x.shape:
-        array = np.asarray(baseline)
-        if array.dtype.kind in "iuf" and np.isfinite(array).all():
+        got = repr(baseline)
+    else:
+        try:
+            array = np.asarray(baseline)
+        except ValueError:  # nested lists of different lengths
+            array = np.empty((0,))
+        fits = array.shape in ((), x.shape)
+        if fits and array.dtype.kind in "iuf" and np.isfinite(array).all():
             return jnp.broadcast_to(jnp.asarray(array, x.dtype), x.shape)
-    got = repr(baseline) if np.ndim(baseline) == 0 else f"an array of shape {np.shape(baseline)}"
-    raise SettingError(
+        got = repr(baseline) if array.ndim == 0 else f"an array of shape {array.shape}"
+    raise ArgumentError(
         f"a baseline must be black, white, grey, blur, noise, a number or a normalised image of "
         f"shape {list(x.shape)}, got {got}"
     )
+
+
+def describe_baseline(baseline: Any) -> Any:
+    """A baseline as an attribution's settings have it: its name, its number, or "array"."""
+    if isinstance(baseline, str):
+        return baseline
+    return np.asarray(baseline).item() if np.ndim(baseline) == 0 else "array"
 
 
 def blur(x: jax.Array, radius: float) -> jax.Array:
@@ -275,8 +289,10 @@ def blur(x: jax.Array, radius: float) -> jax.Array:
 
 
 def _gradient(inputs: Inputs, rule: Rule | None = None) -> jax.Array:
-    run = _compiled_gradient(inputs.trained.model, rule)
-    result: jax.Array = run(inputs.trained.variables, inputs.x, inputs.targets)
+    run = functools.partial(
+        _compiled_gradient(inputs.trained.model, rule), inputs.trained.variables
+    )
+    result: jax.Array = run_batches(run, inputs.x, inputs.targets)
     return result
 
 
@@ -304,60 +320,66 @@ def input_gradient(
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled_moments(module: Model, batch_size: int) -> Callable[..., Any]:
-    """(variables, x [H, W, C], target, keys, std) → means of gradients and of their squares."""
+def _compiled_moments(module: Model) -> Callable[..., Any]:
+    """(variables, x [H, W, C], target, std, keys [B], weights [B]) → Σ w·g and Σ w·g², [H, W, C].
 
-    @kernels.jit
-    def run(variables: Variables, x: jax.Array, target: jax.Array, keys: Any, std: Any) -> Any:
-        def moments(keys: Any, weights: jax.Array) -> Any:
-            noise = jax.vmap(lambda key: jax.random.normal(key, x.shape, x.dtype))(keys)
-            targets = jnp.broadcast_to(target, weights.shape)
-            g = input_gradient(module, variables, x + std * noise, targets)
-            return jnp.tensordot(weights, g, 1), jnp.tensordot(weights, g * g, 1)
-
-        weights = jnp.full(len(keys), 1 / len(keys), x.dtype)
-        return _sum_batches(moments, batch_size, keys, weights)
-
-    return run
-
-
-@functools.lru_cache(maxsize=32)
-def _compiled_path(module: Model, batch_size: int) -> Callable[..., Any]:
-    """(variables, x, start, target, points, weights) → integrated gradients, [H, W, C]."""
+    g is the gradient at the image with noise of a key.
+    """
 
     @kernels.jit
     def run(
         variables: Variables,
         x: jax.Array,
-        start: jax.Array,
         target: jax.Array,
+        std: jax.Array,
+        keys: Any,
+        weights: jax.Array,
+    ) -> Any:
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape, x.dtype))(keys)
+        targets = jnp.broadcast_to(target, weights.shape)
+        g = input_gradient(module, variables, x + std * noise, targets)
+        return jnp.tensordot(weights, g, 1), jnp.tensordot(weights, g * g, 1)
+
+    return run
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled_path(module: Model) -> Callable[..., Any]:
+    """(variables, x, target, start, points [B], weights [B]) → Σ w·g, [H, W, C].
+
+    g is the gradient at a point from start (0) to x (1).
+    """
+
+    @kernels.jit
+    def run(
+        variables: Variables,
+        x: jax.Array,
+        target: jax.Array,
+        start: jax.Array,
         points: jax.Array,
         weights: jax.Array,
     ) -> Any:
-        def part(points: jax.Array, weights: jax.Array) -> jax.Array:
-            way = start + points[:, None, None, None] * (x - start)
-            g = input_gradient(module, variables, way, jnp.broadcast_to(target, points.shape))
-            return jnp.tensordot(weights, g, 1)
-
-        return (x - start) * _sum_batches(part, batch_size, points, weights)
+        way = start + points[:, None, None, None] * (x - start)
+        g = input_gradient(module, variables, way, jnp.broadcast_to(target, points.shape))
+        return jnp.tensordot(weights, g, 1)
 
     return run
 
 
 def _sum_batches(
-    function: Callable[..., Any], batch_size: int, items: Any, weights: jax.Array
+    run: Callable[..., Any], known: tuple[Any, ...], items: Any, weights: np.ndarray, limit: int
 ) -> Any:
-    """The sum of function(items, weights) over batches; the last is filled with weights of 0."""
+    """The sum of run(*known, items, weights) over batches of one length, at most `limit`.
+
+    The last is filled with weights of 0. Each batch is a call of its own: jaxlib 0.10 takes twice
+    as long for a gradient inside a loop of a compiled program.
+    """
     count = len(items)
-    batches = -(-count // batch_size)
-    rows = jnp.arange(batches * batch_size)
-    padded = jnp.where(rows < count, weights[rows % count], 0)
-    shape = (batches, batch_size)
-    items, padded = items[rows % count].reshape(shape), padded.reshape(shape)
-
-    def add(total: Any, batch: Any) -> Any:
-        return jax.tree.map(jnp.add, total, function(*batch)), None
-
-    shapes = jax.eval_shape(function, items[0], padded[0])
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return jax.lax.scan(add, zeros, (items, padded))[0]
+    batches = -(-count // limit)
+    rows = np.arange(batches * -(-count // batches))
+    padded = np.where(rows < count, weights[rows % count], 0).astype(weights.dtype)
+    total: Any = None
+    for batch in rows.reshape(batches, -1):
+        part = run(*known, items[batch % count], padded[batch])
+        total = part if total is None else jax.tree.map(jnp.add, total, part)
+    return total

@@ -14,6 +14,8 @@ from zoo.inference.images import ImageSource, is_single_image
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.suggest import suggest
+from zoo.runtime.checks import check_count
+from zoo.visualize.layers import check_size, run_batches
 from zoo_pretrained.printable import OneLineError
 
 # A class: its index, its label, or None for the predicted one.
@@ -79,11 +81,19 @@ def prepare_inputs(
       ValueError: the weights have no classifier, or `size` is no positive integer.
     """
     if isinstance(images, Inputs):
+        if target is not None or top is not None or size is not None:
+            raise TargetError(
+                "prepared inputs have their targets and size; give those to prepare_inputs"
+            )
+        if not _is_same(as_trained(model), images.trained):
+            raise TargetError("prepared inputs are of another model; give what they were made with")
         return images
     trained = as_trained(model)
     trained.require_head()
+    if size is not None:
+        check_size(trained, check_count("size", size))
     batch = trained.preprocess(images, size=size)
-    probabilities = np.asarray(trained.probabilities(batch))
+    probabilities = np.asarray(run_batches(trained.probabilities, batch))
     if not np.isfinite(probabilities).all():
         raise FloatingPointError(
             "the model's probabilities are not finite: its weights or the image may be damaged"
@@ -117,6 +127,13 @@ def prepare_inputs(
         jnp.asarray(targets, jnp.int32),
         probabilities[rows, targets],
     )
+
+
+def _is_same(one: Trained, other: Trained) -> bool:
+    """Whether these have the same definition and the same arrays."""
+    arrays, others = (jax.tree.leaves(trained.variables) for trained in (one, other))
+    same = one.model == other.model and len(arrays) == len(others)
+    return same and all(a is b for a, b in zip(arrays, others, strict=True))
 
 
 def _check_top(top: Any, classes: int) -> int:

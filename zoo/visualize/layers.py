@@ -18,6 +18,9 @@ from zoo_pretrained.spelling import choose
 
 Variables = Mapping[str, Any]
 
+# Images that are computed at a time.
+BATCH_SIZE = 16
+
 
 class LayerError(OneLineError, ValueError):
     """A model has no such layer, or a method cannot use it; the message lists the nearest."""
@@ -44,9 +47,20 @@ def layer_shapes(trained: Trained, size: int | None = None) -> dict[str, tuple[i
       size: the images' height and width; by default the model's own.
     """
     size = size or trained.info.preprocessing.size
+    check_size(trained, size)
     # A model whose first layer is no convolution takes what its preprocessing makes.
     channels = trained.channels or len(trained.info.preprocessing.mean)
     return dict(_layer_shapes(trained.model.clone(remat=False), size, channels))
+
+
+def check_size(trained: Trained, size: int) -> None:
+    """Raises LayerError for images that are too small for the model's layers."""
+    least = trained.model.min_size
+    if size < least:
+        raise LayerError(
+            f"{trained.model.title} takes images of at least {least}x{least} pixels, got "
+            f"size={size}"
+        )
 
 
 @functools.lru_cache(maxsize=64)
@@ -82,11 +96,7 @@ def find_layer(
       LayerError: the model has no such layer, or it has no spatial extent.
     """
     shapes, model = layer_shapes(trained, size), trained.model
-    maps = [
-        path
-        for path, shape in shapes.items()
-        if path.split("/")[0] not in (*model.classifier, "dropout") and _has_extent(shape)
-    ]
+    maps = list(list_feature_maps(trained, size))
     if layer is None and not maps:
         raise LayerError(
             f"{model.title} has no feature map of more than one position for images of "
@@ -106,6 +116,19 @@ def find_layer(
             f"{list(shapes[layer])}; a feature map [H, W, C] is needed{hint}"
         )
     return layer
+
+
+def list_feature_maps(trained: Trained, size: int | None = None) -> dict[str, tuple[int, ...]]:
+    """{path: [H, W, C]} of the layers before the classifier that have more than one position.
+
+    They are in the order of computation; the arguments are those of `layer_shapes`.
+    """
+    behind = (*trained.model.classifier, "dropout")
+    return {
+        path: shape
+        for path, shape in layer_shapes(trained, size).items()
+        if path.split("/")[0] not in behind and _has_extent(shape)
+    }
 
 
 def _has_extent(shape: tuple[int, ...]) -> bool:
@@ -169,6 +192,16 @@ def _output_shape(module: Model, variables: Variables, x: jax.Array, layer: str)
 def select_targets(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Logits [N, num_classes] and class indices [N] → each image's logit of its class, [N]."""
     return jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+
+
+def run_batches(function: Callable[..., Any], *arrays: Any) -> Any:
+    """Applies a function to arrays [N, ...], `BATCH_SIZE` rows at a time, and joins the results.
+
+    So many photos need no more memory than a few.
+    """
+    starts = range(0, len(arrays[0]), BATCH_SIZE)
+    parts = [function(*(array[i : i + BATCH_SIZE] for array in arrays)) for i in starts]
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *p: jnp.concatenate(p), *parts)
 
 
 def map_batches(

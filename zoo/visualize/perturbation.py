@@ -15,9 +15,10 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
-from zoo.runtime.checks import SettingError, check_count
+from zoo.runtime.checks import ArgumentError, check_count, check_number
+from zoo.runtime.progress import Progress, shift_progress
 from zoo.visualize.attribution import Attribution, make_attribution
-from zoo.visualize.gradients import Baseline, make_baseline
+from zoo.visualize.gradients import Baseline, describe_baseline, make_baseline
 from zoo.visualize.inputs import Images, Inputs, Targets, prepare_inputs
 from zoo.visualize.layers import Variables
 
@@ -37,6 +38,7 @@ def occlusion(
     stride: int | tuple[int, int] | None = None,
     fill: Baseline = 0.0,
     batch_size: int = 16,
+    progress: Progress | None = None,
 ) -> Attribution:
     """How far the class's logit falls when a window is covered (Zeiler and Fergus 2013, 1311.2901).
 
@@ -51,9 +53,10 @@ def occlusion(
       fill: what covers the image: "black", "white", "grey", "blur", "noise", a number (of
         normalised pixels; 0 is the mean of the training images) or a normalised image [H, W, C].
       batch_size: the number of windows that are computed at a time.
+      progress: called with the number of windows done and of all.
 
     Raises:
-      SettingError: `window`, `stride`, `fill` or `batch_size` has another type or range.
+      ArgumentError: `window`, `stride`, `fill` or `batch_size` has another type or range.
       ImageError, TargetError, ValueError: as for `zoo.visualize.gradient`.
     """
     batch_size = check_count("batch_size", batch_size)
@@ -79,19 +82,21 @@ def occlusion(
     fused, variables = inputs.trained.fused
     run = _compiled_occlusion(fused)
     maps = np.empty(inputs.x.shape[:3], np.float32)
-    for indices in group_by_image(inputs):
+    groups, count = group_by_image(inputs), len(corners)
+    for number, indices in enumerate(groups):
         x, cover = inputs.x[indices[0]], make_baseline(inputs, indices[0], fill, 0)
-        batches = [
-            run(variables, x, cover, corners[batch], np.array(window, np.int32))
-            for batch in split_evenly(len(corners), batch_size)
-        ]
-        logits = np.concatenate([np.asarray(batch) for batch in batches])[: len(corners)]
+        advance = shift_progress(progress, number * count, len(groups) * count)
+        logits = np.empty((count, inputs.trained.model.num_classes), np.float32)
+        for batch in split_evenly(count, batch_size):
+            logits[batch] = run(variables, x, cover, corners[batch], np.array(window, np.int32))
+            if advance is not None:
+                advance(min(batch[0] + len(batch), count), count)
         for index in indices:
             scores = logits[:, inputs.targets[index]]
             fall = scores[0] - scores[1:, None]
             maps[index] = ((fall * rows).T @ columns) / (rows.T @ columns)
-    shown = fill if isinstance(fill, str | int | float) else "array"
-    return make_attribution("occlusion", inputs, maps, window=window, stride=stride, fill=shown)
+    settings = {"window": window, "stride": stride, "fill": describe_baseline(fill)}
+    return make_attribution("occlusion", inputs, maps, **settings)
 
 
 def rise(
@@ -107,7 +112,7 @@ def rise(
     center: bool = True,
     batch_size: int = 16,
     seed: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Attribution:
     """RISE: the class's probability under random masks (Petsiuk et al. 2018, arXiv 1806.07421).
 
@@ -124,16 +129,15 @@ def rise(
         paper's map, all of which is positive.
       batch_size: the number of masks that are computed at a time.
       seed: of the masks, which are the same for all images.
-      progress: is called with the number of masks done and of all.
+      progress: called with the number of masks done and of all.
 
     Raises:
-      SettingError: `masks`, `cells`, `keep` or `batch_size` has another type or range.
+      ArgumentError: `masks`, `cells`, `keep` or `batch_size` has another type or range.
       ImageError, TargetError, ValueError: as for `zoo.visualize.gradient`.
     """
     masks, cells = check_count("masks", masks), check_count("cells", cells)
     batch_size = check_count("batch_size", batch_size)
-    if not 0 < keep < 1:
-        raise SettingError(f"keep must be between 0 and 1, got {keep!r}")
+    keep = check_number("keep", keep, 0, 1, included=False)
     inputs = prepare_inputs(model, images, target, top=top, size=size)
     groups, batches = group_by_image(inputs), split_evenly(masks, batch_size)
     fused, variables = inputs.trained.fused
@@ -141,15 +145,16 @@ def rise(
     # Later numbers than the last mask's fill the last batch, and count nothing.
     numbers = [start + np.arange(len(batches[0])) for start in (batch[0] for batch in batches)]
     maps = np.empty(inputs.x.shape[:3], np.float32)
-    for done, indices in enumerate(groups):
+    for number, indices in enumerate(groups):
+        advance = shift_progress(progress, number * masks, len(groups) * masks)
         targets, sums = inputs.targets[np.array(indices)], None
-        for number in numbers:
-            weights = np.float32(number < masks)
-            probabilities, drawn = run(variables, inputs.x[indices[0]], key, number, keep)
+        for batch in numbers:
+            weights = np.float32(batch < masks)
+            probabilities, drawn = run(variables, inputs.x[indices[0]], key, batch, keep)
             sums = _add_weighted(sums, probabilities, drawn, targets, weights)
-            if progress is not None:
+            if advance is not None:
                 jax.block_until_ready(sums)
-                progress(done * masks + min(number[-1] + 1, masks), len(groups) * masks)
+                advance(min(int(batch[-1]) + 1, masks), masks)
         weighted, coverage, total = (np.asarray(value) for value in sums or ())
         if center:
             weighted = weighted - total[:, None, None] / masks * coverage
@@ -219,7 +224,7 @@ def _check_pair(
     counts = [check_count(name, item) for item in pair]
     if len(counts) != 2 or counts[0] > limits[0] or counts[1] > limits[1]:
         whose = "the image" if name == "window" else "the window"
-        raise SettingError(
+        raise ArgumentError(
             f"{name} must be a number or a pair, at most {tuple(limits)} as {whose}, got {value!r}"
         )
     return counts[0], counts[1]

@@ -13,6 +13,7 @@ from benchmarks.operators import __main__ as operators
 from benchmarks.report import records
 from benchmarks.report.__main__ import main
 from benchmarks.training import __main__ as training_main
+from benchmarks.visualize import __main__ as visualize_main
 from tests.benchmarks.conftest import PAGE
 from tests.benchmarks.fake_results import models, row, training_loop
 
@@ -104,6 +105,7 @@ PARSERS = {
     "models": models_main.parse_arguments,
     "scaling": scaling.parse_arguments,
     "training": training_main.parse_arguments,
+    "visualize": visualize_main.parse_arguments,
 }
 
 

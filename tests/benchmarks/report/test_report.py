@@ -6,8 +6,17 @@ from benchmarks.report import page as report_page
 from benchmarks.report.__main__ import main
 from benchmarks.report.readme import CPU, format_readme_parts
 from benchmarks.report.records import RESULTS, RecordError, read_folder
+from benchmarks.visualize import cases
 from tests.benchmarks.conftest import PAGE
-from tests.benchmarks.fake_results import models, row, scaling, timing, training, training_loop
+from tests.benchmarks.fake_results import (
+    models,
+    row,
+    scaling,
+    timing,
+    training,
+    training_loop,
+    visualize,
+)
 
 
 @pytest.fixture
@@ -245,6 +254,48 @@ def test_a_table_of_libraries_of_augmentation(write_page):
     assert "| case | batch | albumentations, photos/s | dm_pix, photos/s |" in page
     assert "| C | 32 | 1000 (990 to 1010) | – |" in page
     assert "- dm_pix was not timed: it needs the package dm_pix\n" in page
+
+
+def attribution_row(method, model="ResNet18", ratio=None, **milliseconds):
+    seconds = {name.replace("_", "-"): timing(each) for name, each in milliseconds.items()}
+    row = {"model": model, "method": method, "seconds": seconds}
+    row["first"] = dict.fromkeys(seconds, 2.5)
+    return row if ratio is None else {**row, "ratio": timing(1e3 * ratio)}
+
+
+def test_a_table_of_attributions_beside_libraries(write_page):
+    rows = [
+        attribution_row("gradient", ours=50, captum=100, ratio=2.0),
+        attribution_row("grad-cam", ours=50, captum=40, pytorch_grad_cam=90, ratio=0.8),
+    ]
+    _, page = write_page(visualize=visualize(*rows))
+    assert "AMD EPYC, 2 cores; jax 0.12.0; captum 0.9; torch 2.13; commit abc1234." in page
+    heading = "| model | method | ours, ms | captum, ms | pytorch-grad-cam, ms | times as fast"
+    assert f"{heading} (aim ≥ 1) |" in page
+    assert "| ResNet18 | gradient | 50.0 ± 0.5 | 100 ± 1 | – | **2.00** (1.98 to 2.02) |" in page
+    assert "| 50.0 ± 0.5 | 40.0 ± 0.4 | 90.0 ± 0.9 | 0.800 (0.792 to 0.808) |" in page
+    assert "Slower than the faster library: ResNet18, grad-cam. " in page
+    assert "At least twice as fast: **1 of 2** (aim: half)." in page
+    assert "The geometric mean is 1.26 times as fast." in page  # √1.6
+
+
+@pytest.mark.parametrize(
+    ("passes", "seconds", "texts"),
+    [
+        (2.0, 50, ("**2.00 ≤ 3** forward passes", "**50.00 ≤ 60** s")),
+        (3.5, 70, ("3.50 > 3 forward passes", "70.00 > 60 s")),
+    ],
+)
+def test_a_table_of_the_embedded_model(write_page, passes, seconds, texts):
+    cam = attribution_row(cases.GRAD_CAM_OF_A_FILE, cases.EMBEDDED, passes, ours=20)
+    cam["seconds"][cases.FORWARD] = timing(10)
+    dream = attribution_row(cases.DREAM, cases.EMBEDDED, ours=1e3 * seconds)
+    rise = attribution_row(cases.RISE, cases.EMBEDDED, ours=900)
+    _, page = write_page(visualize=visualize(cam, dream, rise))
+    assert f"| 20.0 ± 0.2 | 2.50 | 10.0 ± 0.1 | {texts[0]} |" in page
+    assert f"| 2.50 | – | {texts[1]} |" in page
+    assert "| 900 ± 9 | 2.50 | – |  |" in page
+    assert "faster library" not in page
 
 
 def survey_row(case, op="depthwise", **microseconds):

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from benchmarks.harness.recording import summarize_row
 from benchmarks.report import records
-from benchmarks.training.__main__ import list_cases, parse_arguments, summarize_row
+from benchmarks.training.__main__ import list_cases, parse_arguments
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """`zoo visualize`: pictures, messages, exit codes."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,7 +71,24 @@ def test_list(shell):
     assert "7×7×1280" in out
 
 
-CAT = "CAT"
+def test_standard_input(shell, examples, tmp_path, monkeypatch):
+    with (examples / "cat.jpg").open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        code, out, err = shell("visualize", "-", "--size", 64)
+    assert code == 0, err
+    assert out.splitlines()[-1] == "photo-grad-cam.png"
+
+
+@pytest.fixture(scope="module")
+def headless(lite, tmp_path_factory):
+    """The embedded weights without their classifier."""
+    params = {name: arrays for name, arrays in lite.variables["params"].items() if name != "head"}
+    path = tmp_path_factory.mktemp("weights") / "headless"
+    lite.replace(variables={**lite.variables, "params": params}).save(path)
+    return path
+
+
+CAT, HEADLESS = "CAT", "HEADLESS"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +101,9 @@ CAT = "CAT"
         ((CAT, "--layer", "head"), 1, "'head' of EfficientNetLite0 has no spatial extent"),
         ((CAT, "--target", "tabbi"), 1, "has no class 'tabbi'; did you mean tabby"),
         ((CAT, "--target", "1000"), 1, "from 0 to 999, got 1000"),
+        ((CAT, "--method", "occlusion", "--layer", "stage4"), 2, "occlusion has a layer"),
+        ((CAT, "--weights", HEADLESS), 1, "have no classifier"),
+        (("--feature", "head:3", "--weights", HEADLESS), 1, "have no classifier"),
         ((CAT, "--target", "tabby", "--top", 2), 2, "--target excludes it"),
         ((CAT, "--top", 1001), 1, "from 1 to 1000, got 1001"),
         ((CAT, "--out", "a.gif"), 1, "a.gif must end in .png"),
@@ -95,8 +118,11 @@ CAT = "CAT"
         (("--feature", "stag:1"), 1, "did you mean"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(shell, examples, tmp_path, words, exit_code, message):
-    given = [examples / "cat.jpg" if word == CAT else word for word in words]
+def test_what_cannot_be_done_is_one_line(
+    shell, examples, tmp_path, headless, words, exit_code, message
+):
+    places = {CAT: examples / "cat.jpg", HEADLESS: headless}
+    given = [places.get(word, word) for word in words]
     code, out, err = shell("visualize", *given)
     assert (code, out) == (exit_code, "")
     assert message in err

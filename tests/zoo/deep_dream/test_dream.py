@@ -1,6 +1,7 @@
 """Whole dreams."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from zoo.checkpoints.load import as_trained
 from zoo.deep_dream import dream, dream_layers, objectives
 from zoo.deep_dream.objectives import Objective
 from zoo.inference.images import ImageError
-from zoo.runtime.checks import SettingError
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import PictureError
 
@@ -140,6 +141,21 @@ def test_a_dream_for_each_layer(net):
     assert calls == [(n, 16) for n in range(1, 17)]
 
 
+def test_streams_are_loaded_once_for_all_layers(net):
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+    def encode(seed):
+        data = io.BytesIO()
+        Image.fromarray(photo(seed=seed)).save(data, "PNG")
+        return Pipe(data.getvalue())
+
+    want = dream_layers(net, photo(), ["mix", "conv1"], guide=photo(seed=1), **QUICK).pixels
+    got = dream_layers(net, encode(0), ["mix", "conv1"], guide=encode(1), **QUICK).pixels
+    np.testing.assert_array_equal(got, want)
+
+
 def test_errors(net):
     with pytest.raises(LayerError, match="no layer 'conv3'; did you mean"):
         dream(net, photo(), layers="conv3", octaves=1)
@@ -147,9 +163,9 @@ def test_errors(net):
         dream_layers(net, photo(), [])
     with pytest.raises(PictureError, match="too small for octaves=4"):
         dream(net, photo())
-    with pytest.raises(SettingError, match="size must be an integer of at least 32, got 0"):
+    with pytest.raises(ArgumentError, match="size must be an integer of at least 32, got 0"):
         dream(net, photo(), size=0)
-    with pytest.raises(SettingError, match="seed must be an integer of at least 0"):
+    with pytest.raises(ArgumentError, match="seed must be an integer of at least 0"):
         dream(net, photo(), seed=-1)
     with pytest.raises(ImageError):
         dream(net, "nowhere.jpg")

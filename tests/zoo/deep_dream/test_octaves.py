@@ -12,7 +12,7 @@ from zoo.deep_dream.octaves import (
     resize,
     variation_gradient,
 )
-from zoo.runtime.checks import SettingError
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.pictures import PictureError
 
 
@@ -137,5 +137,5 @@ def test_resize_takes_a_part():
     ],
 )
 def test_wrong_settings(name, value, message):
-    with pytest.raises((PictureError, SettingError), match=message):
+    with pytest.raises((PictureError, ArgumentError), match=message):
         Settings(**{name: value})

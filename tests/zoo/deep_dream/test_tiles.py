@@ -21,9 +21,10 @@ def test_tiles_cover_an_axis(length, tile, jitter, share):
     assert starts[0] <= 0
     assert starts[-1] + tile >= length
     assert set(np.diff(starts)) <= {tile - overlap_of(tile)}
-    # None lies outside whole.
-    assert starts[0] + tile > 0 or len(starts) == 1
-    assert starts[-1] < length
+    if jitter <= overlap_of(tile):  # or the grid may move by more than two neighbours share
+        # None lies outside whole.
+        assert starts[0] + tile > 0 or len(starts) == 1
+        assert starts[-1] < length
 
 
 @pytest.mark.parametrize("size", [(40, 40), (33, 150), (200, 129)])

@@ -10,7 +10,7 @@ from PIL import Image
 from tests.zoo.deep_dream.tiny import photo, tiny
 from zoo.deep_dream import dream, dream_video, video
 from zoo.deep_dream.video import enlarge
-from zoo.runtime.checks import SettingError
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.pictures import PictureError
 
 QUICK = {"layers": "conv1", "octaves": 1, "steps": 2, "tile": 64, "jitter": 8}
@@ -145,11 +145,14 @@ def test_ffmpeg_fails(net, tmp_path, monkeypatch, reads):
         ({"path": "nowhere/dream.gif"}, "there is no folder"),
         ({"frames": 0}, "frames must be an integer of at least 1"),
         ({"zoom": 0.9}, "zoom must be a number of at least 1, got 0.9"),
-        ({"fps": 0}, "fps must be a number above 0"),
+        ({"fps": 0}, "fps of a GIF must be a number from 0.01 to 50, got 0"),
+        ({"fps": 0.001}, "fps of a GIF must be a number from 0.01 to 50, got 0.001"),
+        ({"fps": 51}, "fps of a GIF must be a number from 0.01 to 50, got 51"),
+        ({"fps": 0, "path": "a.mp4"}, "fps must be a number above 0"),
     ],
 )
 def test_errors(net, tmp_path, options, message):
     path = tmp_path / options.pop("path", "a.gif")
-    with pytest.raises((PictureError, SettingError), match=message):
+    with pytest.raises((PictureError, ArgumentError), match=message):
         dream_video(net, photo(), path, **options)
     assert not list(tmp_path.iterdir())

@@ -38,7 +38,8 @@ class TestSources:
         ahead.seek(5)
         with path.open("rb") as file:
             for source in (bytearray(data), memoryview(data), io.BytesIO(data), ahead, file):
-                np.testing.assert_array_equal(pixels(source), corner)
+                for _ in range(2):  # a file stays where it is
+                    np.testing.assert_array_equal(pixels(source), corner)
                 assert images.is_single_image(source)
 
     def test_a_stream_that_cannot_seek(self, corner, path):

@@ -164,9 +164,9 @@ def test_images_that_cannot_be_read_are_errors_where_rows_have_no_names(tmp_path
 
 def test_wrong_arguments_are_errors(tmp_path):
     trained, image = plain(np.eye(3), [0] * 3, np.eye(3)), photo()
-    with pytest.raises(ValueError, match=r"no module 'feature'; did you mean features"):
+    with pytest.raises(EmbeddingError, match=r"no module 'feature'; did you mean features"):
         embed(trained, image, layer="feature")
-    with pytest.raises(ValueError, match="layer must be one module"):
+    with pytest.raises(EmbeddingError, match="layer must be one module"):
         embed(trained, image, layer="*")
     with pytest.raises(ValueError, match="batch_size must be an integer of at least 1, got 0"):
         embed(trained, image, batch_size=0)

@@ -7,6 +7,7 @@ import zoo
 from tests.zoo.models.small_models import SMALL, small
 from tests.zoo.visualize.by_hand import SIZE, photo, plain
 from zoo.checkpoints.load import as_trained
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.activation_maps import TILE, activations, find_stages
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import PictureError, color
@@ -98,8 +99,11 @@ def test_wrong_arguments_are_errors():
         activations(trained, photo(), ["feature"])
     with pytest.raises(LayerError, match="at least one layer"):
         activations(trained, photo(), [])
-    with pytest.raises(PictureError, match="channels must be an integer of at least 1, got 0"):
-        activations(trained, photo(), channels=0)
+    for channels in (0, True, 1.5, "a"):
+        message = f"channels must be an integer of at least 1, got {channels!r}"
+        with pytest.raises(ArgumentError, match=message):
+            activations(trained, photo(), channels=channels)
+    assert len(activations(trained, photo(), channels=np.int64(2))) == 2
     with pytest.raises(PictureError, match="one image, got 2"):
         activations(trained, [photo(), photo()])
     with pytest.raises(zoo.ImageError):

@@ -1,12 +1,14 @@
 """Adversarial examples: hand values on a linear net, limits, and the embedded model misled."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.zoo.visualize.by_hand import SIZE, linear
-from zoo.runtime.checks import SettingError
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.adversarial import fast_gradient_sign, projected_gradient_descent
 from zoo.visualize.inputs import TargetError, denormalize
 from zoo.visualize.pictures import PictureError
@@ -50,6 +52,21 @@ def test_steps_of_projected_gradient_descent_add_up_and_end_at_epsilon(net):
     np.testing.assert_allclose(made.perturbations[0], 0.75 * EPSILON * sign, atol=1e-6)
     made = projected_gradient_descent(trained, image, 1, steps=9, rate=EPSILON / 4, **options)
     np.testing.assert_allclose(made.perturbations[0], EPSILON * sign, atol=1e-6)
+
+
+def test_images_are_read_once(net):
+    trained, _, image = net
+    others = [image, np.uint8(255 - image)]
+    expected = fast_gradient_sign(trained, others, 1)
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "PNG")
+    for images in (iter(others), (source for source in others)):
+        made = fast_gradient_sign(trained, images, 1)
+        np.testing.assert_array_equal(made.images, expected.images)
+        assert made.labels_before == expected.labels_before
+    made = projected_gradient_descent(trained, io.BytesIO(data.getvalue()), [0, 1], steps=2)
+    assert len(made) == 2
+    assert made.labels_before == fast_gradient_sign(trained, image).labels_before * 2
 
 
 def test_pixels_stay_pixels(net):
@@ -113,16 +130,16 @@ def test_the_embedded_model_is_misled(lite, examples):
 def test_bad_input_is_a_clear_error(net, tmp_path):
     trained, _, image = net
     for epsilon in (0, -0.1, float("nan"), "much"):
-        with pytest.raises(SettingError, match="epsilon must be a number above 0"):
+        with pytest.raises(ArgumentError, match="epsilon must be a number above 0"):
             fast_gradient_sign(trained, image, epsilon=epsilon)
-    with pytest.raises(SettingError, match="steps must be an integer of at least 1, got 0"):
+    with pytest.raises(ArgumentError, match="steps must be an integer of at least 1, got 0"):
         projected_gradient_descent(trained, image, steps=0)
-    with pytest.raises(SettingError, match="rate must be a number above 0"):
+    with pytest.raises(ArgumentError, match="rate must be a number above 0"):
         projected_gradient_descent(trained, image, rate=0)
     with pytest.raises(TargetError, match="kind 9"):
         fast_gradient_sign(trained, image, "kind 9")
     made = fast_gradient_sign(trained, image)
-    with pytest.raises(SettingError, match="amplification"):
+    with pytest.raises(ArgumentError, match="amplification"):
         made.picture(0)
     with pytest.raises(PictureError, match="must end in"):
         made.save(tmp_path / "made.gif")

@@ -1,5 +1,6 @@
 """Pictures of attributions, and files."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from tests.zoo.visualize.by_hand import photo
 from zoo.visualize import pictures
-from zoo.visualize.attribution import Attribution
+from zoo.visualize.attribution import Attribution, compare
 from zoo.visualize.pictures import Gallery, Picture, PictureError
 
 
@@ -64,6 +65,30 @@ def test_color_pictures_are_grey_where_the_gradient_is_0():
     pixels = attribution(maps).render("color")[0]
     assert (pixels[4, 4] == 128).all()
     assert list(pixels[0, 0]) == [255, 128, 0]
+
+
+def test_color_pictures_of_bgr_models_are_in_rgb():
+    maps = np.zeros((1, 8, 8, 3))
+    maps[0, 0, 0] = (1, 0, -1)  # blue for, red against
+    a = dataclasses.replace(attribution(maps), channels="BGR")
+    assert list(a.render("color")[0, 0, 0]) == [0, 128, 255]
+
+
+def test_comparing_methods_and_layers():
+    one, other = attribution([ramp(), ramp()]), attribution([ramp(), -ramp()])
+    gradient = dataclasses.replace(attribution(np.ones((2, 8, 8, 3))), method="gradient")
+    picture = compare([one, gradient])
+    assert picture.pixels.shape[1] == 3 * 8 + 2 * pictures.GAP
+    row = picture.pixels[pictures.TITLE_HEIGHT :][:8]
+    np.testing.assert_array_equal(row[:, :8], one.photos[0])
+    step = 8 + pictures.GAP
+    np.testing.assert_array_equal(row[:, step : step + 8], one.render("overlay")[0])
+    shown = compare([one, other], ["heat", "signed"]).pixels[pictures.TITLE_HEIGHT :][:8]
+    np.testing.assert_array_equal(shown[:, -8:], other.render("signed")[0])
+    with pytest.raises(PictureError, match="same images and classes"):
+        compare([one, one[:1]])
+    with pytest.raises(PictureError, match="at least one"):
+        compare([])
 
 
 def test_picture_has_a_row_for_each_image_and_says_what_it_shows():

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import zoo
 from tests.zoo.models.small_models import SMALL, small
 from tests.zoo.visualize.by_hand import linear, photo, pixels, plain
 from zoo.checkpoints.load import as_trained
 from zoo.visualize import cam, layers
+from zoo.visualize.attribution import resize_maps
 from zoo.visualize.inputs import prepare_inputs
 from zoo.visualize.layers import LayerError, find_layer, layer_shapes, select_targets
 
@@ -91,6 +93,22 @@ def test_eigen_cam_is_the_first_principal_component(net):
     np.testing.assert_allclose(run("eigen_cam", net, 0), expected, rtol=1e-3, atol=1e-5)
 
 
+def test_eigen_cam_by_positions_or_by_channels(lite, examples):
+    """An early layer has more positions than channels, a late one fewer."""
+    inputs = prepare_inputs(lite, examples / "cat.jpg", size=96)
+    for layer in ("stage2", "stage6"):
+        a = np.float64(zoo.features(lite, inputs.x, layer)[layer][0])
+        rows = a.reshape(-1, a.shape[-1])
+        assert (len(rows) > rows.shape[1]) == (layer == "stage2")
+        centered = rows - rows.mean(0)
+        u, values, _ = np.linalg.svd(centered, full_matrices=False)
+        component = (u[:, 0] * values[0]).reshape(a.shape[:2])
+        found = cam.eigen_cam(lite, inputs, layer=layer).maps[0]
+        parts = np.maximum(np.stack([component, -component]), 0)
+        errors = np.abs(found - resize_maps(np.float32(parts), found.shape)).max((1, 2))
+        assert errors.min() < 1e-3 * np.abs(component).max()
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_score_cam(net, batch_size):
     a, _ = values(1)
@@ -111,9 +129,15 @@ def test_score_cam(net, batch_size):
 def test_ablation_cam(net, batch_size):
     a, _ = values(1)
     parts = a.mean((0, 1)) * np.float64(HEAD)[:, 1]  # the logit is their sum
-    expected = np.maximum(a @ (parts / parts.sum()), 0)
+    expected = np.maximum(a @ parts, 0)
     found = run("ablation_cam", net, 1, batch_size=batch_size)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_ablation_cam_of_a_negative_or_absent_logit():
+    """Nothing speaks for the class, so that the map is empty."""
+    for head in ([[-2, 0], [-1, 0]], [[0, 1], [0, 1]]):
+        assert not run("ablation_cam", plain(KERNEL, BIAS, head), 0).any()
 
 
 def test_guided_grad_cam_is_the_product(net):
@@ -183,8 +207,8 @@ def test_all_cams_put_their_mass_on_the_animal(method, lite, examples):
     assert inside(getattr(cam, method)(lite, sheet, "tiger cat"), box) > 0.5
 
 
-# Drawn by hand on the photos as the model sees them, 224x224: the eyes and nose of the cat, and
-# the cup.
+# Drawn by hand on the photos as the model sees them, 224x224: the cat's face, without the ground
+# beside it, and the cup without saucer and spoon.
 BOXES = {
     "cat.jpg": ("tiger cat", (30, 50, 215, 215)),
     "espresso.jpg": ("espresso", (28, 0, 190, 192)),

@@ -11,6 +11,7 @@ import zoo
 from tests.zoo.models.small_models import SMALL, small
 from tests.zoo.visualize.by_hand import Plain, make_trained, plain
 from zoo.checkpoints.load import as_trained
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.filter_plots import LINE, filters, find_kernel
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import PictureError
@@ -109,7 +110,16 @@ def test_layers_without_one_kernel_of_a_convolution_are_errors():
         filters(trained, "stagge1")
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"slices": 0}, {"colors": "gray"}])
-def test_wrong_arguments_are_errors(wrong):
-    with pytest.raises(PictureError, match=next(iter(wrong))):
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"count": "a"}, {"count": 2.5}, {"slices": 0}, {"slices": "a"}]
+)
+def test_wrong_numbers_are_errors(wrong):
+    name, value = next(iter(wrong.items()))
+    message = f"{name} must be an integer of at least 1, got {value!r}"
+    with pytest.raises(ArgumentError, match=message):
         filters(plain(np.eye(3), [0] * 3, np.eye(3)), **wrong)
+
+
+def test_unknown_colors_are_an_error():
+    with pytest.raises(PictureError, match="colors"):
+        filters(plain(np.eye(3), [0] * 3, np.eye(3)), colors="gray")

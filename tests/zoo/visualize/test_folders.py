@@ -1,6 +1,7 @@
 """The photos of a folder in the order of a channel, of their similarity, and on a map."""
 
 import dataclasses
+import io
 import itertools
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from PIL import Image, ImageEnhance
 
 import zoo
 from tests.zoo.visualize.by_hand import SIZE, photo, plain
+from zoo.runtime.checks import ArgumentError
 from zoo.surgery.embed import EmbeddingError, Embeddings, embed_folder
 from zoo.visualize.embedding_map import embedding_map, place
 from zoo.visualize.folders import nearest, top_photos
@@ -263,14 +265,39 @@ def test_wrong_arguments_of_nearest_are_errors(random_folder, tmp_path):
         nearest(net, photo(5), embeddings)
 
 
+def test_embeddings_of_images_without_files_are_errors(random_folder):
+    net = color_net()
+    for sources in ([photo(n) for n in range(4)], [Image.fromarray(photo(n)) for n in range(4)]):
+        embeddings = embed_folder(net, sources)
+        with pytest.raises(EmbeddingError, match="images without files, such as 'image 0'"):
+            nearest(net, photo(), embeddings)
+        with pytest.raises(EmbeddingError, match="images without files, such as 'image 0'"):
+            embedding_map(net, embeddings, method="pca")
+    opened = [Image.open(path) for path in sorted(random_folder.iterdir())]
+    assert names_of(nearest(net, photo(3), embed_folder(net, opened), count=1)) == ["03"]
+
+
+def test_streams_are_as_good_as_files(random_folder):
+    net, paths = color_net(), sorted(random_folder.iterdir())
+    streams = [io.BytesIO(path.read_bytes()) for path in paths]
+    found, expected = nearest(net, paths[3], streams), nearest(net, paths[3], paths)
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    found, expected = (embedding_map(net, s, method="pca", size=200) for s in (streams, paths))
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+
+
 def test_wrong_arguments_of_maps_are_errors(random_folder, tmp_path):
     net = color_net()
     with pytest.raises(PictureError, match="at least 4 photos, got 3"):
         embedding_map(net, [photo()] * 3)
     with pytest.raises(PictureError, match="method must be one of tsne, pca, got 'umap'"):
         embedding_map(net, random_folder, method="umap")
-    with pytest.raises(PictureError, match="perplexity must be from 1 to 10 for 11 photos, got 11"):
+    with pytest.raises(ArgumentError, match=r"perplexity of 11 photos .* from 1 to 10, got"):
         embedding_map(net, random_folder, perplexity=11)
+    for wrong in ({"perplexity": "a"}, {"perplexity": 0.5}, {"size": "a"}, {"size": 99.5}):
+        name, value = next(iter(wrong.items()))
+        with pytest.raises(ArgumentError, match=f"{name} must be .*, got {value!r}"):
+            embedding_map(net, tmp_path / "not read", **wrong)
     for grid in (False, True):
         with pytest.raises(PictureError, match="size must be larger for so many photos, got 15"):
             embedding_map(net, random_folder, method="pca", grid=grid, size=15)

@@ -11,7 +11,7 @@ import zoo_kernels as kernels
 from tests.zoo.models.small_models import SMALL, logits, small
 from tests.zoo.visualize.by_hand import linear, photo, pixels, plain
 from zoo.checkpoints.load import as_trained
-from zoo.runtime.checks import SettingError
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize import gradients
 from zoo.visualize.inputs import prepare_inputs
 from zoo.visualize.rules import RECTIFIERS, activate
@@ -215,8 +215,10 @@ def test_integrated_gradients_of_the_embedded_model_are_complete(lite, examples)
         ("integrated_gradients", {"baselines": []}, "at least one baseline"),
         ("integrated_gradients", {"baselines": np.ones((2, 2, 3))}, r"of shape \(2, 2, 3\)"),
         ("integrated_gradients", {"baselines": float("nan")}, "got nan"),
+        ("integrated_gradients", {"baselines": ([[1.0, 2.0], [3.0]],)}, "baseline must be black"),
+        ("integrated_gradients", {"baselines": True}, "got True"),
     ],
 )
 def test_settings_that_mean_nothing(net, method, setting, message):
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         getattr(gradients, method)(net, photo(), 0, **setting)

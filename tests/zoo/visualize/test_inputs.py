@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 
 import zoo
+from tests.zoo.models.small_models import small as small_model
 from tests.zoo.visualize.by_hand import linear, photo, plain
 from zoo.inference.preprocessing import Preprocessing
+from zoo.inference.trained import NoClassifierError
+from zoo.visualize import layers
 from zoo.visualize.inputs import TargetError, find_class, prepare_inputs, to_photos
+from zoo.visualize.layers import LayerError
 
 KERNEL, BIAS, HEAD = [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [0, 0, 0], np.eye(3)
 
@@ -93,7 +97,7 @@ def test_labels_that_differ_in_capitals_alone(lite):
 def test_weights_without_a_classifier_are_refused(lite, examples):
     params = {k: v for k, v in lite.variables["params"].items() if k != "head"}
     headless = lite.replace(variables={**lite.variables, "params": params})
-    with pytest.raises(ValueError, match="have no classifier"):
+    with pytest.raises(NoClassifierError, match="have no classifier"):
         zoo.visualize.grad_cam(headless, examples / "cat.jpg")
 
 
@@ -117,3 +121,28 @@ def test_photos_are_what_the_model_saw(channels):
 def test_prepared_inputs_are_taken_as_they_are(net):
     inputs = prepare_inputs(net, photo(), 2)
     assert prepare_inputs(net, inputs) is inputs
+    assert prepare_inputs(tuple(net), inputs) is inputs
+    for given in ({"target": 1}, {"top": 2}, {"size": 8}):
+        with pytest.raises(TargetError, match="prepared inputs have their targets and size"):
+            prepare_inputs(net, inputs, **given)
+    with pytest.raises(TargetError, match="prepared inputs are of another model"):
+        prepare_inputs(plain(KERNEL, BIAS, HEAD), inputs)
+
+
+def test_images_too_small_for_the_model(net):
+    with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
+        prepare_inputs(net, photo(), size=0)
+    model, variables, _ = small_model("vgg")
+    with pytest.raises(LayerError, match="takes images of at least 32x32 pixels, got size=8"):
+        prepare_inputs((model, variables), photo(), size=8)
+
+
+def test_many_images_are_computed_in_batches(net, monkeypatch):
+    images = [photo(seed) for seed in range(5)]
+    whole = prepare_inputs(net, images)
+    maps = zoo.visualize.gradient(net, whole).maps
+    monkeypatch.setattr(layers, "BATCH_SIZE", 2)
+    parts = prepare_inputs(net, images)
+    np.testing.assert_allclose(parts.probabilities, whole.probabilities, rtol=1e-6)
+    np.testing.assert_allclose(zoo.visualize.gradient(net, parts).maps, maps, rtol=1e-6)
+    assert len(maps) == 5

@@ -16,7 +16,7 @@ from zoo.checkpoints.load import as_trained
 from zoo.visualize import metrics
 from zoo.visualize.cam import grad_cam
 from zoo.visualize.gradients import (
-    SettingError,
+    ArgumentError,
     blur,
     gradient,
     input_x_gradient,
@@ -244,12 +244,16 @@ def test_completeness_of_integrated_gradients():
     assert metrics.completeness(net(), a).max() < 1e-4
     double = dataclasses.replace(a, maps=2 * a.maps)
     np.testing.assert_allclose(metrics.completeness(net(), double), 1, rtol=1e-4)
+    for number in (np.float32(0.25), np.array(0.25), 0.25):
+        a = integrated_gradients(net(), photo(), 0, steps=2, baselines=number)
+        assert a.settings["baselines"] == [0.25]
+        assert metrics.completeness(net(), a).max() < 1e-4
     array = np.full((SIZE, SIZE, 3), 0.3, np.float32)
     a = integrated_gradients(net(), photo(), 0, steps=2, baselines=array)
-    with pytest.raises(SettingError, match="baselines of this integrated-gradients are unknown"):
+    with pytest.raises(ArgumentError, match="baselines of this integrated-gradients are unknown"):
         metrics.completeness(net(), a)
     assert metrics.completeness(net(), a, baselines=array).max() < 1e-4
-    with pytest.raises(SettingError, match="baselines of this gradient are unknown"):
+    with pytest.raises(ArgumentError, match="baselines of this gradient are unknown"):
         metrics.completeness(net(), gradient(net(), photo()))
 
 
@@ -349,23 +353,27 @@ def test_metrics_prefer_a_true_map_to_random_ones(lite, photos):
     [
         ("insertion", {"steps": 0}, "steps must be an integer of at least 1, got 0"),
         ("deletion", {"fill": "red"}, "'red'"),
-        ("road", {"percentiles": (0, 50)}, r"percentiles must be between 0 and 100, got \(0, 50\)"),
+        ("road", {"percentiles": (0, 50)}, "percentiles must be a number between 0 and 100, got 0"),
         ("road", {"percentiles": ()}, "percentiles must be"),
+        ("road", {"percentiles": "many"}, "percentiles must be .* got 'many'"),
+        ("road", {"noise": "a"}, "noise must be a number of at least 0, got 'a'"),
+        ("infidelity", {"noise": "a"}, "noise must be a number above 0, got 'a'"),
         ("road", {"order": "first"}, "order must be one of most, least, combined, got 'first'"),
         ("road", {"noise": -1}, "noise must be a number of at least 0, got -1"),
         ("infidelity", {"samples": 0}, "samples must be"),
-        ("infidelity", {"noise": 0}, "noise must be a positive number, got 0"),
+        ("infidelity", {"noise": 0}, "noise must be a number above 0, got 0"),
     ],
 )
 def test_bad_settings(metric, settings, message):
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         getattr(metrics, metric)(net(), attribution(), **settings)
 
 
 def test_bad_settings_of_sensitivity():
-    with pytest.raises(SettingError, match="radius must be a positive number, got -1"):
-        metrics.max_sensitivity(gradient, net(), photo(), radius=-1)
-    with pytest.raises(SettingError, match="samples must be"):
+    for radius in (-1, "a", None):
+        with pytest.raises(ArgumentError, match=f"radius must be a number above 0, got {radius!r}"):
+            metrics.max_sensitivity(gradient, net(), photo(), radius=radius)
+    with pytest.raises(ArgumentError, match="samples must be"):
         metrics.max_sensitivity(gradient, net(), photo(), samples=0)
 
 

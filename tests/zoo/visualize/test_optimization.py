@@ -11,7 +11,7 @@ import zoo
 from tests.zoo.models.small_models import SMALL, random_variables
 from zoo.checkpoints.load import as_trained
 from zoo.inference.preprocessing import Preprocessing
-from zoo.runtime.checks import SettingError
+from zoo.runtime.checks import ArgumentError
 from zoo.visualize.inputs import TargetError, normalize
 from zoo.visualize.layers import LayerError
 from zoo.visualize.optimization import (
@@ -278,6 +278,14 @@ def test_progress_counts_all_steps(lite):
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+@pytest.mark.parametrize("method", [invert, caricature])
+def test_progress_counts_the_steps_of_all_layers(lite, examples, method):
+    calls = []
+    layers, options = ["stem", "stage1"], {"size": 32, "steps": 2}
+    method(lite, examples / "cat.jpg", layers, progress=lambda *c: calls.append(c), **options)
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 @pytest.mark.parametrize(
     ("what", "options", "error", "message"),
     [
@@ -298,14 +306,15 @@ def test_progress_counts_all_steps(lite):
         (neuron("head", 1), {}, LayerError, "no spatial extent"),
         (class_logit("taby"), {}, TargetError, "tabby"),
         (class_logit(1000), {}, TargetError, "0 to 999"),
-        ("stage4:1", {"size": 15}, SettingError, "size must be .* 16, got 15"),
-        ("stage4:1", {"size": 40.5}, SettingError, "size must be"),
-        ("stage4:1", {"steps": 0}, SettingError, "steps must be .* 1, got 0"),
-        ("stage4:1", {"count": 0}, SettingError, "count must be"),
-        ("stage4:1", {"rate": 0}, SettingError, "rate must be"),
+        ("stage4:1", {"size": 15}, ArgumentError, "size must be .* 16, got 15"),
+        ("stage4:1", {"size": 40.5}, ArgumentError, "size must be"),
+        ("stage4:1", {"steps": 0}, ArgumentError, "steps must be .* 1, got 0"),
+        ("stage4:1", {"count": 0}, ArgumentError, "count must be"),
+        ("stage4:1", {"rate": 0}, ArgumentError, "rate must be"),
         ("stage4:1", {"diversity": 1.0}, PictureError, "count above 1"),
-        ("stage4:1", {"diversity": -1.0, "count": 2}, SettingError, "diversity must be"),
-        ("stage4:1", {"decay": 0}, SettingError, "decay must be"),
+        ("stage4:1", {"diversity": -1.0, "count": 2}, ArgumentError, "diversity must be"),
+        ("stage4:1", {"decay": 0}, ArgumentError, "decay must be"),
+        ("stage4:1", {"transforms": "no"}, ArgumentError, "True, False or Movements, got 'no'"),
         ("stage4:1", {"parametrization": "wavelet"}, PictureError, "fourier, pixels"),
     ],
 )
@@ -319,14 +328,16 @@ def test_bad_input_of_the_others(lite, examples):
     for attempt, error in (
         (lambda: class_image(lite, "taby"), TargetError),
         (lambda: class_image(lite, []), PictureError),
-        (lambda: class_image(lite, 1, rate=-1), SettingError),
-        (lambda: class_image(lite, 1, regularization=-1), SettingError),
+        (lambda: class_image(lite, 1, rate=-1), ArgumentError),
+        (lambda: class_image(lite, 1, regularization=-1), ArgumentError),
         (lambda: invert(lite, cat, "stag1"), LayerError),
         (lambda: invert(lite, cat, []), PictureError),
-        (lambda: invert(lite, cat, "stage1", variation=-1), SettingError),
+        (lambda: invert(lite, cat, "stage1", variation=-1), ArgumentError),
         (lambda: caricature(lite, cat, "stage1", start="cat"), PictureError),
-        (lambda: caricature(lite, cat, "stage1", rate=float("nan")), SettingError),
-        (lambda: interpolate("stage1:1", "stage1:2", 1), LayerError),
+        (lambda: caricature(lite, cat, "stage1", rate=float("nan")), ArgumentError),
+        (lambda: caricature(lite, cat, "stage1", transforms=1), ArgumentError),
+        (lambda: interpolate("stage1:1", "stage1:2", 1), ArgumentError),
+        (lambda: interpolate("stage1:1", "stage1:2", "a"), ArgumentError),
     ):
         with pytest.raises(error):
             attempt()

@@ -10,7 +10,7 @@ import pytest
 from tests.zoo.models.small_models import small
 from tests.zoo.visualize.by_hand import SIZE, linear, photo, pixels
 from zoo.checkpoints.load import as_trained
-from zoo.visualize.gradients import SettingError, make_baseline
+from zoo.visualize.gradients import ArgumentError, make_baseline
 from zoo.visualize.inputs import prepare_inputs
 from zoo.visualize.perturbation import draw_masks, occlusion, rise, split_evenly
 
@@ -166,6 +166,16 @@ def test_rise_tells_its_progress():
     assert calls == [(2, 10), (4, 10), (5, 10), (7, 10), (9, 10), (10, 10)]
 
 
+def test_occlusion_tells_its_progress():
+    calls = []
+    options = {"window": 4, "stride": 4, "batch_size": 2}
+    progress = {"progress": lambda *call: calls.append(call)}
+    a = occlusion(net(), [photo(0), photo(1)], 0, fill=np.float32(0.5), **options, **progress)
+    # Four windows, and the image as it is.
+    assert calls == [(2, 10), (4, 10), (5, 10), (7, 10), (9, 10), (10, 10)]
+    assert a.settings["fill"] == 0.5
+
+
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
@@ -177,10 +187,11 @@ def test_rise_tells_its_progress():
         (occlusion, {"batch_size": 0}, "batch_size must be"),
         (rise, {"masks": 0}, "masks must be"),
         (rise, {"cells": 1.5}, "cells must be"),
-        (rise, {"keep": 1}, "keep must be between 0 and 1, got 1"),
+        (rise, {"keep": 1}, "keep must be a number between 0 and 1, got 1"),
+        (rise, {"keep": "a"}, "keep must be a number between 0 and 1, got 'a'"),
         (rise, {"batch_size": "two"}, "batch_size must be"),
     ],
 )
 def test_bad_settings(method, settings, message):
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         method(net(), photo(), 0, **settings)

@@ -110,7 +110,7 @@ def insertion(
       The curves and their areas; the larger the area, the better the map.
 
     Raises:
-      SettingError: `steps`, `fill` or `batch_size` has another type or range.
+      ArgumentError: `steps`, `fill` or `batch_size` has another type or range.
       TargetError: the model does not have the attribution's classes.
       ValueError: the weights have no classifier, or images that photos do not show.
     """
@@ -135,7 +135,7 @@ def deletion(
       The curves and their areas; the smaller the area, the better the map.
 
     Raises:
-      SettingError, TargetError, ValueError: as for `insertion`.
+      ArgumentError, TargetError, ValueError: as for `insertion`.
     """
     return _follow("deletion", model, attribution, steps, fill, batch_size)
 

@@ -11,11 +11,12 @@ import numpy as np
 import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights
 from zoo.models.base import Model
-from zoo.runtime.checks import SettingError, check_count
+from zoo.runtime.checks import ArgumentError, check_count, check_number
 from zoo.visualize.attribution import Attribution
 from zoo.visualize.gradients import Baseline, make_baseline
 from zoo.visualize.layers import Variables
 from zoo.visualize.metrics.common import restore_inputs
+from zoo.visualize.perturbation import split_evenly
 
 # (key, x [H, W, C]) → the perturbation I [H, W, C], and the perturbed image.
 Perturb = Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
@@ -55,13 +56,12 @@ def infidelity(
       [N], float64.
 
     Raises:
-      SettingError: `samples`, `noise` or `batch_size` has another type or range.
+      ArgumentError: `samples`, `noise` or `batch_size` has another type or range.
       TargetError: the model does not have the attribution's classes.
       ValueError: the weights have no classifier, or images that photos do not show.
     """
     samples, batch_size = check_count("samples", samples), check_count("batch_size", batch_size)
-    if not 0 < noise < float("inf"):
-        raise SettingError(f"noise must be a positive number, got {noise!r}")
+    noise = check_number("noise", noise, included=False)
     inputs = restore_inputs(model, attribution)
     fused, variables = inputs.trained.fused
     run = _compiled_predictions(fused, perturb)
@@ -70,12 +70,9 @@ def infidelity(
         phi = attribution.maps[row]
         phi = np.broadcast_to(phi if phi.ndim == 3 else phi[..., None], x.shape)
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), row), samples)
-        batches = -(-samples // batch_size)
-        length = -(-samples // batches)
-        filled = keys[jnp.arange(batches * length) % samples]
         parts = [
-            run(variables, x, phi, filled[i : i + length], noise, inputs.targets[row])
-            for i in range(0, len(filled), length)
+            run(variables, x, phi, keys[batch], noise, inputs.targets[row])
+            for batch in split_evenly(samples, batch_size)
         ]
         predicted, changes = np.concatenate(parts, axis=1)[:, :samples].astype(np.float64)
         if normalize:
@@ -161,14 +158,14 @@ def completeness(
       [N], float64.
 
     Raises:
-      SettingError: the baselines are unknown.
+      ArgumentError: the baselines are unknown.
       TargetError: the model does not have the attribution's classes.
       ValueError: the weights have no classifier, or images that photos do not show.
     """
     given = attribution.settings.get("baselines") if baselines is None else baselines
     names: Any = given if isinstance(given, list | tuple) else [given]
     if given is None or "array" in [name for name in names if isinstance(name, str)]:
-        raise SettingError(
+        raise ArgumentError(
             f"the baselines of this {attribution.method} are unknown: give baselines, those that "
             f"integrated_gradients was called with"
         )

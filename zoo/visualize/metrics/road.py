@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights
-from zoo.runtime.checks import SettingError, check_count
+from zoo.runtime.checks import ArgumentError, check_count, check_number
 from zoo.runtime.extras import require
 from zoo.visualize.attribution import Attribution
 from zoo.visualize.inputs import to_photos
@@ -51,7 +51,7 @@ def road(
     model: ModelWithWeights,
     attribution: Attribution,
     *,
-    percentiles: Sequence[float] = (20, 40, 60, 80),
+    percentiles: float | Sequence[float] = (20, 40, 60, 80),
     order: Order = "combined",
     noise: float = 0.01,
     seed: int = 0,
@@ -66,7 +66,7 @@ def road(
       model: that the attribution was made with.
       attribution: what a method of `zoo.visualize` returns.
       percentiles: of importance, above which pixels are removed: 80 removes the 20 % of the pixels
-        that are most important, or with order "least" the 20 % that are least.
+        that are most important, or with order "least" the 20 % that are least. One or several.
       order: which pixels are removed, the "most" or the "least" important ones; or "combined", half
         of the difference of the probabilities, least − most.
       noise: the standard deviation of what is added to removed (normalised) pixels.
@@ -74,17 +74,18 @@ def road(
       batch_size: the number of images that are computed at a time.
 
     Raises:
-      SettingError: `percentiles`, `order`, `noise` or `batch_size` has another type or range.
+      ArgumentError: `percentiles`, `order`, `noise` or `batch_size` has another type or range.
       TargetError: the model does not have the attribution's classes.
       ValueError: the weights have no classifier, or images that photos do not show.
     """
-    batch_size, chosen = check_count("batch_size", batch_size), tuple(percentiles)
-    if not chosen or not all(0 < percentile < 100 for percentile in chosen):
-        raise SettingError(f"percentiles must be between 0 and 100, got {percentiles!r}")
+    batch_size, noise = check_count("batch_size", batch_size), check_number("noise", noise)
+    if not isinstance(percentiles, Iterable) or isinstance(percentiles, str):
+        percentiles = (percentiles,)
+    chosen = tuple(check_number("percentiles", p, 0, 100, included=False) for p in percentiles)
+    if not chosen:
+        raise ArgumentError("percentiles must be one at least, got none")
     if order not in ("most", "least", "combined"):
-        raise SettingError(f"order must be one of most, least, combined, got {order!r}")
-    if not 0 <= noise < math.inf:
-        raise SettingError(f"noise must be a number of at least 0, got {noise!r}")
+        raise ArgumentError(f"order must be one of most, least, combined, got {order!r}")
     inputs = restore_inputs(model, attribution)
     importance, rng = pixel_importance(attribution), np.random.default_rng(seed)
     x = np.asarray(inputs.x)

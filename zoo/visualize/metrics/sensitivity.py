@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zoo.checkpoints.load import ModelWithWeights
-from zoo.runtime.checks import SettingError, check_count
+from zoo.runtime.checks import check_count, check_number
 from zoo.visualize.attribution import Attribution
 from zoo.visualize.inputs import Images, Targets, prepare_inputs
 
@@ -46,12 +46,11 @@ def max_sensitivity(
       [N], float64.
 
     Raises:
-      SettingError: `radius` or `samples` has another type or range.
+      ArgumentError: `radius` or `samples` has another type or range.
       ImageError, TargetError, ValueError: as the method.
     """
     samples = check_count("samples", samples)
-    if not 0 < radius < float("inf"):
-        raise SettingError(f"radius must be a positive number, got {radius!r}")
+    radius = check_number("radius", radius, included=False)
     inputs = prepare_inputs(model, images, target, top=top, size=size)
     maps = method(inputs.trained, inputs, **settings).maps.astype(np.float64)
     axes = tuple(range(1, maps.ndim))

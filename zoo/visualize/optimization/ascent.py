@@ -15,6 +15,7 @@ from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.runtime.checks import check_count
+from zoo.runtime.progress import Progress
 from zoo.surgery.intercept import Call, intercept
 from zoo.visualize.inputs import normalize
 from zoo.visualize.layers import Variables
@@ -24,8 +25,6 @@ from zoo.visualize.optimization.scores import Observed
 from zoo.visualize.optimization.transforms import Movements, move
 from zoo.visualize.rules import backward_rule
 
-# (done, steps): called after each step.
-Progress = Callable[[int, int], None]
 # (wishes, what the model makes of the pictures) → what is to rise, and what is reported; each [N].
 Score = Callable[[Any, Observed], tuple[jax.Array, jax.Array]]
 
@@ -95,7 +94,7 @@ def ascend(
       progress: called after each step with (done, steps).
 
     Raises:
-      PictureError: `steps` is below 1.
+      ArgumentError: `steps` is no integer of at least 1.
       FloatingPointError: the objective is not finite.
     """
     program = _compile(trained.model.clone(remat=False), setup)

@@ -11,13 +11,14 @@ import numpy as np
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.trained import Trained
 from zoo.runtime.checks import check_count, check_number
+from zoo.runtime.progress import Progress, shift_progress
 from zoo.visualize.inputs import Target, find_class
 from zoo.visualize.layers import find_layer, layer_shapes
 from zoo.visualize.optimization import scores
-from zoo.visualize.optimization.ascent import Progress, Setup, ascend
+from zoo.visualize.optimization.ascent import Setup, ascend
 from zoo.visualize.optimization.objectives import LOGITS, Objective, parse_all, resolve
 from zoo.visualize.optimization.parametrize import NAMES, Parametrization
-from zoo.visualize.optimization.transforms import Movements
+from zoo.visualize.optimization.transforms import Movements, find_movements
 from zoo.visualize.optimization.visualization import Visualization, check_size, show
 from zoo.visualize.pictures import PictureError
 
@@ -77,11 +78,15 @@ def feature(
     Raises:
       LayerError: a text is no objective, or the model lacks the layer or the channel.
       TargetError: the model has no such class.
-      PictureError: a number is out of range, or the model does not take pictures.
+      ArgumentError: an argument has another type or range.
+      PictureError: no parametrisation has that name, there is diversity of single pictures, or the
+        model does not take pictures.
+      ValueError: a class is asked for, and the weights have no classifier.
     """
     trained = as_trained(model)
     objectives = parse_all(what)
-    size, count = check_size(trained, size), check_count("count", count, 1)
+    size, count = check_size(trained, size), check_count("count", count)
+    steps = check_count("steps", steps)
     rate, diversity = (
         check_number("rate", rate, included=False),
         check_number("diversity", diversity),
@@ -91,7 +96,7 @@ def feature(
     if parametrization not in NAMES:
         names = ", ".join(NAMES)
         raise PictureError(f"parametrization must be one of {names}, got {parametrization!r}")
-    movements = transforms if isinstance(transforms, Movements) else Movements()
+    movements = find_movements(transforms)
     groups: dict[tuple[str, ...], list[int]] = {}
     rows = [[resolve(trained, term, size) for term in item.terms] for item in objectives]
     for number, row in enumerate(rows):
@@ -115,7 +120,7 @@ def feature(
             trained.info.preprocessing,
             (*layers, *compared),
             _score(count if diversity else 1),
-            movements if transforms else None,
+            movements,
         )
         chosen = [rows[number] for number in numbers for _ in range(count)]
         wishes = scores.Wishes(scores.make_goals(chosen), jnp.float32(diversity))
@@ -128,7 +133,7 @@ def feature(
             rate=rate,
             seed=seed,
             aligned=aligned,
-            progress=progress and _offset(progress, finished, total),
+            progress=shift_progress(progress, finished, total),
         )
         finished += steps
         shown = show(result.pixels)
@@ -173,7 +178,8 @@ def class_image(
 
     Raises:
       TargetError: the model has no such class.
-      PictureError: a number is out of range, or the model does not take pictures.
+      ArgumentError: a number has another type or range.
+      PictureError: no class is named, or the model does not take pictures.
       ValueError: the weights have no classifier.
     """
     trained = as_trained(model)
@@ -233,7 +239,3 @@ def _comparable(trained: Trained, layer: str, size: int) -> str:
     """The layer whose textures are compared: the objective's, or the last feature map."""
     shape = layer_shapes(trained, size).get(layer, ())
     return layer if len(shape) == 3 else find_layer(trained, None, spatial=True, size=size)
-
-
-def _offset(progress: Progress, before: int, total: int) -> Progress:
-    return lambda done, _: progress(before + done, total)

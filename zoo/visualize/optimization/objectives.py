@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from zoo.inference.trained import Trained
+from zoo.runtime.checks import check_count
 from zoo.visualize.inputs import Target, find_class
 from zoo.visualize.layers import LayerError, find_layer, layer_shapes
 
@@ -127,10 +128,10 @@ def interpolate(a: "str | Objective", b: "str | Objective", count: int = 5) -> l
       count: of objectives, 2 or more.
 
     Raises:
-      LayerError: `count` is below 2, or a text is no objective.
+      ArgumentError: `count` is no integer of at least 2, as both ends are included.
+      LayerError: a text is no objective.
     """
-    if count < 2:
-        raise LayerError(f"count must be at least 2, got {count!r}: both ends are included")
+    count = check_count("count", count, 2)
     first, last = parse(a), parse(b)
     row = []
     for number in range(count):
@@ -149,13 +150,26 @@ def parse(what: "str | Objective") -> Objective:
     """
     if isinstance(what, Objective):
         return what
-    layer, colon, number = what.rpartition(":") if isinstance(what, str) else ("", "", "")
-    if not (layer and colon and number.strip().isdecimal()):
+    return channel(*parse_channel(what, " or an objective such as class_logit('tabby'),"))
+
+
+def parse_channel(text: Any, other: str = "") -> tuple[str, int]:
+    """A layer's path and a channel's number from a text such as "stage4:12".
+
+    Args:
+      text: the text.
+      other: what else is taken, for the message.
+
+    Raises:
+      LayerError: the text has another form.
+    """
+    layer, _, number = text.strip().rpartition(":") if isinstance(text, str) else ("", "", "")
+    if not (layer and number.strip().isdecimal()):
         raise LayerError(
-            f"what to visualise must be a layer and the number of a channel, such as 'stage4:12', "
-            f"or an objective such as class_logit('tabby'), got {what!r}"
+            f"a feature is a layer and the number of a channel, such as 'stage4:12',{other} "
+            f"got {text!r}"
         )
-    return channel(layer, int(number))
+    return layer, int(number)
 
 
 def parse_all(what: "str | Objective | Sequence[str | Objective]") -> list[Objective]:
@@ -197,7 +211,7 @@ def resolve(trained: Trained, term: Term, size: int) -> ResolvedTerm:
         return ResolvedTerm(LOGITS, vector, (-1, -1), term.cosine_power, term.weight)
     require_layer(trained, term.layer, size)
     shape = layer_shapes(trained, size)[term.layer]
-    vector = _find_vector(term, shape[-1])
+    vector = _find_vector(trained, term, size)
     position = (-1, -1)
     if term.position is not None:
         find_layer(trained, term.layer, spatial=True, size=size)
@@ -205,7 +219,7 @@ def resolve(trained: Trained, term: Term, size: int) -> ResolvedTerm:
     return ResolvedTerm(term.layer, vector, position, term.cosine_power, term.weight)
 
 
-def require_layer(trained: Trained, layer: str, size: int) -> None:
+def require_layer(trained: Trained, layer: str, size: int | None = None) -> None:
     """Raises an error if a model has no such layer, or no weights for it, or it has no channels."""
     find_layer(trained, layer, spatial=False, size=size)
     if layer.split("/")[0] in trained.model.classifier:
@@ -218,7 +232,23 @@ def require_layer(trained: Trained, layer: str, size: int) -> None:
         )
 
 
-def _find_vector(term: Term, channels: int) -> np.ndarray:
+def check_channel(trained: Trained, layer: str, number: Any, size: int | None = None) -> int:
+    """A channel's number; LayerError unless the layer has that channel."""
+    channels = layer_shapes(trained, size)[layer][-1]
+    try:
+        index = -1 if isinstance(number, bool) else operator.index(number)
+    except TypeError:
+        index = -1
+    if not 0 <= index < channels:
+        raise LayerError(
+            f"layer {layer!r} of {trained.model.title} has the channels 0 to {channels - 1}, got "
+            f"{number!r}"
+        )
+    return index
+
+
+def _find_vector(trained: Trained, term: Term, size: int) -> np.ndarray:
+    channels = layer_shapes(trained, size)[term.layer][-1]
     if isinstance(term.what, np.ndarray):
         vector = np.asarray(term.what, np.float32)
         length = float(np.linalg.norm(vector))
@@ -229,14 +259,7 @@ def _find_vector(term: Term, channels: int) -> np.ndarray:
                 + (f" of length {length:g}" if vector.shape == (channels,) else "")
             )
         return vector / np.float32(length)
-    try:
-        number = -1 if isinstance(term.what, bool) else operator.index(term.what)
-    except TypeError:
-        number = -1
-    if not 0 <= number < channels:
-        raise LayerError(
-            f"layer {term.layer!r} has the channels 0 to {channels - 1}, got {term.what!r}"
-        )
+    number = check_channel(trained, term.layer, term.what, size)
     return np.eye(1, channels, number, dtype=np.float32)[0]
 
 

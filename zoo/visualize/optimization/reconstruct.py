@@ -10,13 +10,14 @@ import numpy as np
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.images import ImageSource
 from zoo.inference.trained import Trained
-from zoo.runtime.checks import check_number
+from zoo.runtime.checks import check_count, check_number
+from zoo.runtime.progress import Progress, shift_progress
 from zoo.visualize.inputs import denormalize
 from zoo.visualize.optimization import scores
-from zoo.visualize.optimization.ascent import Progress, Setup, ascend
+from zoo.visualize.optimization.ascent import Setup, ascend
 from zoo.visualize.optimization.objectives import require_layer
 from zoo.visualize.optimization.parametrize import Parametrization
-from zoo.visualize.optimization.transforms import Movements
+from zoo.visualize.optimization.transforms import Movements, find_movements
 from zoo.visualize.optimization.visualization import Visualization, check_size, show
 from zoo.visualize.pictures import PictureError
 
@@ -51,7 +52,7 @@ def invert(
       variation: the weight of the mean absolute difference between neighbours, of pixels from 0
         to 1.
       seed: of the noise that it starts from.
-      progress: called after each step of a layer with (done, steps).
+      progress: called after each step with the steps done and those of all layers.
 
     Returns:
       The images of the first layer, then those of the next; `values` are −‖y − r‖² / ‖r‖².
@@ -59,7 +60,8 @@ def invert(
     Raises:
       ImageError: something is not an image.
       LayerError: the model has no such layer.
-      PictureError: a number is out of range, or the model does not take pictures.
+      ArgumentError: a number has another type or range.
+      PictureError: no layer is named, or the model does not take pictures.
     """
     return _reconstruct(
         model,
@@ -87,7 +89,7 @@ def caricature(
     rate: float = 0.05,
     cosine_power: float = 1.0,
     start: str = "noise",
-    transforms: bool = True,
+    transforms: bool | Movements = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Visualization:
@@ -100,7 +102,7 @@ def caricature(
       model, images, layer, size, steps, rate, seed, progress: as for `invert`.
       cosine_power: the larger, the less may be added that is not in the given image.
       start: "noise", or "image".
-      transforms: moves both images the same way in each step, as in `feature`.
+      transforms: as for `feature`; both images are moved the same way.
 
     Returns:
       The images of the first layer, then those of the next.
@@ -108,8 +110,8 @@ def caricature(
     Raises:
       ImageError: something is not an image.
       LayerError: the model has no such layer.
-      PictureError: a number or a name is none that an argument takes, or the model does not take
-        pictures.
+      ArgumentError: an argument has another type or range.
+      PictureError: `start` is another word, no layer is named, or the model does not take pictures.
     """
     if start not in STARTS:
         raise PictureError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
@@ -119,7 +121,7 @@ def caricature(
         layer,
         scores.score_caricature,
         check_number("cosine_power", cosine_power),
-        movements=Movements() if transforms else None,
+        movements=find_movements(transforms),
         size=size,
         steps=steps,
         rate=rate,
@@ -134,7 +136,7 @@ def _reconstruct(
     images: ImageSource | Iterable[ImageSource],
     layer: str | Iterable[str],
     score: Callable[..., Any],
-    number: float,
+    parameter: float,
     *,
     movements: Movements | None,
     size: int | None,
@@ -147,12 +149,13 @@ def _reconstruct(
     trained = as_trained(model)
     preprocessing = trained.info.preprocessing
     size = check_size(trained, preprocessing.size if size is None else size)
+    steps, rate = check_count("steps", steps), check_number("rate", rate, included=False)
     layers = [layer] if isinstance(layer, str) else list(layer)
     if not layers:
         raise PictureError("layer must name a layer at least, got none")
     for path in layers:
         require_layer(trained, path, size)
-    reference = load_pixels(trained, images, size)
+    reference = prepare_pixels(trained, images, size)
     parametrization = Parametrization("fourier", size, trained.channels)
     if start == "image":
         params = jnp.stack([parametrization.from_pixels(pixels) for pixels in reference])
@@ -164,14 +167,14 @@ def _reconstruct(
             trained,
             Setup(parametrization, preprocessing, (path,), score, movements),
             params,
-            jnp.float32(number),
+            jnp.float32(parameter),
             steps=steps,
-            rate=check_number("rate", rate, included=False),
+            rate=rate,
             seed=seed,
             reference=reference,
-            progress=progress,
+            progress=shift_progress(progress, number * steps, len(layers) * steps),
         )
-        for path in layers
+        for number, path in enumerate(layers)
     ]
     return Visualization(
         np.concatenate([show(result.pixels) for result in results]),
@@ -181,7 +184,7 @@ def _reconstruct(
     )
 
 
-def load_pixels(
+def prepare_pixels(
     trained: Trained, images: ImageSource | Iterable[ImageSource], size: int
 ) -> jax.Array:
     """Images as a model gets them, in RGB or grey from 0 to 1, [N, size, size, channels]."""

@@ -5,6 +5,9 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from zoo.runtime.checks import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +23,19 @@ class Movements:
     jitter: tuple[float, float] = (8.0, 4.0)
     scale: tuple[float, float] = (0.9, 1.1)
     degrees: float = 10.0
+
+
+def find_movements(transforms: bool | Movements) -> Movements | None:
+    """The movements that the argument `transforms` asks for; None for none.
+
+    Raises:
+      ArgumentError: it is neither True, nor False, nor movements.
+    """
+    if isinstance(transforms, Movements):
+        return transforms
+    if not isinstance(transforms, bool | np.bool_):
+        raise ArgumentError(f"transforms must be True, False or Movements, got {transforms!r}")
+    return Movements() if transforms else None
 
 
 def move(image: jax.Array, key: jax.Array, movements: Movements) -> jax.Array:

@@ -35,7 +35,8 @@ def check_size(trained: Trained, size: Any) -> int:
     """A picture's size, for a model that takes pictures.
 
     Raises:
-      PictureError: it is too small, or the model takes bands that are no colours.
+      ArgumentError: it is no integer, or too small.
+      PictureError: the model takes bands that are no colours.
     """
     if trained.info.preprocessing.channels == "bands":
         raise PictureError(

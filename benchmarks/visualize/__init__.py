@@ -1,0 +1,1 @@
+"""Timings of `zoo.visualize` and `zoo.dream`, beside captum and pytorch-grad-cam."""
