@@ -211,7 +211,7 @@ def to_uint8(values: Any) -> np.ndarray:
 def to_jpeg(pixels: np.ndarray) -> bytes:
     """The bytes of a JPEG file: what a notebook stores, where PNG takes five times the space."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=86, optimize=True)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80, optimize=True)
     return buffer.getvalue()
 
 
