@@ -107,7 +107,8 @@ def test_visualize():
     areas = [float(area) for area in re.findall(r"area under the curve, .*: +([\d.]+)", text)]
     assert len(areas) == 2
     assert areas[0] < areas[1]
-    assert "espresso" in text
+    likeness = re.search(r"'head': ([-\d.]+),.* 'stem': ([-\d.]+)", text)
+    assert float(likeness[2]) < float(likeness[1])  # the last layer's weights are drawn again first
 
 
 def test_dream():
