@@ -100,7 +100,7 @@ def embedding_map(
         raise PictureError(f"a map needs at least {MIN_PHOTOS} photos, got {count}")
     if grid and count > MAX_GRID:
         raise PictureError(f"a grid has at most {MAX_GRID} photos, got {count}; use grid=False")
-    positions = place(embeddings.vectors, method, perplexity=perplexity, seed=seed)
+    positions = find_positions(embeddings.vectors, method, perplexity=perplexity, seed=seed)
     corners, side, shape = (_place_in_grid if grid else _place_freely)(positions, size)
     sheet = np.full((*shape, 3), 255, np.uint8)
     for source, (left, top) in zip(sources, corners, strict=True):
@@ -116,7 +116,7 @@ def embedding_map(
     )
 
 
-def place(
+def find_positions(
     vectors: np.ndarray, method: str, *, perplexity: float | None = None, seed: int = 0
 ) -> np.ndarray:
     """Vectors [N, C] → positions [N, 2] from 0 to 1; both axes have the same scale.

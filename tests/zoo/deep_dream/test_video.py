@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,7 +30,7 @@ def read_gif(path):
 
 
 def read_mp4(path, height, width):
-    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    program = imageio_ffmpeg.get_ffmpeg_exe()
     words = ["-loglevel", "error", "-i", f"file:{path}", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     data = subprocess.run([program, *words], capture_output=True, check=True).stdout
     return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3)
@@ -48,7 +49,6 @@ def test_gif(net, tmp_path):
 
 
 def test_mp4(net, tmp_path):
-    pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "a:dream.mp4"
     dream_video(net, photo(49, 65), path, frames=3, **QUICK)
     frames = read_mp4(path, 48, 64)
@@ -110,8 +110,6 @@ def test_progress_counts_all_frames(net, tmp_path):
 @pytest.mark.parametrize("ending", [".gif", ".mp4"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_nothing_half_written_stays(net, tmp_path, ending, error):
-    if ending == ".mp4":
-        pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / f"dream{ending}"
     path.write_text("the old one")
 
@@ -127,11 +125,10 @@ def test_nothing_half_written_stays(net, tmp_path, ending, error):
 
 @pytest.mark.parametrize("reads", ["", "head -c 1000 > /dev/null\n"])
 def test_ffmpeg_fails(net, tmp_path, monkeypatch, reads):
-    ffmpeg = pytest.importorskip("imageio_ffmpeg")
     program = tmp_path / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{reads}echo no space >&2\nexit 1\n")
     program.chmod(0o755)
-    monkeypatch.setattr(ffmpeg, "get_ffmpeg_exe", lambda: str(program))
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
     with pytest.raises(OSError, match="the video cannot be written: no space"):
         dream_video(net, photo(), tmp_path / "a.mp4", frames=3, **QUICK)
     assert [file.name for file in tmp_path.iterdir()] == ["ffmpeg"]

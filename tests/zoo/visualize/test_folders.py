@@ -13,7 +13,7 @@ import zoo
 from tests.zoo.visualize.by_hand import SIZE, photo, plain
 from zoo.runtime.checks import ArgumentError
 from zoo.surgery.embed import EmbeddingError, Embeddings, embed_folder
-from zoo.visualize.embedding_map import embedding_map, place
+from zoo.visualize.embedding_map import embedding_map, find_positions
 from zoo.visualize.folders import nearest, top_photos
 from zoo.visualize.layers import LayerError
 from zoo.visualize.pictures import PictureError
@@ -194,7 +194,7 @@ def test_no_photo_covers_another_in_a_grid():
 
 def test_principal_components_are_those_of_the_covariance():
     vectors = np.random.default_rng(0).normal(size=(20, 5)) * [5, 3, 1, 1, 1]
-    positions = place(np.float32(vectors), "pca")
+    positions = find_positions(np.float32(vectors), "pca")
     _, axes = np.linalg.eigh(np.cov(vectors.T))
     points = (vectors - vectors.mean(0)) @ axes[:, :-3:-1]
     scale = np.ptp(points, axis=0).max()

@@ -125,7 +125,6 @@ def test_curves_as_pictures(tmp_path):
 
 
 def test_curves_as_a_figure():
-    pytest.importorskip("matplotlib")
     curves = metrics.insertion(net(), attribution(), steps=5)
     lines = curves.figure().axes[0].lines
     np.testing.assert_array_equal([line.get_ydata() for line in lines], curves.curve)
@@ -290,12 +289,12 @@ def test_a_cascade_randomises_modules_from_the_head_and_keeps_them():
                 for kind in ("params", "batch_stats")
                 for a, b in zip(
                     jax.tree.leaves(variables[kind].get(name, {})),
-                    jax.tree.leaves(now[kind].get(name, {})),
+                    jax.tree.leaves(current[kind].get(name, {})),
                     strict=True,
                 )
             )
         }
-        for now in seen
+        for current in seen
     ]
     assert changed == [set(names[len(names) - count :]) for count in range(len(names) + 1)]
     assert {a.labels for a in cascade.randomized} == {cascade.original.labels}
