@@ -6,6 +6,7 @@
 * `conv`, `depthwise_conv`: convolutions of [N, H, W, C] with kernels [kh, kw, in, out].
 * `bias_act`: bias, residual and activation. `max_pool`: the largest value of each window.
 * `batch_norm`, `batch_norm_inference`: normalisation by the batch's statistics, or by given ones.
+* `instance_norm`: normalisation of each image by its own statistics.
 
 Each operator has several implementations: "xla" for all platforms, "cpu" and "onednn" for CPUs,
 "triton" for NVIDIA GPUs. The platform that a program is lowered for decides which one runs;
@@ -26,6 +27,7 @@ from zoo_kernels.core.dispatch import Choice, explain, using
 from zoo_kernels.core.recompute import RecomputableArray
 from zoo_kernels.depthwise_conv import depthwise_conv
 from zoo_kernels.implementations import register_all
+from zoo_kernels.instance_norm import instance_norm
 from zoo_kernels.max_pool import max_pool
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "conv",
     "depthwise_conv",
     "explain",
+    "instance_norm",
     "jit",
     "max_pool",
     "using",
