@@ -12,7 +12,8 @@ from zoo.cli.output import MAX_COUNT, MAX_SIZE, print_line
 from zoo.cli.progress import show_progress
 from zoo.deep_dream.dream import SIZE, DreamOptions
 from zoo.deep_dream.octaves import Settings
-from zoo.deep_dream.video import FPS, VIDEO_ENDINGS, ZOOM
+from zoo.deep_dream.video import FPS, ZOOM
+from zoo.inference.video import VIDEO_ENDINGS
 from zoo.runtime import compiler
 from zoo.visualize.pictures import ENDINGS, check_ending
 
