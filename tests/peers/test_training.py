@@ -26,17 +26,6 @@ ATOL = 1e-6  # of whole trainings
 RTOL = 1e-10  # of what has no sums of many terms, in float64
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """PyTorch's threads wait for each other without rest, which takes minutes on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_batches(batch, size):
     """Images of four classes, each a pattern of 4x4 colours under noise, and their labels."""
     random = np.random.default_rng(0)

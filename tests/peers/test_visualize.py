@@ -49,17 +49,6 @@ NARROW_LAYERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """PyTorch's threads wait for each other without rest, which takes minutes on a busy machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @functools.cache
 def both(name):
     """Our model and theirs, with the same weights; images as both take them, and the targets.

@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from zoo.training.interrupts import InterruptedTrainingError
 from zoo.training.processes import together
 from zoo.training.step import TrainState
 from zoo_pretrained.printable import OneLineError
@@ -151,6 +152,19 @@ class Checkpoints:
         """The step of the newest state; None where there is none."""
         step: int | None = self._manager.latest_step()
         return step
+
+    def stop(self, step: int, signal_number: int) -> NoReturn:
+        """Waits until all is saved, and raises InterruptedTrainingError.
+
+        Args:
+          step: the newest, which is being saved.
+          signal_number: what told the training to stop.
+        """
+        self.wait()
+        raise InterruptedTrainingError(
+            f"interrupted; step {step} is saved, and the same call goes on from there",
+            signal_number,
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -336,11 +336,9 @@ class Run:
 
     def _stop(self, signal_number: int) -> NoReturn:
         step = self.memory.step
-        if self.checkpoints is None:
-            message = f"interrupted in step {step}; nothing is kept, as there is no folder"
-        else:
-            self.checkpoints.wait()
-            message = f"interrupted; step {step} is saved, and the same call goes on from there"
+        if self.checkpoints is not None:
+            self.checkpoints.stop(step, signal_number)
+        message = f"interrupted in step {step}; nothing is kept, as there is no folder"
         raise InterruptedTrainingError(message, signal_number)
 
 

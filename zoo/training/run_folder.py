@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import filelock
 
 from zoo.data.dataset import Dataset
 from zoo.models.base import Model
-from zoo.training.settings import Settings
+from zoo.training.settings import to_toml
 from zoo_pretrained.bounded_json import read_json
 from zoo_pretrained.printable import OneLineError
 from zoo_pretrained.spelling import choose
@@ -59,8 +59,13 @@ class RunFolder:
             raise RunError(f"another process trains in {self.path}") from None
         return lock
 
-    def begin(self, facts: Mapping[str, Any], settings: Settings) -> None:
+    def begin(self, facts: Mapping[str, Any], settings: Any, free: Collection[str] = FREE) -> None:
         """Notes what is trained; or checks it against what is noted, where the run goes on.
+
+        Args:
+          facts: what the run must not change when it goes on, see `describe_run`; JSON values.
+          settings: of the training, a dataclass.
+          free: the names of settings that may change.
 
         Raises:
           RunError: the folder's run is another one, or the folder holds something else.
@@ -69,7 +74,7 @@ class RunFolder:
         described = {**facts, "settings": dataclasses.asdict(settings)}
         described = json.loads(json.dumps(described))
         if file.exists():
-            _compare(self.path, _read(file), described)
+            _compare(self.path, _read(file), described, free)
         elif any(item.name not in (".lock", BESIDE) for item in self.path.iterdir()):
             raise RunError(
                 f"{self.path} holds something that is no run; give another {_folder_argument()}"
@@ -77,7 +82,7 @@ class RunFolder:
         else:
             self._write(file, json.dumps(described, indent=1))
         # Later, as a process that is killed in between must leave a run that can go on.
-        self._write(self.path / "settings.toml", settings.to_toml())
+        self._write(self.path / "settings.toml", to_toml(settings))
 
     def _write(self, file: Path, text: str) -> None:
         """Writes a file that is complete or not there."""
@@ -92,6 +97,13 @@ def describe_run(model: Model, train: Dataset, validation: Dataset | None) -> di
         "model": model.title,
         "arguments": model.arguments,
         "classes": list(train.classes),
+        **describe_images(train, validation),
+    }
+
+
+def describe_images(train: Dataset, validation: Dataset | None) -> dict[str, Any]:
+    """How many images a run has for training and validation, and numbers that tell them apart."""
+    return {
         "images": [len(train), 0 if validation is None else len(validation)],
         "images_digest": [_digest(part) for part in (train, validation) if part is not None],
     }
@@ -110,9 +122,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise RunError(f"{file} cannot be read: {error}") from error
 
 
-def _compare(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def _compare(
+    folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str]
+) -> None:
     advice = f"give another {_folder_argument()}, or the same as before"
-    if old.get("classes") != new["classes"]:
+    if "classes" in new and old.get("classes") != new["classes"]:
         before, now = set(old.get("classes") or ()), set(new["classes"])
         change = [f"{name!r} is new" for name in sorted(now - before)]
         change += [f"{name!r} is gone" for name in sorted(before - now)]
@@ -120,11 +134,13 @@ def _compare(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
             f"{folder} holds a run with other classes: {', '.join(change) or 'in another order'}; "
             f"{advice}"
         )
-    for name in ("model", "arguments", "images", "images_digest"):
-        if old.get(name) != new[name]:
+    for name in new:
+        if name not in ("classes", "settings") and old.get(name) != new[name]:
             what = {"images": "images for training and validation"}.get(name, name)
             if name == "images_digest":
                 raise RunError(f"{folder} holds a run with other images of that number; {advice}")
+            if name == "styles_digest":
+                raise RunError(f"{folder} holds a run with other style images; {advice}")
             raise RunError(
                 f"{folder} holds a run with {what} {old.get(name)}, not {new[name]}; {advice}"
             )
@@ -132,7 +148,7 @@ def _compare(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> No
     changed = [
         f"{name} was {settings.get(name)!r} and is {value!r}"
         for name, value in new["settings"].items()
-        if name not in FREE and settings.get(name) != value
+        if name not in free and settings.get(name) != value
     ]
     if changed:
         raise RunError(f"{folder} holds a run with other settings: {', '.join(changed)}; {advice}")

@@ -179,10 +179,13 @@ class Settings:
 
     def to_toml(self) -> str:
         """The text of a file that `read` reads; settings without a value are left out."""
-        items = dataclasses.asdict(self).items()
-        return "".join(
-            f"{name} = {_to_toml(value)}\n" for name, value in items if value is not None
-        )
+        return to_toml(self)
+
+
+def to_toml(settings: Any) -> str:
+    """The fields of a dataclass as TOML; those without a value are left out."""
+    items = dataclasses.asdict(settings).items()
+    return "".join(f"{name} = {_to_toml(value)}\n" for name, value in items if value is not None)
 
 
 def parse(name: str, text: str) -> Any:

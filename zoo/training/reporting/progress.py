@@ -35,14 +35,14 @@ class Progress:
     above it. Elsewhere a plain line is printed every 30 seconds.
 
     Args:
-      total_steps: the number of steps at the end of the training.
+      total_steps: the number of steps at the end of the training; None if it is not known.
       console: rich's, another one than standard error's.
       verbose: False shows nothing.
     """
 
     def __init__(
         self,
-        total_steps: int,
+        total_steps: int | None,
         console: "Console | None" = None,
         *,
         verbose: bool = True,
@@ -114,13 +114,14 @@ class Progress:
           images_per_second: how many images are trained on.
           waiting: the share of the time in which the training waited for its input, 0 to 1.
         """
-        words = [f"epoch {epoch}", f"step {step}/{self._total_steps}"]
+        total = self._total_steps
+        words = [f"epoch {epoch}", f"step {step}" if total is None else f"step {step}/{total}"]
         now = time.monotonic()
         if self._first is None:
             self._first, self._compile_seconds = _Status(now, step, ""), 0.0
-        elif step > self._first.step:
+        elif step > self._first.step and total is not None:
             seconds = now - self._first.time - self._compile_seconds
-            left = seconds / (step - self._first.step) * (self._total_steps - step)
+            left = seconds / (step - self._first.step) * (total - step)
             words.append(f"{format_duration(left)} left")
         words.append(f"{images_per_second:.{0 if images_per_second >= 10 else 1}f} photos/s")
         if waiting > MIN_WAITING:
@@ -164,10 +165,11 @@ class Progress:
             what, start = compiling
             words = f"compiling {what}… {format_duration(time.monotonic() - start)}"
         text = Text(printable(words, MAX_MESSAGE), no_wrap=True, overflow="ellipsis")
-        if self._console is None or self._console.width < MIN_WIDTH_FOR_BAR:
+        total = self._total_steps
+        if self._console is None or self._console.width < MIN_WIDTH_FOR_BAR or total is None:
             return text
         line = Table.grid(padding=(0, 1))
-        bar = ProgressBar(max(self._total_steps, 1), status.step, width=BAR_WIDTH)
+        bar = ProgressBar(max(total, 1), status.step, width=BAR_WIDTH)
         line.add_row(bar, text)
         return line
 
