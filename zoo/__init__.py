@@ -57,13 +57,13 @@ from zoo.surgery.features import backbone, features
 from zoo.surgery.fuse import fuse
 
 if TYPE_CHECKING:
-    from zoo import data, training, visualize
+    from zoo import data, style, training, visualize
     from zoo.deep_dream import dream, dream_layers, dream_video
 
 __version__ = "0.1.0"
 
 # Imported when they are first asked for: they import optax.
-_ON_USE = ("data", "training", "visualize")
+_ON_USE = ("data", "style", "training", "visualize")
 _FROM_DEEP_DREAM = ("dream", "dream_layers", "dream_video")
 
 __all__ = [
@@ -132,6 +132,7 @@ __all__ = [
     "list_models",
     "pretrained",
     "save",
+    "style",
     "trained",
     "training",
     "visualize",

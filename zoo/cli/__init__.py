@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 import zoo
-from zoo.cli import bench, classify, dream, evaluate, models, train, visualize, weights
+from zoo.cli import (
+    bench,
+    classify,
+    dream,
+    evaluate,
+    models,
+    style,
+    style_training,
+    train,
+    visualize,
+    weights,
+)
 from zoo.cli.errors import report_errors
 from zoo_pretrained import spelling
 
@@ -27,9 +38,26 @@ def root(
         print(context.get_help())
 
 
+styles = typer.Typer(invoke_without_command=True)
+
+
+@styles.callback()
+def style_root(context: typer.Context) -> None:
+    """Paint photos in a style, and train styles: see the commands below."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+styles.command()(style.apply)
+styles.command("list")(style.list_styles)
+styles.command()(style_training.train)
+styles.command()(style_training.optimize)
+styles.command()(style_training.convert)
+
 app.command()(classify.classify)
 app.command()(visualize.visualize)
 app.command()(dream.dream)
+app.add_typer(styles, name="style")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command("list")(models.list_models)

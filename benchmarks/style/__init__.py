@@ -1,0 +1,1 @@
+"""Timings of `zoo.style` beside PyTorch, and the quality of its styles."""
