@@ -117,6 +117,15 @@ def test_dream():
     assert text.count("image/jpeg") == 5
 
 
+def test_style():
+    text = outputs("style.ipynb", steps=8, size=64)
+    assert "'mosaic', 'stars', 'ink', 'waves'" in text
+    assert text.count("image/jpeg") == 8  # pictures show themselves
+    assert "step 8: held-out loss" in text
+    assert "'metrics.jsonl', 'model', 'previews'" in text
+    assert "True" in text  # the checkpoint paints as the network in memory does
+
+
 def test_every_notebook_is_tested():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {f"test_{name}" for name in notebooks} <= globals().keys()

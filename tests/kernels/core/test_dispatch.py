@@ -236,7 +236,7 @@ def test_no_operator_names_an_implementation(root):
     names = {i.name for implementations in IMPLEMENTATIONS.values() for i in implementations}
     assert names == {"lax", "xla", "cpu", "onednn"}
     files = sorted((root / "kernels" / "zoo_kernels").glob("*/__init__.py"))
-    assert len(files) == 6  # five operators and core
+    assert len(files) == 7  # six operators and core
     for file in files:
         constants = {
             node.value

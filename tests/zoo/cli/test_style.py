@@ -284,7 +284,19 @@ def test_training_takes_all_options(run, trained, tmp_path):
     numbers |= {"patience": 5}
     words = [part for n, value in numbers.items() for part in (f"--{n.replace('_', '-')}", value)]
     words += ["--tv", 0.1, "--set", "rate=0.01", "--set", "upsampling=transposed", "--norms-only"]
-    words += ["--start", "before", "--workers", 1, "--out", "run", "--model", "VGG19"]
+    words += ["--content-layer", "stage2/conv2", "--style-layer", "stage1/conv1"]
+    words += [
+        "--style-layer",
+        "stage2/conv1",
+        "--start",
+        "before",
+        "--workers",
+        1,
+        "--out",
+        "run",
+        "--model",
+        "VGG19",
+    ]
     code, out, _ = run("style", "train", "a.jpg", "b.jpg", "photos", *words)
     assert code == 0
     assert out.splitlines() == [
@@ -297,6 +309,8 @@ def test_training_takes_all_options(run, trained, tmp_path):
     numbers |= {"variation_weight": 0.1, "rate": 0.01, "upsampling": "transposed"}
     assert settings == zoo.style.StyleSettings(**numbers, norms_only=True)
     expected = {"folder": "run", "model": "VGG19", "start": "before", "workers": 1}
+    expected |= {"content_layers": ["stage2/conv2"]}
+    expected |= {"style_layers": ["stage1/conv1", "stage2/conv1"]}
     assert {name: value if name != "folder" else str(value) for name, value in options.items()} == (
         expected
     )

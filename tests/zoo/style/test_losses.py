@@ -99,7 +99,8 @@ def test_parts_are_those_of_the_layers():
         return np.einsum("nyxc,nyxd->ncd", maps, maps) / maps[0].size
 
     total, parts = judge(PICTURES, PHOTOS, STYLES)
-    content = distance(maps["conv2"], wanted["conv2"])
+    # Of all photos together, and of each picture alone.
+    content = distance(maps["conv2"][None], wanted["conv2"][None])
     style = np.mean([distance(gram(maps[n]), gram(styles[n])) for n in ("mix", "conv1")])
     exact = np.float64(PICTURES)
     variation = (np.diff(exact, axis=1) ** 2).mean() + (np.diff(exact, axis=2) ** 2).mean()

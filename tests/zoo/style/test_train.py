@@ -375,7 +375,7 @@ def test_previews(finished):
 
 OTHER_RUNS = {
     "a name": ({"style": {"waves": STYLE, "lines": OTHER_STYLE}}, r"styles \['waves', 'dots'\]"),
-    "an image": ({"style": {"waves": STYLE, "dots": STYLE}}, "styles_digest"),
+    "an image": ({"style": {"waves": STYLE, "dots": STYLE}}, "other style images"),
     "settings": ({"rate": 0.5}, r"other settings: rate was 0\.001 and is 0\.5"),
     "layers": ({"content_layers": ["conv2"]}, "layers .*'conv3'.*, not .*'conv2'"),
     "photos": ({"photos": PHOTOS[:3]}, r"images for training and validation \[3, 1\], not \[2, 1"),
