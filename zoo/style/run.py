@@ -217,18 +217,22 @@ class StyleRun:
 
         return prefetch(read())
 
+    @property
+    def _epoch(self) -> float:
+        """How many epochs are done."""
+        return self.memory.step * self.settings.batch_size / len(self.photos)
+
     def _note(self, values: dict[str, float], speed: Speed) -> None:
         memory = self.memory
         if not all(math.isfinite(value) for value in values.values()):
             raise DivergenceError(
                 f"the training diverged in step {memory.step}: {values}; a lower rate may help"
             )
-        epoch = memory.step * self.settings.batch_size / len(self.photos)
         if self.record is not None:
-            self.record.write(memory.step, epoch, values)
+            self.record.write(memory.step, self._epoch, values)
         shown = {name: value for name, value in values.items() if name != "grad_norm"}
         self.progress.update(
-            memory.step, int(epoch) + 1, shown, speed.images_per_second, speed.waiting_share
+            memory.step, int(self._epoch) + 1, shown, speed.images_per_second, speed.waiting_share
         )
 
     def _evaluate(self, state: TrainState) -> None:
@@ -246,7 +250,7 @@ class StyleRun:
         )
         if self.record is not None:
             held_out = {f"validation_{name}": value for name, value in sums.items()}
-            self.record.write(memory.step, 0.0, held_out)
+            self.record.write(memory.step, self._epoch, held_out)
         if (
             memory.step <= self.copy_steps
             or memory.best is None

@@ -52,8 +52,8 @@ class StyleTraining:
         self._fixed = (loss_variables, grams)
         rate = optax.linear_schedule(settings.rate / WARMUP_STEPS, settings.rate, WARMUP_STEPS)
         self._optimizer = optax.adam(rate, b2=SECOND_MOMENT_DECAY)
-        self._copy = jit(functools.partial(self._step, self._copy_error), donate_argnums=0)
-        self._style = jit(functools.partial(self._step, self._perceive), donate_argnums=0)
+        self._copy = jit(functools.partial(self._step, _copying_error), donate_argnums=0)
+        self._style = jit(functools.partial(self._step, self._judge), donate_argnums=0)
         self._evaluate = jit(self._compare)
 
     def begin(self, params: Any) -> TrainState:
@@ -89,37 +89,20 @@ class StyleTraining:
     def _compare(
         self, variables: Any, photos: jax.Array, weights: jax.Array, fixed: Any, grams: Grams
     ) -> Metrics:
-        total, parts = self._perceive(variables, _to_float(photos), weights, fixed, grams)
+        photos = _to_float(photos)
+        pictures: Any = self.network.apply(variables, photos, weights)
+        total, parts = self._judge(pictures, photos, weights, fixed, grams)
         return {"loss": total, **parts}
 
-    def _perceive(
-        self,
-        variables: Any,
-        photos: jax.Array,
-        weights: jax.Array,
-        fixed: Any,
-        grams: Grams,
-        noise: jax.Array | float = 0.0,
+    def _judge(
+        self, pictures: jax.Array, photos: jax.Array, weights: jax.Array, fixed: Any, grams: Grams
     ) -> tuple[jax.Array, Metrics]:
-        pictures: Any = self.network.apply(variables, photos + noise, weights)
+        """The loss of pictures of photos in the styles that weights [N, styles] name."""
         content = self._loss.maps(fixed, photos, self._loss.content_layers)
         wanted = {
             layer: jnp.einsum("ns,scd->ncd", weights, array) for layer, array in grams.items()
         }
         return self._loss(fixed, pictures, content, wanted)
-
-    def _copy_error(
-        self,
-        variables: Any,
-        photos: jax.Array,
-        weights: jax.Array,
-        fixed: Any,
-        grams: Grams,
-        noise: jax.Array,
-    ) -> tuple[jax.Array, Metrics]:
-        del fixed, grams
-        pictures: Any = self.network.apply(variables, photos + noise, weights)
-        return jnp.square(pictures - photos).mean(), {}
 
     def _step(
         self,
@@ -137,7 +120,9 @@ class StyleTraining:
 
         def total_loss(params: Any) -> tuple[jax.Array, Metrics]:
             variables = {"params": paths.merge(params, frozen)}
-            return compute(variables, _to_float(photos), weights, fixed, grams, noise)
+            targets = _to_float(photos)
+            pictures: Any = self.network.apply(variables, targets + noise, weights)
+            return compute(pictures, targets, weights, fixed, grams)
 
         (loss, parts), gradients = jax.value_and_grad(total_loss, has_aux=True)(params)
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, params)
@@ -152,6 +137,10 @@ class StyleTraining:
         average = {"params": paths.merge(averaged, frozen)}
         metrics = {"loss": loss, **parts, "grad_norm": optax.tree.norm(gradients)}
         return TrainState(state.step + 1, variables, optimizer, state.key, average), metrics
+
+
+def _copying_error(pictures: jax.Array, photos: jax.Array, *_: Any) -> tuple[jax.Array, Metrics]:
+    return jnp.square(pictures - photos).mean(), {}
 
 
 def _to_float(photos: jax.Array) -> jax.Array:

@@ -75,7 +75,8 @@ class Styles:
             weights[self.names.index(name)] = check_number(f"the weight of {name!r}", weight)
         if not weights.sum():
             raise ArgumentError(f"style must have a weight above 0, got {style!r}")
-        return (weights / weights.max() / (weights / weights.max()).sum()).astype(np.float32)
+        weights /= weights.max()  # first, as the sum of very large ones overflows
+        return (weights / weights.sum()).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Saves a checkpoint, whose path `apply` takes as a style.

@@ -84,14 +84,14 @@ def place_tiles(size: tuple[int, int], tile: int) -> Iterator[tuple[Slices, Slic
       Where a tile lies in the photo, which part of the photo it gives, and where in the tile that
       part lies.
     """
-    for rows in _place(size[0], tile):
-        for columns in _place(size[1], tile):
+    for rows in _place_along_axis(size[0], tile):
+        for columns in _place_along_axis(size[1], tile):
             outer, inner, inside = zip(rows, columns, strict=True)
             yield outer, inner, inside
 
 
-def _place(length: int, tile: int) -> Iterator[tuple[slice, slice, slice]]:
-    """The same along an axis. At the photo's borders a tile gives all that it has."""
+def _place_along_axis(length: int, tile: int) -> Iterator[tuple[slice, slice, slice]]:
+    """As `place_tiles`, along one axis. At the photo's borders a tile gives all that it has."""
     if length <= tile:
         yield slice(0, length), slice(0, length), slice(0, length)
         return

@@ -18,6 +18,8 @@ from zoo_pretrained.spelling import choose
 
 # Settings that change nothing about the result.
 FREE = ("checkpoint_minutes", "max_skipped")
+# Facts that are numbers which tell images apart, and what another number says.
+DIGESTS = {"images_digest": "other images of that number", "styles_digest": "other style images"}
 # What is being written, which a killed process may leave.
 BESIDE = ".new"
 
@@ -137,10 +139,8 @@ def _compare(
     for name in new:
         if name not in ("classes", "settings") and old.get(name) != new[name]:
             what = {"images": "images for training and validation"}.get(name, name)
-            if name == "images_digest":
-                raise RunError(f"{folder} holds a run with other images of that number; {advice}")
-            if name == "styles_digest":
-                raise RunError(f"{folder} holds a run with other style images; {advice}")
+            if name in DIGESTS:
+                raise RunError(f"{folder} holds a run with {DIGESTS[name]}; {advice}")
             raise RunError(
                 f"{folder} holds a run with {what} {old.get(name)}, not {new[name]}; {advice}"
             )

@@ -9,6 +9,7 @@ import os
 import signal
 import tomllib
 import types
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +59,8 @@ class Training(StyleTraining):
       held_out: what evaluations give as the loss, in place of what it is.
     """
 
-    programs = {}  # noqa: RUF012
-    events = {}  # noqa: RUF012
+    programs: ClassVar[dict] = {}
+    events: ClassVar[dict] = {}
     held_out = None
 
     def __init__(self, network, loss, variables, grams, settings):
