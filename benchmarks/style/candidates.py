@@ -174,7 +174,7 @@ def _make_torch_step(
         loss = loss + (pictures.diff(dim=2).square().mean() + pictures.diff(dim=3).square().mean())
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

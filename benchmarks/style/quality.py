@@ -1,10 +1,11 @@
 """Measures how well the embedded styles paint photos that they were not trained on.
 
-    python -m benchmarks.style.quality VGG16 [--steps 300] [--size 256] [--json FILE.json]
+    python scripts/make_style_images.py IMAGES
+    python -m benchmarks.style.quality IMAGES [--steps 300] [--size 256] [--json FILE.json]
 
-VGG16 is the checkpoint that `scripts/train_styles.py` makes in its folder. For each style and each
-example photo it gives the losses, by the layers of the training, of the photo as it is, of the
-network's picture, and of a picture that L-BFGS finds from the photo.
+For each style and each example photo it gives the losses, by the network and the layers that judged
+the training, of the photo as it is, of the network's picture, and of a picture that L-BFGS finds
+from the photo.
 """
 
 import argparse
@@ -25,14 +26,14 @@ from zoo.style.optimize import STEPS, minimize
 from zoo.style.pixels import load_pixels
 
 PHOTOS = ("cat", "espresso", "rocket")
-PHOTO, NETWORK, OPTIMIZED = "photo", "network", "optimized"
+UNPAINTED, NETWORK, OPTIMIZED = "unpainted", "network", "optimized"
 
 
-def measure(vgg16: zoo.Trained, images: Path, size: int, steps: int) -> Iterator[dict[str, Any]]:
+def measure(judge: zoo.Trained, images: Path, size: int, steps: int) -> Iterator[dict[str, Any]]:
     """Yields a row for each style and photo.
 
     Args:
-      vgg16: the loss's network.
+      judge: the network of the loss.
       images: the folder of the style images.
       size: the longer side of the photos.
       steps: of L-BFGS.
@@ -41,21 +42,21 @@ def measure(vgg16: zoo.Trained, images: Path, size: int, steps: int) -> Iterator
     settings = styles.extra["settings"]
     weights = LossWeights(*(settings[f"{n}_weight"] for n in ("content", "style", "variation")))
     layers = styles.extra["content_layers"], styles.extra["style_layers"]
-    loss = make_style_loss(vgg16, weights, *layers)
-    judge = zoo.jit(loss)
+    loss = make_style_loss(judge, weights, *layers)
+    compute = zoo.jit(loss)
     for name in styles.names:
         wanted = load_pixels(images / f"{name}.jpg", settings["style_size"], shorter=True)
-        grams = loss.grams(vgg16.variables, jnp.asarray(wanted[None], jnp.float32) / 255)
+        grams = loss.grams(judge.variables, jnp.asarray(wanted[None], jnp.float32) / 255)
         for photo in PHOTOS:
             pixels = load_pixels(ROOT / "examples" / f"{photo}.jpg", size)
             x = jnp.asarray(pixels[None], jnp.float32) / 255
-            content = loss.maps(vgg16.variables, x, loss.content_layers)
+            content = loss.maps(judge.variables, x, loss.content_layers)
             picture = zoo.style.apply(pixels, name).pixels
-            optimized, _ = minimize(loss, vgg16.variables, x, content, grams, steps)
-            shown = {PHOTO: x, NETWORK: jnp.asarray(picture[None], jnp.float32) / 255}
+            optimized, _ = minimize(loss, judge.variables, x, content, grams, steps)
+            shown = {UNPAINTED: x, NETWORK: jnp.asarray(picture[None], jnp.float32) / 255}
             row: dict[str, Any] = {"style": name, "photo": photo}
             for kind, pictures in {**shown, OPTIMIZED: optimized}.items():
-                total, parts = judge(vgg16.variables, pictures, content, grams)
+                total, parts = compute(judge.variables, pictures, content, grams)
                 row[kind] = {"loss": float(total)} | jax.tree.map(float, parts)
             row["ratio"] = row[NETWORK]["loss"] / row[OPTIMIZED]["loss"]
             yield row
@@ -68,8 +69,8 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("vgg16", help="a checkpoint of VGG16")
     parser.add_argument("images", type=Path, help="the folder of the style images")
+    parser.add_argument("--weights", help="of the network that judged the training")
     parser.add_argument("--steps", type=int, default=STEPS, help="of L-BFGS")
     parser.add_argument("--size", type=int, default=256, help="the photos' longer side")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -82,10 +83,11 @@ def main() -> None:
         "versions": {"jax": jax.__version__},
         "rows": [],
     }
-    vgg16 = zoo.trained(zoo.VGG16, weights=options.vgg16)
-    for row in measure(vgg16, options.images, options.size, options.steps):
+    name = zoo.style.load_styles().extra["loss_network"]
+    judge = zoo.trained(name, weights=options.weights)
+    for row in measure(judge, options.images, options.size, options.steps):
         record["rows"].append(row)
-        losses = ", ".join(f"{k} {row[k]['loss']:.3f}" for k in (PHOTO, NETWORK, OPTIMIZED))
+        losses = ", ".join(f"{k} {row[k]['loss']:.3f}" for k in (UNPAINTED, NETWORK, OPTIMIZED))
         print(f"{row['style']}, {row['photo']}: {losses}, ratio {row['ratio']:.2f}", flush=True)
         write_json(options.json, record)
     print(f"ratio, mean: {np.mean([row['ratio'] for row in record['rows']]):.2f}")
