@@ -141,7 +141,7 @@ def make_style_loss(
     """The loss of a trained network, with the usual layers where none are given.
 
     By default the content is taken at the end of VGG's third stage, and the style at the ends of
-    its first four; of other networks at strides 8 and 4 to 16.
+    its first four; of other networks at stride 8, and in the stem and at strides 4 to 16.
 
     Raises:
       ArgumentError: the network has no such layer, or takes no photos.
@@ -191,7 +191,8 @@ def _content_layers(model: Model) -> Sequence[str]:
 def _style_layers(model: Model) -> Sequence[str]:
     if isinstance(model, VGG):
         return _stage_ends(model)[:4]
-    return [path for stride, path in backbone(model).paths if stride <= MAX_STYLE_STRIDE]
+    stem = ["stem"] if "stem" in model.variable_shapes()["params"] else []  # has the colours
+    return stem + [path for stride, path in backbone(model).paths if stride <= MAX_STYLE_STRIDE]
 
 
 def _stage_ends(model: VGG) -> list[str]:

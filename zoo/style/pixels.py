@@ -1,5 +1,7 @@
 """Photos as arrays in their own aspect."""
 
+import functools
+
 import numpy as np
 from PIL import Image
 
@@ -7,6 +9,8 @@ from zoo.inference.images import ImageError, ImageSource, load_image
 
 # A square picture of it takes 800 MB.
 MAX_SIDE = 1 << 14
+# Noise repeats after so many pixels.
+NOISE_PERIOD = 1024
 
 
 def load_pixels(
@@ -33,3 +37,32 @@ def load_pixels(
             )
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(image)
+
+
+def to_float(
+    photos: np.ndarray, noise: float = 0.0, corner: tuple[int, int] = (0, 0)
+) -> np.ndarray:
+    """Photos [N, H, W, 3], uint8 → floating point where white is 1, with normal noise.
+
+    The noise depends on nothing but the position, so that tiles of a photo fit together and even
+    areas of a video stand still.
+
+    Args:
+      photos: of one size.
+      noise: its standard deviation.
+      corner: the position of the first pixel, in its photo.
+    """
+    x: np.ndarray = photos.astype(np.float32) / 255
+    if noise:
+        positions = (
+            np.arange(start, start + length) % NOISE_PERIOD
+            for start, length in zip(corner, photos.shape[1:3], strict=True)
+        )
+        x += np.float32(noise) * _draw_noise()[np.ix_(*positions)]
+    return x
+
+
+@functools.cache
+def _draw_noise() -> np.ndarray:
+    shape = (NOISE_PERIOD, NOISE_PERIOD, 3)
+    return np.random.default_rng(0).standard_normal(shape, np.float32)

@@ -18,6 +18,7 @@ from zoo.data.pipeline import load_batches
 from zoo.inference.images import ImageError
 from zoo.inference.preprocessing import Preprocessing
 from zoo.runtime.prefetch import prefetch
+from zoo.style.pixels import to_float
 from zoo.style.settings import StyleSettings
 from zoo.style.step import StyleTraining
 from zoo.style.styles import Styles, load_styles
@@ -276,7 +277,7 @@ class StyleRun:
         assert self.folder is not None
         rows = []
         for photo in self.held_out[:SHOWN]:
-            x = photo[None].astype(np.float32) / 255
+            x = to_float(photo[None], self.kept.noise)
             weights = np.eye(len(self.styles.names), dtype=np.float32)
             pictures = [to_uint8(np.asarray(self.kept(x, each[None]))[0]) for each in weights]
             rows.append(np.concatenate([photo, *pictures], axis=1))

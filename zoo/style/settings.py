@@ -30,6 +30,8 @@ class StyleSettings:
       copy_steps: in how many steps before all others a new network learns to copy photos, which
         takes little time; without them the loss is too far from any style to get on.
       width, upsampling: of a new network, see `StyleNetwork`.
+      noise: the standard deviation of the noise that is added to photos, in training and whenever
+        the network paints; white is 1. Even areas get their texture from it.
       norms_only: trains only the norms of a network that is begun with, and no kernels.
       crop_scale: the smallest share of a photo's area that is shown.
       validation: the share of the photos that is held out.
@@ -55,6 +57,7 @@ class StyleSettings:
     copy_steps: int = 150
     width: float = 0.5
     upsampling: Upsampling = "nearest"
+    noise: float = 0.03
     norms_only: bool = False
     crop_scale: float = 0.15
     validation: float = 0.1
@@ -127,6 +130,7 @@ _NUMBERS = {
     "rate": (0, 10, False),
     "average_decay": (0, 0.99999, True),
     "width": (1 / 32, 8, True),
+    "noise": (0, 1, True),
     "crop_scale": (0.01, 1, True),
     "validation": (0, 0.9, True),
 }

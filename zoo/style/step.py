@@ -6,10 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from zoo.style.losses import Grams, StyleLoss
 from zoo.style.network import StyleNetwork
+from zoo.style.pixels import to_float
 from zoo.style.settings import StyleSettings
 from zoo.training import paths
 from zoo.training.step import Metrics, TrainState, init_train_state
@@ -19,9 +21,6 @@ from zoo_kernels import jit
 SECOND_MOMENT_DECAY = 0.99
 # Steps in which the rate rises: the first gradients say little.
 WARMUP_STEPS = 30
-# Of the noise that is added to photos, where white is 1. Without it an even photo, whose variance
-# is 0, makes each norm multiply gradients by 1 / √eps, and all of them together infinitely.
-NOISE = 0.01
 # Of the norms, all that a style has of its own.
 NORMS = ("**/norm",)
 
@@ -81,17 +80,23 @@ class StyleTraining:
         fresh = self.begin(state.variables["params"])
         return fresh._replace(step=state.step, variables=state.variables, key=state.key)
 
-    def evaluate(self, variables: Any, photos: Any, weights: Any) -> Metrics:
+    def evaluate(self, variables: Any, photos: np.ndarray, weights: Any) -> Metrics:
         """The losses of photos [N, H, W, 3], uint8, with weights of the styles [N, styles]."""
-        metrics: Metrics = self._evaluate(variables, photos, weights, *self._fixed)
+        x = to_float(photos, self.settings.noise)
+        metrics: Metrics = self._evaluate(variables, x, photos, weights, *self._fixed)
         return metrics
 
     def _compare(
-        self, variables: Any, photos: jax.Array, weights: jax.Array, fixed: Any, grams: Grams
+        self,
+        variables: Any,
+        x: jax.Array,
+        photos: jax.Array,
+        weights: jax.Array,
+        fixed: Any,
+        grams: Grams,
     ) -> Metrics:
-        photos = _to_float(photos)
-        pictures: Any = self.network.apply(variables, photos, weights)
-        total, parts = self._judge(pictures, photos, weights, fixed, grams)
+        pictures: Any = self.network.apply(variables, x, weights)
+        total, parts = self._judge(pictures, _scale(photos), weights, fixed, grams)
         return {"loss": total, **parts}
 
     def _judge(
@@ -115,12 +120,12 @@ class StyleTraining:
         styles = self.network.styles
         draw, add = jax.random.split(jax.random.fold_in(state.key, state.step))
         weights = jax.nn.one_hot(jax.random.randint(draw, photos.shape[:1], 0, styles), styles)
-        noise = NOISE * jax.random.normal(add, photos.shape)
+        noise = self.settings.noise * jax.random.normal(add, photos.shape)
         params, frozen = paths.split(state.variables["params"], self._trainable)
 
         def total_loss(params: Any) -> tuple[jax.Array, Metrics]:
             variables = {"params": paths.merge(params, frozen)}
-            targets = _to_float(photos)
+            targets = _scale(photos)
             pictures: Any = self.network.apply(variables, targets + noise, weights)
             return compute(pictures, targets, weights, fixed, grams)
 
@@ -143,5 +148,5 @@ def _copying_error(pictures: jax.Array, photos: jax.Array, *_: Any) -> tuple[jax
     return jnp.square(pictures - photos).mean(), {}
 
 
-def _to_float(photos: jax.Array) -> jax.Array:
+def _scale(photos: jax.Array) -> jax.Array:
     return photos.astype(jnp.float32) / 255

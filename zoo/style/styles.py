@@ -36,6 +36,8 @@ class Styles:
       network: the definition.
       variables: {"params": …}.
       names: of the styles, in the order of the network's.
+      noise: the standard deviation of the noise that photos get before they are painted, where
+        white is 1: that of the training.
       licence: of the weights.
       source: where they come from.
       extra: JSON of what else is known, such as the settings of the training.
@@ -44,6 +46,7 @@ class Styles:
     network: StyleNetwork
     variables: dict[str, Any] = dataclasses.field(repr=False)
     names: tuple[str, ...]
+    noise: float = 0.0
     licence: str = ""
     source: str = ""
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
@@ -95,6 +98,7 @@ class Styles:
                 "network": MODEL,
                 "arguments": {"width": network.width, "upsampling": network.upsampling},
                 "styles": list(self.names),
+                "noise": self.noise,
             },
         }
         if self.licence:
@@ -132,6 +136,7 @@ def _load(path: Path) -> Styles:
     extra = metadata.get("extra")
     extra = dict(extra) if isinstance(extra, Mapping) else {}
     names, arguments = extra.pop("styles", None), extra.pop("arguments", {})
+    noise = extra.pop("noise", 0.0)
     if extra.pop("network", None) != MODEL or not isinstance(names, list) or not names:
         found = metadata.get("model") or "something else"
         raise CheckpointError(f"the checkpoint {path} holds no styles, but {found}")
@@ -140,12 +145,13 @@ def _load(path: Path) -> Styles:
             raise ValueError(f"two styles have one name: {names}")
         network = StyleNetwork(styles=len(names), **arguments)
         check_variables(network, variables)
+        check_number("noise", noise, 0, 1)
     except (ArgumentError, TypeError, ValueError) as error:
         raise CheckpointError(f"the styles of {path} cannot be used: {error}") from error
     source = (metadata.get("source") or {}).get("url", "")
     licence = metadata.get("licence") or ""
     on_device = jax.device_put(variables)
-    return Styles(network, on_device, tuple(map(str, names)), licence, source, extra)
+    return Styles(network, on_device, tuple(map(str, names)), noise, licence, source, extra)
 
 
 def variable_shapes(network: StyleNetwork) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 import zoo_kernels as kernels
 from zoo.style.network import RADIUS, STRIDE, StyleNetwork
+from zoo.style.pixels import to_float
 from zoo.style.styles import Styles
 from zoo.visualize.pictures import to_uint8
 
@@ -37,7 +38,8 @@ def stylize(styles: Styles, photos: np.ndarray, weights: np.ndarray, tile: int) 
     if height * width > tile**2:
         return np.stack([_stylize_tiles(styles, photo, weights, tile) for photo in photos])
     filled = _fill(photos, MULTIPLE)
-    pictures = styles(_to_float(filled), np.broadcast_to(weights, (len(photos), len(weights))))
+    x = to_float(filled, styles.noise)
+    pictures = styles(x, np.broadcast_to(weights, (len(photos), len(weights))))
     return to_uint8(np.asarray(pictures)[:, :height, :width])
 
 
@@ -48,7 +50,8 @@ def _stylize_tiles(styles: Styles, photo: np.ndarray, weights: np.ndarray, tile:
     picture = np.empty_like(filled)
     run = _compile_fixed(styles.network)
     for outer, inner, inside in place_tiles(filled.shape[:2], tile):
-        result = run(styles.variables, statistics, filled[outer][None], weights[None])
+        x = to_float(filled[outer][None], styles.noise, (outer[0].start, outer[1].start))
+        result = run(styles.variables, statistics, x, weights[None])
         picture[inner] = to_uint8(np.asarray(result)[0][inside])
     return picture[:height, :width]
 
@@ -62,10 +65,14 @@ def measure_statistics(
         np.linspace(0, length - side, PARTS).astype(int)
         for length, side in zip(photo.shape[:2], sides, strict=True)
     ]
-    parts = [photo[y : y + sides[0], x : x + sides[1]] for y in starts[0] for x in starts[1]]
+    parts = [
+        to_float(photo[None, y : y + sides[0], x : x + sides[1]], styles.noise, (y, x))
+        for y in starts[0]
+        for x in starts[1]
+    ]
     repeated = np.broadcast_to(weights, (len(parts), len(weights)))
     statistics: dict[str, Any] = _compile_measuring(styles.network)(
-        styles.variables, np.stack(parts), repeated
+        styles.variables, np.concatenate(parts), repeated
     )
     return statistics
 
@@ -111,21 +118,16 @@ def _fill(photos: np.ndarray, multiple: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _compile_fixed(network: StyleNetwork) -> Callable[..., jax.Array]:
-    def run(variables: Any, statistics: Any, photos: jax.Array, weights: jax.Array) -> Any:
-        return network.apply({**variables, **statistics}, _to_float(photos), weights)
+    def run(variables: Any, statistics: Any, x: jax.Array, weights: jax.Array) -> Any:
+        return network.apply({**variables, **statistics}, x, weights)
 
     return kernels.jit(run)
 
 
 @functools.lru_cache(maxsize=16)
 def _compile_measuring(network: StyleNetwork) -> Callable[..., Any]:
-    def run(variables: Any, photos: jax.Array, weights: jax.Array) -> Any:
-        _, statistics = network.apply(variables, _to_float(photos), weights, mutable=["statistics"])
+    def run(variables: Any, x: jax.Array, weights: jax.Array) -> Any:
+        _, statistics = network.apply(variables, x, weights, mutable=["statistics"])
         return statistics
 
     return kernels.jit(run)
-
-
-def _to_float(photos: Any) -> Any:
-    """uint8 → floating point, where white is 1; of NumPy or jax."""
-    return photos.astype(np.float32) / 255

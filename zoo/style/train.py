@@ -112,7 +112,7 @@ def train(
         "content_layers": list(loss.content_layers),
         "style_layers": list(loss.style_layers),
     }
-    first = dataclasses.replace(first, licence=licence, extra=extra)
+    first = dataclasses.replace(first, noise=chosen.noise, licence=licence, extra=extra)
     grams = [
         loss.grams(trained.variables, jnp.asarray(pixels[None], jnp.float32) / 255)
         for pixels in images.values()
@@ -179,17 +179,22 @@ def split_photos(
 
 
 def _make_first(begun: Styles | None, names: tuple[str, ...], settings: StyleSettings) -> Styles:
-    """A new network, or one whose kernels and mean norms are those of another one."""
+    """A new network, or another one's, whose norms of the same style stay as they are.
+
+    Other styles begin with the mean norms of all.
+    """
     if begun is None:
         network = StyleNetwork(len(names), settings.width, settings.upsampling)
         x, weights = jnp.zeros((1, 32, 32, 3)), jnp.ones((1, len(names)))
         init = jax.jit(network.init)
         return Styles(network, init(jax.random.key(settings.seed), x, weights), names)
+    known = begun.names
 
     def fit(path: Any, array: Any) -> Any:
         if path[-1].key not in ("scale", "shift"):
             return jnp.asarray(array)
-        return jnp.tile(jnp.asarray(array).mean(0, keepdims=True), (len(names), 1))
+        mean = jnp.asarray(array).mean(0)
+        return jnp.stack([array[known.index(name)] if name in known else mean for name in names])
 
     network = begun.network.clone(styles=len(names))
     variables = jax.tree_util.tree_map_with_path(fit, begun.variables)

@@ -61,6 +61,7 @@ def test_weights_of_0_alone_are_an_error(style):
 def test_a_checkpoint_holds_all(tmp_path):
     styles = dataclasses.replace(
         random_styles(("eins", "zwei", "drei"), width=1 / 16, upsampling="transposed"),
+        noise=0.25,
         licence="CC0-1.0",
         source="https://example.org/styles",
         extra={"steps": 7, "settings": {"rate": 0.5}},
@@ -68,7 +69,7 @@ def test_a_checkpoint_holds_all(tmp_path):
     styles.save(tmp_path / "mine")
     found = load_styles(tmp_path / "mine")
     assert found.network == styles.network
-    for field in ("names", "licence", "source", "extra"):
+    for field in ("names", "noise", "licence", "source", "extra"):
         assert getattr(found, field) == getattr(styles, field)
     jax.tree.map(np.testing.assert_array_equal, found.variables, styles.variables)
 
@@ -101,6 +102,7 @@ def test_a_checkpoint_of_a_classifier_is_an_error():
         ({"arguments": {"width": 1 / 8, "upsampling": "?"}}, "upsampling must be one of"),
         ({"arguments": {"depth": 3}}, "unexpected keyword argument 'depth'"),
         ({"styles": ["a", "b", "c"]}, r"has shape \(2, .*needs \(3, "),
+        ({"noise": "much"}, "noise must be a number"),
         ({"styles": []}, "holds no styles"),
         ({"network": "Other"}, "holds no styles"),
     ],

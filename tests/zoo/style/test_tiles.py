@@ -1,5 +1,6 @@
 """Photos of any size, in one piece and in tiles."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from tests.zoo.deep_dream.tiny import photo
 from tests.zoo.style.small import random_styles
 from zoo.style.network import RADIUS
+from zoo.style.pixels import to_float
 from zoo.style.tiles import measure_statistics, place_tiles, stylize
 
 TILE = 128
@@ -96,6 +98,34 @@ def test_a_photo_as_large_as_a_tile_is_painted_whole(size):
     whole = to_levels(two_styles()(np.float32(filled[None]) / 255, WEIGHTS[None])[0])
     assert got.shape == pixels.shape
     np.testing.assert_allclose(got, whole[: size[0], : size[1]], atol=0.5 + 0.03)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (196, 132)], ids=["whole", "in tiles"])
+def test_noise_lies_where_it_lies_in_the_photo(size):
+    """Whether the photo is painted at once or in tiles, it is the same noise."""
+    pixels = photo(*size)
+    styles = dataclasses.replace(two_styles(), noise=0.2)
+    filled = np.pad(pixels, [*((0, -length % 32) for length in size), (0, 0)], "symmetric")
+    noise = np.random.default_rng(0).standard_normal((1024, 1024, 3), np.float32)
+    x = np.float32(filled) / 255 + np.float32(0.2) * noise[: filled.shape[0], : filled.shape[1]]
+    if size[0] * size[1] > TILE**2:
+        x = x[: size[0], : size[1]]
+        whole = fixed()(measure_statistics(styles, pixels, WEIGHTS, TILE), x)
+    else:
+        whole = styles(x[None], WEIGHTS[None])[0]
+    got = stylize(styles, pixels[None], WEIGHTS, TILE)[0]
+    want = to_levels(whole)[: size[0], : size[1]]
+    np.testing.assert_allclose(got, want, atol=0.5 + 0.03)
+    assert np.abs(want - stylize(two_styles(), pixels[None], WEIGHTS, TILE)[0]).mean() > 5
+
+
+def test_noise_repeats_in_large_photos():
+    even = np.full((1, 40, 40, 3), 128, np.uint8)
+    first = to_float(even, 0.1)
+    np.testing.assert_array_equal(to_float(even, 0.1, (1024, 3 * 1024)), first)
+    np.testing.assert_array_equal(to_float(even, 0.1, (1000, 0))[:, 24:], first[:, :16])
+    assert first.std() == pytest.approx(0.1, rel=0.05)  # of 4,800 values: 5 standard errors
+    assert first.mean() == pytest.approx(128 / 255, abs=0.01)
 
 
 def test_photos_are_painted_each_on_its_own():
