@@ -45,6 +45,20 @@ def format_milliseconds(timing: Mapping[str, Any]) -> str:
     return f"{median:.{decimals}f} ± {spread:.{decimals}f}"
 
 
+def milliseconds_of(name: str) -> Callable[[Mapping[str, Any]], str]:
+    """A column's cells: a candidate's milliseconds, a dash where it has none."""
+
+    def format_cell(row: Mapping[str, Any]) -> str:
+        return format_milliseconds(row["seconds"][name]) if name in row["seconds"] else "–"
+
+    return format_cell
+
+
+def bold(text: str, reached: bool) -> str:
+    """A text, bold where a target is reached."""
+    return f"**{text}**" if reached else text
+
+
 def geometric_mean(figures: Sequence[float]) -> float:
     """Of positive numbers."""
     return math.exp(math.fsum(map(math.log, figures)) / len(figures))

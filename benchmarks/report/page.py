@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.report import (
     gpu_tables,
+    style_tables,
     tables,
     task_tables,
     training_tables,
@@ -30,6 +31,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "operators": tables.format_operators,
     "training": training_tables.format_training,
     "visualize": visualize_tables.format_visualize,
+    "style": style_tables.format_style,
 }
 # Generated parts of the page: the kind of benchmark, and the table of one of its files.
 PARTS: dict[str, tuple[str, Callable[[Record], list[str]]]] = {
@@ -37,6 +39,7 @@ PARTS: dict[str, tuple[str, Callable[[Record], list[str]]]] = {
     "operator-cases": ("operators", tables.format_operator_cases),
     "classify": ("classify", task_tables.format_classify),
     "weights": ("weights", task_tables.format_weights),
+    "style-quality": ("style_quality", style_tables.format_quality),
     "gpu-training": ("gpu_survey", gpu_tables.format_training),
     "gpu-operators": ("gpu_survey", gpu_tables.format_survey_summary),
     "gpu-operator-cases": ("gpu_survey", gpu_tables.format_survey_cases),

@@ -22,6 +22,7 @@ ROW_KEYS = {
     "operators": ("op", "case", "pass", "dtype"),
     "training": ("case", "batch"),
     "visualize": ("model", "method"),
+    "style": ("workload",),
 }
 # Topics of the benchmark of training whose rows have a ratio of two candidates' seconds.
 COMPARED_TOPICS = ("loop", "input")
@@ -30,6 +31,7 @@ _COMMAND: Mapping[str, Any] = {"device": str, "command": (str, list)}
 _CONTENT: Mapping[str, Mapping[str, Any]] = {
     "classify": {**_COMMAND, "start_s": dict, "batch": int, "seconds_a_batch": dict},
     "weights": {**_COMMAND, "seconds_warm": dict, "seconds_cold": dict, "peak_bytes": dict},
+    "style_quality": {**_COMMAND, "commit": str, "judge": str, "versions": dict, "rows": list},
     "gpu_model": {"arch": int, "jax": str, "rows": list},
     "gpu_survey": {
         **dict.fromkeys(("device", "jax", "torch", "method"), str),
@@ -105,6 +107,17 @@ class Record(NamedTuple):
         timings = (row["seconds"].get(candidate, {}) for row in self.rows)
         row_versions = (timing["versions"] for timing in timings if "versions" in timing)
         return self.content.get("versions", {}).get(candidate) or next(row_versions, {})
+
+    @property
+    def about(self) -> str:
+        """A sentence: the device, the versions of what was timed, and the commit."""
+        versions = dict.fromkeys(
+            f"{package} {version}"
+            for name in self.candidates
+            for package, version in self.versions(name).items()
+        )
+        commit = f"commit {self.content['commit']}"
+        return "; ".join([self.content["device"], *versions, commit]) + "."
 
     @property
     def jax(self) -> str:
@@ -189,7 +202,7 @@ def _check(record: Record) -> None:
         )
     if record.kind == "training":
         _expect(where, record.content, {"topic": str, "commit": str})
-    if record.kind == "visualize":
+    if record.kind in ("visualize", "style"):
         _expect(where, record.content, {"commit": str})
     if record.kind == "operators":
         _expect(where, record.content, {"summary": list})
@@ -211,7 +224,7 @@ def _check(record: Record) -> None:
             _check_timing(f"{location}['seconds'][{name!r}]", timing)
         if record.kind == "training" and record.content["topic"] in COMPARED_TOPICS:
             _check_timing(f"{location}['ratio']", row.get("ratio"))
-        if record.kind == "visualize":
+        if record.kind in ("visualize", "style"):
             _expect(location, row, {"first": dict})
             if len(row["seconds"]) > 1:
                 _check_timing(f"{location}['ratio']", row.get("ratio"))

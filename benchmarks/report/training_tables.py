@@ -5,9 +5,10 @@ from typing import Any
 
 from benchmarks.report.markdown import (
     Column,
-    format_milliseconds,
+    bold,
     format_number,
     format_table,
+    milliseconds_of,
     text_column,
 )
 from benchmarks.report.records import Record, ResultRow
@@ -22,22 +23,16 @@ def format_training(record: Record) -> list[str]:
     topic, candidates = record.content["topic"], record.candidates
     columns: list[Column] = [text_column("case"), text_column("batch")]
     if topic == "loop":
-        columns += [(f"{name}, ms", _milliseconds_of(name)) for name in candidates]
+        columns += [(f"{name}, ms", milliseconds_of(name)) for name in candidates]
         columns.append((f"overhead (target ≤ {100 * MAX_OVERHEAD:g} %)", format_overhead))
     else:
         columns += [(f"{name}, photos/s", _rate_of(name)) for name in candidates]
     if topic == "input":
         columns.append((f"time, ours / torch (target ≤ {MAX_TIME_RATIO:g})", format_ratio))
-    versions = dict.fromkeys(
-        f"{package} {version}"
-        for name in candidates
-        for package, version in record.versions(name).items()
-    )
-    about = [record.content["device"], *versions, f"commit {record.content['commit']}"]
     return [
         f"### Training, {topic}",
         "",
-        "; ".join(about) + ".",
+        record.about,
         *(f"`{command}`" for command in record.commands),
         "",
         *format_table(columns, record.rows, left=1),
@@ -49,13 +44,13 @@ def format_overhead(row: ResultRow) -> str:
     """By how many percent a step takes longer in `fit`, bold if few enough; its quartiles."""
     shares = [row["ratio"][key] - 1 for key in ("median", "lower", "upper")]
     median, low, high = (f"{100 * share:.1f}".replace("-", "−") for share in shares)
-    return f"{_bold(f'{median} %', shares[0] <= MAX_OVERHEAD)} ({low} to {high} %)"
+    return f"{bold(f'{median} %', shares[0] <= MAX_OVERHEAD)} ({low} to {high} %)"
 
 
 def format_ratio(row: ResultRow) -> str:
     """Our time over PyTorch's, bold if short enough; its quartiles."""
     median, low, high = (row["ratio"][key] for key in ("median", "lower", "upper"))
-    text = _bold(f"{median:.2f}", median <= MAX_TIME_RATIO)
+    text = bold(f"{median:.2f}", median <= MAX_TIME_RATIO)
     return f"{text} ({low:.2f} to {high:.2f})"
 
 
@@ -72,14 +67,6 @@ def _rate_of(name: str) -> Callable[[Mapping[str, Any]], str]:
         return f"{median} ({low} to {high})"
 
     return format_cell
-
-
-def _milliseconds_of(name: str) -> Callable[[Mapping[str, Any]], str]:
-    return lambda row: format_milliseconds(row["seconds"][name])
-
-
-def _bold(text: str, reached: bool) -> str:
-    return f"**{text}**" if reached else text
 
 
 def _format_refusals(record: Record) -> list[str]:

@@ -1,14 +1,14 @@
 """Tables of `zoo.visualize` beside other libraries, and of the embedded model, in Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from benchmarks.report.markdown import (
     Column,
-    format_milliseconds,
+    bold,
     format_number,
     format_table,
     geometric_mean,
+    milliseconds_of,
     text_column,
 )
 from benchmarks.report.records import Record, ResultRow, is_ours
@@ -25,16 +25,10 @@ def format_visualize(record: Record) -> list[str]:
     """A row for each method of each network, what sums them up, and rows of the embedded model."""
     compared = [row for row in record.rows if not all(map(is_ours, row["seconds"]))]
     own = [row for row in record.rows if row not in compared]
-    versions = dict.fromkeys(
-        f"{package} {version}"
-        for name in record.candidates
-        for package, version in record.versions(name).items()
-    )
-    about = [record.content["device"], *versions, f"commit {record.content['commit']}"]
     return [
         f"### Attributions, jax {record.jax or 'unknown'}",
         "",
-        "; ".join(about) + ".",
+        record.about,
         *(f"`{command}`" for command in record.commands),
         *_format_compared(record, compared),
         *_format_own(own),
@@ -48,7 +42,7 @@ def _format_compared(record: Record, rows: Sequence[ResultRow]) -> list[str]:
     columns: list[Column] = [
         text_column("model"),
         text_column("method"),
-        *((f"{name}, ms", _milliseconds_of(name)) for name in record.candidates if name in present),
+        *((f"{name}, ms", milliseconds_of(name)) for name in record.candidates if name in present),
         (f"times as fast (aim ≥ {MIN_TIMES_AS_FAST:g})", format_times_as_fast),
     ]
     ratios = [row["ratio"]["median"] for row in rows]
@@ -60,7 +54,7 @@ def _format_compared(record: Record, rows: Sequence[ResultRow]) -> list[str]:
         *format_table(columns, rows, left=2),
         "",
         f"Slower than the faster library: {'; '.join(slower) or 'none'}. At least twice as fast: "
-        f"{_bold(f'{twice} of {len(rows)}', reached)} (aim: half). The geometric mean is "
+        f"{bold(f'{twice} of {len(rows)}', reached)} (aim: half). The geometric mean is "
         f"{format_number(geometric_mean(ratios))} times as fast.",
     ]
 
@@ -71,9 +65,9 @@ def _format_own(rows: Sequence[ResultRow]) -> list[str]:
     columns: list[Column] = [
         text_column("model"),
         text_column("method"),
-        ("ours, ms", _milliseconds_of("ours")),
+        ("ours, ms", milliseconds_of("ours")),
         ("first call, s", lambda row: format_number(row["first"]["ours"])),
-        ("forward pass, ms", _milliseconds_of("ours, forward pass")),
+        ("forward pass, ms", milliseconds_of("ours, forward pass")),
         ("target", format_target),
     ]
     return ["", *format_table(columns, rows, left=2)]
@@ -82,7 +76,7 @@ def _format_own(rows: Sequence[ResultRow]) -> list[str]:
 def format_times_as_fast(row: ResultRow) -> str:
     """The faster library's time over ours, bold if ours is not longer; its quartiles."""
     median, low, high = (format_number(row["ratio"][key]) for key in ("median", "lower", "upper"))
-    return f"{_bold(median, _is_reached(row))} ({low} to {high})"
+    return f"{bold(median, _is_reached(row))} ({low} to {high})"
 
 
 def format_target(row: ResultRow) -> str:
@@ -95,21 +89,8 @@ def format_target(row: ResultRow) -> str:
         check, unit = TargetCheck("seconds", seconds, MAX_DREAM_SECONDS), "s"
     else:
         return ""
-    return f"{_bold(check.text, check.reached)} {unit}"
+    return f"{bold(check.text, check.reached)} {unit}"
 
 
 def _is_reached(row: ResultRow) -> bool:
     return bool(row["ratio"]["median"] >= MIN_TIMES_AS_FAST)
-
-
-def _milliseconds_of(name: str) -> Callable[[Mapping[str, Any]], str]:
-    """A column's cells: a candidate's milliseconds, a dash where it has none."""
-
-    def format_cell(row: Mapping[str, Any]) -> str:
-        return format_milliseconds(row["seconds"][name]) if name in row["seconds"] else "–"
-
-    return format_cell
-
-
-def _bold(text: str, reached: bool) -> str:
-    return f"**{text}**" if reached else text

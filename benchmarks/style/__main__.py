@@ -22,7 +22,8 @@ from benchmarks.harness.recording import (
     summarize_row,
     write_json,
 )
-from benchmarks.style.candidates import CANDIDATES, CASES, TORCH, ZOO, Case
+from benchmarks.style.candidates import CANDIDATES
+from benchmarks.style.cases import CASES, TORCH, ZOO, Case
 
 # Calls after the first, which compiles.
 WARM_UP = 2

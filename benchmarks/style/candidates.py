@@ -3,39 +3,13 @@
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-ZOO, TORCH = "ours", "torch"
-PAINT, STEP = "paint", "training step"
-
-
-class Case(NamedTuple):
-    """A workload.
-
-    Args:
-      work: PAINT or STEP.
-      width: of the network.
-      size: of the photos, in pixels.
-      batch: the number of photos.
-    """
-
-    work: str
-    width: float
-    size: int
-    batch: int
-
-    @property
-    def name(self) -> str:
-        """As it is printed and selected."""
-        return f"{self.work}, width {self.width:g}, {self.batch} x {self.size}²"
-
-
-CASES = [Case(PAINT, width, size, 1) for width in (0.5, 1.0) for size in (256, 512, 1024)]
-CASES += [Case(STEP, 0.5, 128, 4), Case(STEP, 0.5, 256, 4), Case(STEP, 1.0, 256, 4)]
+from benchmarks.style.cases import PAINT, STEP, TORCH, ZOO, Case
 
 
 def make_photos(case: Case) -> np.ndarray:
@@ -48,6 +22,7 @@ def make_photos(case: Case) -> np.ndarray:
 def make_zoo_work(case: Case) -> Callable[[], Any]:
     """Ours: from the photo to the picture as NumPy arrays; or a step of training."""
     from zoo.style.network import StyleNetwork
+    from zoo.style.settings import StyleSettings
     from zoo.style.styles import Styles, variable_shapes
     from zoo.style.tiles import stylize
 
@@ -58,7 +33,8 @@ def make_zoo_work(case: Case) -> Callable[[], Any]:
         variable_shapes(network),
     )
     if case.work == PAINT:
-        styles, weights = Styles(network, variables, ("style",)), np.ones(1, np.float32)
+        styles = Styles(network, variables, ("style",), noise=StyleSettings.noise)
+        weights = np.ones(1, np.float32)
         return lambda: stylize(styles, photos, weights, case.size)
     return _make_zoo_step(network, variables, photos)
 

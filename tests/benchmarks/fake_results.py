@@ -93,3 +93,26 @@ def visualize(*rows):
         "versions": {"ours": {"jax": "0.12.0"}, "captum": {"captum": "0.9", "torch": "2.13"}},
         "rows": list(rows),
     }
+
+
+def style(*rows):
+    """A file of `benchmarks.style`."""
+    return {
+        "benchmark": "style",
+        "device": "AMD EPYC, 2 cores",
+        "command": "python -m benchmarks.style",
+        "commit": "abc1234",
+        "versions": {"ours": {"jax": "0.12.0"}, "torch": {"torch": "2.13"}},
+        "rows": list(rows),
+    }
+
+
+def style_quality(*rows):
+    """A file of `benchmarks.style.quality`."""
+    return {
+        **style(*rows),
+        "benchmark": "style_quality",
+        "command": "python -m benchmarks.style.quality images",
+        "judge": "VGG16",
+        "versions": {"jax": "0.12.0"},
+    }

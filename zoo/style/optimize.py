@@ -59,7 +59,7 @@ def optimize(
       style_size: the shorter side to which the style is resized; by default as the picture's.
       steps: of L-BFGS.
       content_weight, style_weight, variation_weight: see `LossWeights`.
-      content_layers, style_layers: of the model; by default those that are usual for VGG.
+      content_layers, style_layers: of the model; by default the usual ones.
       progress: called after each step with the number of steps done, and of all.
 
     Returns:

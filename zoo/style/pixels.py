@@ -54,12 +54,18 @@ def to_float(
     """
     x: np.ndarray = photos.astype(np.float32) / 255
     if noise:
-        positions = (
-            np.arange(start, start + length) % NOISE_PERIOD
-            for start, length in zip(corner, photos.shape[1:3], strict=True)
-        )
-        x += np.float32(noise) * _draw_noise()[np.ix_(*positions)]
+        pattern = _draw_noise()
+        for axis, start in enumerate(corner):
+            pattern = _cut(pattern, axis, start % NOISE_PERIOD, photos.shape[1 + axis])
+        x += np.float32(noise) * pattern
     return x
+
+
+def _cut(pattern: np.ndarray, axis: int, start: int, length: int) -> np.ndarray:
+    """A part of the pattern along an axis, which goes on from its end at its beginning."""
+    if start + length <= NOISE_PERIOD:  # a view takes no time
+        return pattern[(slice(None),) * axis + (slice(start, start + length),)]
+    return np.take(pattern, np.arange(start, start + length), axis, mode="wrap")
 
 
 @functools.cache

@@ -63,8 +63,9 @@ def train(
         "model" the best network so far. The same call goes on where it was interrupted, or with
         more steps where it had ended. None keeps nothing.
       model: the network that judges the pictures, as `zoo.trained` takes it.
-      start: styles, or the path of their checkpoint, with whose network it begins.
-      content_layers, style_layers: of the model; by default those that are usual for VGG.
+      start: styles, or the path of their checkpoint, with whose network it begins. A style that
+        they have goes on with its own norms, any other begins with the mean of all.
+      content_layers, style_layers: of the model; by default the usual ones, see `make_style_loss`.
       settings: of the training.
       licence: of the weights, to be noted with them.
       workers: processes that decode photos; by default about half of the cores. With processes, a

@@ -12,6 +12,8 @@ from benchmarks.models import scaling
 from benchmarks.operators import __main__ as operators
 from benchmarks.report import records
 from benchmarks.report.__main__ import main
+from benchmarks.style import __main__ as style_main
+from benchmarks.style import quality
 from benchmarks.training import __main__ as training_main
 from benchmarks.visualize import __main__ as visualize_main
 from tests.benchmarks.conftest import PAGE
@@ -106,6 +108,8 @@ PARSERS = {
     "scaling": scaling.parse_arguments,
     "training": training_main.parse_arguments,
     "visualize": visualize_main.parse_arguments,
+    "style": style_main.parse_arguments,
+    "quality": quality.parse_arguments,
 }
 
 

@@ -12,6 +12,8 @@ from tests.benchmarks.fake_results import (
     models,
     row,
     scaling,
+    style,
+    style_quality,
     timing,
     training,
     training_loop,
@@ -296,6 +298,48 @@ def test_a_table_of_the_embedded_model(write_page, passes, seconds, texts):
     assert f"| 2.50 | – | {texts[1]} |" in page
     assert "| 900 ± 9 | 2.50 | – |  |" in page
     assert "faster library" not in page
+
+
+def test_a_table_of_painting_beside_pytorch(write_page):
+    def style_row(workload, ours, torch):
+        seconds = {"ours": timing(ours), "torch": timing(torch)}
+        ratio = timing(1e3 * torch / ours)
+        return {"workload": workload, "seconds": seconds, "first": {"ours": 2.5}, "ratio": ratio}
+
+    rows = [
+        style_row("paint, width 1, 1 x 256²", 100, 90),  # is to be as fast
+        style_row("training step, width 1, 4 x 256²", 100, 90),  # may take 1.2 times as long
+        style_row("training step, width 1, 4 x 512²", 100, 80),
+    ]
+    _, page = write_page(style=style(*rows))
+    assert "AMD EPYC, 2 cores; jax 0.12.0; torch 2.13; commit abc1234." in page
+    assert "| workload | ours, ms | torch, ms | first call, s: ours | times as fast |" in page
+    assert "| paint, width 1, 1 x 256² | 100 ± 1 | 90.0 ± 0.9 | 2.50 | 0.900 (0.891 to " in page
+    assert "| 90.0 ± 0.9 | 2.50 | **0.900** (" in page
+    assert "| 80.0 ± 0.8 | 2.50 | 0.800 (" in page
+
+
+def test_a_table_of_losses(write_page):
+    def quality_row(style, photo, network):
+        losses = {"unpainted": 6.0, "network": network, "optimized": 1.0}
+        parts = {
+            kind: {"loss": total, "content": total / 2, "style": total / 20, "total_variation": 0.1}
+            for kind, total in losses.items()
+        }
+        return {"style": style, "photo": photo, **parts, "ratio": network}
+
+    rows = [
+        quality_row("ink", "cat", 1.2),
+        quality_row("ink", "rocket", 1.4),
+        quality_row("stars", "cat", 1.6),
+        quality_row("stars", "rocket", 2.0),
+    ]
+    _, page = write_page(quality=style_quality(*rows))
+    assert "### Losses of the embedded styles, judged by VGG16" in page
+    cells = "6.00 (3.00, 0.300) | {} | 1.00 (0.500, 0.0500) | {} |"
+    assert cells.format("1.30 (0.650, 0.0650)", "**1.30** (1.20 to 1.40)") in page
+    assert cells.format("1.80 (0.900, 0.0900)", "1.80 (1.60 to 2.00)") in page
+    assert cells.format("1.55 (0.775, 0.0775)", "1.55 (1.20 to 2.00)") in page
 
 
 def survey_row(case, op="depthwise", **microseconds):

@@ -6,16 +6,8 @@ import pytest
 
 from benchmarks.harness.interleaved import Measurement
 from benchmarks.style.__main__ import make_row, parse_arguments
-from benchmarks.style.candidates import (
-    CASES,
-    PAINT,
-    STEP,
-    TORCH,
-    ZOO,
-    Case,
-    make_torch_work,
-    make_zoo_work,
-)
+from benchmarks.style.candidates import make_torch_work, make_zoo_work
+from benchmarks.style.cases import CASES, PAINT, STEP, TORCH, ZOO, Case
 
 
 @pytest.mark.parametrize(
