@@ -57,14 +57,18 @@ from zoo.surgery.features import backbone, features
 from zoo.surgery.fuse import fuse
 
 if TYPE_CHECKING:
-    from zoo import data, style, training, visualize
+    from zoo import data, onnx, style, training, visualize
     from zoo.deep_dream import dream, dream_layers, dream_video
+    from zoo.onnx import from_onnx
 
 __version__ = "0.1.0"
 
-# Imported when they are first asked for: they import optax.
-_ON_USE = ("data", "style", "training", "visualize")
-_FROM_DEEP_DREAM = ("dream", "dream_layers", "dream_video")
+# Imported when they are first asked for: what they import takes time.
+_ON_USE = ("data", "onnx", "style", "training", "visualize")
+_FUNCTIONS_ON_USE = {
+    **dict.fromkeys(("dream", "dream_layers", "dream_video"), "deep_dream"),
+    "from_onnx": "onnx",
+}
 
 __all__ = [
     "VGG11",
@@ -125,11 +129,13 @@ __all__ = [
     "embed_folder",
     "export",
     "features",
+    "from_onnx",
     "fuse",
     "jit",
     "keep_memory",
     "kernels",
     "list_models",
+    "onnx",
     "pretrained",
     "save",
     "style",
@@ -142,6 +148,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _ON_USE:
         return importlib.import_module(f"zoo.{name}")
-    if name in _FROM_DEEP_DREAM:
-        return getattr(importlib.import_module("zoo.deep_dream"), name)
+    if name in _FUNCTIONS_ON_USE:
+        return getattr(importlib.import_module(f"zoo.{_FUNCTIONS_ON_USE[name]}"), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")

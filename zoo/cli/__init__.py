@@ -14,6 +14,7 @@ from zoo.cli import (
     dream,
     evaluate,
     models,
+    onnx,
     style,
     style_training,
     train,
@@ -54,10 +55,24 @@ styles.command()(style_training.train)
 styles.command()(style_training.optimize)
 styles.command()(style_training.convert)
 
+onnx_models = typer.Typer(invoke_without_command=True)
+
+
+@onnx_models.callback()
+def onnx_root(context: typer.Context) -> None:
+    """Look at models of others in ONNX, and run them."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+onnx_models.command()(onnx.describe)
+onnx_models.command()(onnx.run)
+
 app.command()(classify.classify)
 app.command()(visualize.visualize)
 app.command()(dream.dream)
 app.add_typer(styles, name="style")
+app.add_typer(onnx_models, name="onnx")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command("list")(models.list_models)

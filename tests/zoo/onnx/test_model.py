@@ -1,0 +1,268 @@
+"""Imported models: their variables, what goes through them, and what becomes part of the program.
+
+The reference is the evaluator that the package onnx brings.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+import zoo
+from tests.zoo.onnx.small import convnet, make_model, node, serialize, tensor
+from zoo.onnx import UnsupportedError, from_onnx
+from zoo_pretrained.checkpoint import flatten_variables
+
+IMAGES = np.float32(np.random.default_rng(1).normal(size=(2, 3, 8, 8)))
+X = np.float32(np.random.default_rng(2).normal(size=(2, 3)))
+
+
+def evaluate(model, **inputs):
+    return ReferenceEvaluator(model).run(None, inputs)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return from_onnx(convnet())
+
+
+def test_a_model_computes_what_the_reference_does(model):
+    want = evaluate(convnet(), images=IMAGES)[0]
+    np.testing.assert_allclose(model(IMAGES), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(model.apply(model.variables, IMAGES), want, rtol=1e-4, atol=1e-5)
+
+
+def test_any_source_will_do(tmp_path):
+    content = serialize(convnet())
+    (tmp_path / "m.onnx").write_bytes(content)
+    for source in (tmp_path / "m.onnx", str(tmp_path / "m.onnx"), content, convnet()):
+        assert zoo.from_onnx(source).size == 3 * 4 * 9 + 4 * 4 + 4 * 9 + 5 * 64 + 5
+
+
+def test_variables_are_named_as_in_the_model(model):
+    """But weights whose names say nothing are named as the node that reads them."""
+    shapes = {path: leaf.shape for path, leaf in flatten_variables(model.variables)}
+    assert shapes == {
+        "params/conv1/weight": (4, 3, 3, 3),
+        "params/bn1/scale": (4,),
+        "params/bn1/bias": (4,),
+        "params/Conv/d/kernel": (4, 1, 3, 3),
+        "params/fc/weight": (5, 64),
+        "params/fc/bias": (5,),
+        "batch_stats/bn1/mean": (4,),
+        "batch_stats/bn1/var": (4,),
+    }
+
+
+@pytest.mark.parametrize(
+    "names", [("a", "a.b"), ("a.b", "a"), ("a.b", "a/b"), ("a.b.c", "a.b"), ("a_b", "a/b", "a.b")]
+)
+def test_names_that_clash_stay_apart(names):
+    constants = {name: np.full(3, i, np.float32) for i, name in enumerate(names)}
+    nodes = [helper.make_node("Sum", [*names, "x"], ["y"], name="sum")]
+    model = from_onnx(make_model(nodes, ["x"], ["y"], constants))
+    arrays = [float(leaf[0]) for _, leaf in flatten_variables(model.variables)]
+    assert sorted(arrays) == list(range(len(names)))
+    np.testing.assert_allclose(model(X), X + sum(range(len(names))), rtol=1e-6)
+
+
+def test_transformations_go_through_it(model):
+    """jit, and gradients by the variables, which a difference quotient agrees with; and vmap."""
+
+    @jax.jit
+    def loss(variables, x):
+        return jnp.square(model.apply(variables, x)).sum()
+
+    gradients = jax.grad(loss)(model.variables, IMAGES)
+    with jax.enable_x64():
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), model.variables)
+        moved = jax.tree.map(lambda leaf, g: leaf + 1e-6 * g, wide, gradients)
+        back = jax.tree.map(lambda leaf, g: leaf - 1e-6 * g, wide, gradients)
+        images = np.float64(IMAGES)
+        squares = sum(float(jnp.square(g).sum()) for g in jax.tree.leaves(gradients))
+        slope = float(loss(moved, images) - loss(back, images)) / 2e-6
+    assert slope == pytest.approx(squares, rel=1e-3)
+    each = jax.vmap(lambda x: model.apply(model.variables, x[None])[0])(IMAGES)
+    np.testing.assert_allclose(each, model(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_in_constant_nodes_are_parameters():
+    value = helper.make_tensor("w", TensorProto.FLOAT, [3], [1, 2, 3])
+    nodes = [helper.make_node("Constant", [], ["w"], value=value), node("Mul", "x w", "y")]
+    model = from_onnx(make_model(nodes, ["x"], ["y"]))
+    np.testing.assert_array_equal(model.variables["params"]["w"], [1, 2, 3])
+    np.testing.assert_allclose(model(X), X * [1, 2, 3], rtol=1e-6)
+
+
+def test_what_shapes_the_program_is_no_parameter():
+    """Scales of Resize are of floating point, and so is what they are computed from."""
+    constants = {"half": np.float32([0.5, 0.5, 1, 1]), "roi": np.zeros(0, np.float32)}
+    nodes = [
+        node("Add", "half half", "scales"),
+        node("Slice", "scales zero two", "part"),
+        node("Concat", "part twice", "all", axis=0),
+        node("Resize", "x roi all", "y", mode="nearest"),
+    ]
+    constants |= {"zero": np.array([0]), "two": np.array([2]), "twice": np.float32([2, 3])}
+    model = from_onnx(make_model(nodes, ["x"], ["y"], constants))
+    assert model.variables == {"params": {}}
+    assert model(np.zeros((1, 2, 4, 5), np.float32)).shape == (1, 2, 8, 15)
+
+
+def test_shapes_are_no_part_of_the_program(model):
+    program = jax.make_jaxpr(model.apply)(model.variables, IMAGES)
+    names = {equation.primitive.name for equation in program.eqns}
+    assert not names & {"gather", "dynamic_slice", "concatenate"}
+
+
+RESHAPE = make_model(
+    [node("Reshape", "x shape", "y")], ["x", tensor("shape", [1], TensorProto.INT64)], ["y"]
+)
+
+
+def test_inputs_that_shape_the_program():
+    model = from_onnx(RESHAPE)
+    assert model.known_inputs == ("shape",)
+    assert model(X, np.array([6])).shape == (6,)
+    assert model(X, np.array([-1])).shape == (6,)
+    gradient = jax.jit(jax.grad(lambda x: model.apply({}, x, np.array([6]))[2]))(X)
+    assert gradient[0, 2] == 1
+    with pytest.raises(UnsupportedError, match="input 'shape' must be known when the model is tr"):
+        jax.jit(model.apply)({}, X, np.array([6]))
+
+
+def branches(condition_info):
+    make = helper.make_graph
+    then = make([node("Mul", "x x", "square")], "then", [], [tensor("square")])
+    other = make([node("Neg", "x", "minus")], "else", [], [tensor("minus")])
+    choice = node("If", "condition", "y", then_branch=then, else_branch=other)
+    return make_model([choice], ["x", condition_info], ["y"])
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_branches(condition):
+    proto = branches(tensor("condition", [], TensorProto.BOOL))
+    want = evaluate(proto, x=X, condition=np.array(condition))[0]
+    model = from_onnx(proto)
+    np.testing.assert_allclose(model(X, np.array(condition)), want, rtol=1e-6)
+    np.testing.assert_allclose(model.apply({}, X, np.array(condition)), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_loops(count):
+    """Their steps are parts of the program; gradients go through them."""
+    body = helper.make_graph(
+        [
+            node("Add", "v x", "out"),
+            node("Identity", "going", "goes_on"),
+            node("Mul", "v v", "row"),
+        ],
+        "body",
+        [
+            tensor("step", [], TensorProto.INT64),
+            tensor("going", [], TensorProto.BOOL),
+            tensor("v", [2, 3]),
+        ],
+        [tensor("goes_on", [], TensorProto.BOOL), tensor("out", [2, 3]), tensor("row", [2, 3])],
+    )
+    proto = make_model(
+        [helper.make_node("Loop", ["count", "", "x"], ["y", "rows"], body=body)],
+        [tensor("x", [2, 3])],
+        ["y", "rows"],
+        {"count": np.array(count)},
+    )
+    model = from_onnx(proto)
+    y, rows = model(X)
+    np.testing.assert_allclose(y, X * (count + 1), rtol=1e-6)
+    want = np.stack([(X * (n + 1)) ** 2 for n in range(count)]) if count else np.zeros((0, 2, 3))
+    np.testing.assert_allclose(rows, want, rtol=1e-5)
+    gradient = jax.grad(lambda x: model.apply({}, x)[0].sum())(X)
+    np.testing.assert_allclose(gradient, count + 1, rtol=1e-6)
+
+
+def test_functions_of_the_model():
+    """With an attribute, a default, and an output that is an input; one inside another."""
+    sets = [helper.make_opsetid("", 21), helper.make_opsetid("f", 1)]
+    leaky = helper.make_node("LeakyRelu", ["a"], ["b"])
+    reference = onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT)
+    reference.ref_attr_name = "slope"
+    leaky.attribute.append(reference)
+    inner = helper.make_function("f", "Inner", ["a"], ["b", "a"], [leaky], sets, ["slope"])
+    call = helper.make_node("Inner", ["a"], ["b", "c"], domain="f")
+    attribute = onnx.AttributeProto(name="slope", type=onnx.AttributeProto.FLOAT)
+    attribute.ref_attr_name = "slope"
+    call.attribute.append(attribute)
+    add = helper.make_node("Add", ["b", "c"], ["d"])
+    outer = helper.make_function("f", "Outer", ["a"], ["d"], [call, add], sets, ["slope"])
+    nodes = [
+        helper.make_node("Outer", ["x"], ["y"], domain="f", slope=0.5),
+        helper.make_node("Outer", ["y"], ["z"], domain="f", slope=0.25),
+    ]
+    model = make_model(nodes, ["x"], ["z"], functions=[inner, outer], domains=["f"])
+    y = X + np.where(X < 0, 0.5 * X, X)
+    want = y + np.where(y < 0, 0.25 * y, y)
+    np.testing.assert_allclose(from_onnx(model)(X), want, rtol=1e-6)
+
+
+def test_external_data(tmp_path):
+    proto = convnet()
+    onnx.save_model(
+        proto, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=0
+    )
+    assert (tmp_path / "w").exists()
+    model, want = from_onnx(tmp_path / "m.onnx"), from_onnx(convnet())
+    jax.tree.map(np.testing.assert_array_equal, model.variables, want.variables)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype):
+    w = jnp.asarray([0.5, 1, 2], dtype)
+    proto_type = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[dtype]
+    model = from_onnx(
+        make_model(
+            [node("Mul", "x w", "y")],
+            [tensor("x", [2, 3], proto_type)],
+            ["y"],
+            {"w": np.asarray(w)},
+        )
+    )
+    x = jnp.asarray(X, dtype)
+    y = model(x)
+    assert y.dtype == w.dtype
+    np.testing.assert_array_equal(np.float32(y), np.float32(x * w))
+
+
+def test_quantized_weights_are_real_numbers_in_the_program():
+    """int8 weights with a scale for each output, as quantisation tools write them."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(-128, 128, (5, 3), np.int8)
+    scales = np.float32(rng.uniform(0.01, 0.1, 5))
+    nodes = [
+        node("QuantizeLinear", "x step zero", "q"),
+        node("DequantizeLinear", "q step zero", "real"),
+        node("DequantizeLinear", "levels scales", "w", axis=0),
+        node("Gemm", "real w", "y", transB=1),
+    ]
+    constants = {
+        "step": np.float32(0.02),
+        "zero": np.uint8(120),
+        "levels": levels,
+        "scales": scales,
+    }
+    proto = make_model(nodes, ["x"], ["y"], constants)
+    want = evaluate(proto, x=X)[0]
+    np.testing.assert_allclose(from_onnx(proto)(X), want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_description(model):
+    lines = model.describe().splitlines()
+    assert lines[:3] == [
+        "small: 485 parameters",
+        "  input   images: float32 [N, 3, 8, 8]",
+        "  output  logits: float32 [N, 5]",
+    ]
+    assert lines[3] == "       2 Conv"
+    assert repr(model) == "OnnxModel(size=485)"

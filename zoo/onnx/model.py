@@ -1,0 +1,210 @@
+"""Imported models: `from_onnx`."""
+
+import collections
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import zoo_kernels as kernels
+from zoo.onnx.errors import OnnxError, UnsupportedError
+from zoo.onnx.graph import Graph, TensorInfo
+from zoo.onnx.interpret import find_known, run_graph
+from zoo.onnx.load import load_graph
+from zoo.onnx.parameters import (
+    Path,
+    count_elements,
+    find_parameters,
+    gather_variables,
+    pick_parameters,
+)
+from zoo.onnx.registry import find_missing
+
+# Programs that are kept, one for each set of inputs whose values are part of it.
+MAX_PROGRAMS = 16
+
+
+def from_onnx(source: Any) -> "OnnxModel":
+    """Imports a model from ONNX: a pure function, and its weights as plain arrays.
+
+        model = zoo.from_onnx("resnet18.onnx")
+        logits = model(images)                          # images: [N, C, H, W], as in the file
+        logits = model.apply(model.variables, images)   # jit, grad and vmap go through it
+
+    Args:
+      source: the path of a file, whose external data may lie beside it; its bytes; or an
+        `onnx.ModelProto`.
+
+    Raises:
+      MissingExtraError: the package onnx is not installed (the extra `onnx`).
+      FileNotFoundError: there is no such file.
+      OnnxError: it is no ONNX model, or the model contradicts itself.
+      UnsupportedError: it has operators that are not there; the message lists all of them.
+    """
+    graph = load_graph(source)
+    if missing := find_missing(graph.all_nodes()):
+        raise UnsupportedError(
+            f"the model needs operators that are not there: {', '.join(missing)}"
+        )
+    paths = find_parameters(graph)
+    variables = jax.tree.map(jnp.asarray, gather_variables(graph, paths))
+    constants = {name: array for name, array in graph.constants.items() if name not in paths}
+    count = count_elements(graph, paths)
+    return OnnxModel(dataclasses.replace(graph, constants=constants), variables, paths, count)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A model that was imported from ONNX.
+
+    Args:
+      graph: what is computed.
+      variables: {"params": …, "batch_stats": …}, nested dicts of arrays.
+      paths: where in the variables the arrays of the graph's parameters are, by their names.
+      size: the number of elements of the parameters.
+    """
+
+    graph: Graph = dataclasses.field(repr=False)
+    variables: dict[str, Any] = dataclasses.field(repr=False)
+    paths: Mapping[str, Path] = dataclasses.field(repr=False)
+    size: int
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What it takes; sides that are free have a name or None."""
+        return self.graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What it gives."""
+        return self.graph.outputs
+
+    @functools.cached_property
+    def known_inputs(self) -> tuple[str, ...]:
+        """Names of inputs whose values shape the program, as a size to reshape to does.
+
+        Inside `jax.jit` and other transformations they must be NumPy's arrays.
+        """
+        known = find_known(self.graph)
+        return tuple(info.name for info in self.inputs if info.name in known)
+
+    def apply(self, variables: Mapping[str, Any], *inputs: Any) -> Any:
+        """The output, or a tuple of all, as a pure function that jit, grad and vmap go through.
+
+        Args:
+          variables: like those of the model.
+          *inputs: arrays of the model's types and shapes, in its order: images are [N, C, H, W] in
+            most. Those that are NumPy's may be computed with while the program is traced.
+
+        Raises:
+          OnnxError: an input has another type or shape, or variables are missing.
+        """
+        self._check(inputs)
+        try:
+            outer = dict(pick_parameters(variables, self.paths))
+        except KeyError as error:
+            raise OnnxError(f"the variables have no {error.args[0]!r}") from None
+        outputs = run_graph(self.graph, inputs, outer)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The output, or a tuple of all, with the model's own variables; compiled.
+
+        Sequences, texts and missing values, which jax knows nothing of, are computed with one by
+        one.
+        """
+        self._check(inputs)
+        if not all(map(_is_array, inputs)):
+            return self.apply(self.variables, *inputs)
+        known, traced = [], []
+        for number, (info, value) in enumerate(zip(self.inputs, inputs, strict=True)):
+            if info.name in self.known_inputs:
+                array = np.asarray(value)
+                known.append((number, array.tobytes(), array.dtype, array.shape))
+            else:
+                traced.append(jnp.asarray(value))
+        return self._compile(tuple(known))(self.variables, *traced)
+
+    @functools.cached_property
+    def _compile(self) -> Any:
+        @functools.lru_cache(maxsize=MAX_PROGRAMS)
+        def compile_with(known: tuple[tuple[int, bytes, np.dtype, tuple[int, ...]], ...]) -> Any:
+            arrays = {
+                number: np.frombuffer(content, dtype).reshape(shape)
+                for number, content, dtype, shape in known
+            }
+
+            def run(variables: Any, *traced: Any) -> Any:
+                rest = iter(traced)
+                count = len(self.inputs)
+                inputs = [arrays[i] if i in arrays else next(rest) for i in range(count)]
+                return self.apply(variables, *inputs)
+
+            return kernels.jit(run)
+
+        return compile_with
+
+    def _check(self, inputs: tuple[Any, ...]) -> None:
+        """Raises OnnxError unless the inputs have the types and shapes that the model says."""
+        names = ", ".join(info.name for info in self.inputs)
+        if len(inputs) != len(self.inputs):
+            raise OnnxError(f"the model has {len(self.inputs)} inputs ({names}), got {len(inputs)}")
+        sides: dict[str, tuple[int, str]] = {}
+        for info, value in zip(self.inputs, inputs, strict=True):
+            if info.shape is None or isinstance(value, list) or value is None:
+                continue
+            shape = np.shape(value)
+            fits = len(shape) == len(info.shape) and all(
+                wanted == given
+                for wanted, given in zip(info.shape, shape, strict=True)
+                if isinstance(wanted, int)
+            )
+            if not fits:
+                raise OnnxError(f"the input {info} cannot be of the shape {list(shape)}")
+            for name, side in zip(info.shape, shape, strict=True):
+                if not isinstance(name, str):
+                    continue
+                before, input_name = sides.setdefault(name, (side, info.name))
+                if before != side:
+                    raise OnnxError(
+                        f"the side {name!r} is {before} in {input_name!r}, and {side} in "
+                        f"{info.name!r}"
+                    )
+            dtype = getattr(value, "dtype", None)
+            if dtype is not None and info.dtype is not None and not _fits(dtype, info.dtype):
+                raise OnnxError(f"the input {info} cannot be of the type {dtype}")
+
+    def describe(self) -> str:
+        """Inputs, outputs, the number of parameters, and how often each operator occurs."""
+        counts = collections.Counter(node.op for node in self.graph.all_nodes())
+        lines = [f"{self.graph.name or 'model'}: {self.size:,} parameters"]
+        lines += [f"  input   {info}" for info in self.inputs]
+        lines += [f"  output  {info}" for info in self.outputs]
+        lines += [f"  {count:6} {op}" for op, count in counts.most_common()]
+        return "\n".join(lines)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether jax can compute with a value."""
+    return value is not None and not isinstance(value, list) and np.asarray(value).dtype != object
+
+
+def _fits(given: Any, wanted: np.dtype) -> bool:
+    """Whether an array's type will do: jax has no 64 bits unless it is told to.
+
+    Any of floating point will for another, as variables may be cast too.
+    """
+    given = np.dtype(given)
+    if jnp.issubdtype(wanted, jnp.floating):
+        return bool(jnp.issubdtype(given, jnp.floating))
+    return given in (wanted, jax.dtypes.canonicalize_dtype(wanted))
+
+
+def is_onnx(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of an ONNX file, by its ending."""
+    return os.fspath(path).lower().endswith(".onnx")

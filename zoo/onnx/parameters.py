@@ -1,0 +1,123 @@
+"""Which constants of a graph are parameters, and what they are called."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from zoo.onnx.graph import Graph
+from zoo.onnx.interpret import find_known
+
+PARAMS, BATCH_STATS = "params", "batch_stats"
+# What the inputs of layers are, for weights whose names say nothing; the first input is none.
+ROLES = {
+    "Conv": ("kernel", "bias"),
+    "ConvTranspose": ("kernel", "bias"),
+    "Gemm": ("kernel", "bias"),
+    "MatMul": ("kernel",),
+    "BatchNormalization": ("scale", "bias", "mean", "var"),
+    "InstanceNormalization": ("scale", "bias"),
+    "LayerNormalization": ("scale", "bias"),
+    "GroupNormalization": ("scale", "bias"),
+    "PRelu": ("slope",),
+}
+# Names that exporters give to weights that have none.
+_NAMELESS = re.compile(r"(onnx::.*|val_\d+|const.*|\d+|.*Constant(_\d+)?_output_0)", re.IGNORECASE)
+# Of BatchNormalization: the inputs that are statistics.
+_STATISTICS = (3, 4)
+
+# The path of an array in the variables, with its collection: ("params", "conv1", "weight").
+Path = tuple[str, ...]
+
+
+def find_parameters(graph: Graph) -> dict[str, Path]:
+    """The paths of a graph's parameters, by the names of their values.
+
+    A parameter is a constant of floating point with more than one element, unless its value shapes
+    the program, as the scales of Resize do. Names are taken apart at dots and slashes; those that
+    an exporter made up are replaced by the node's.
+    """
+    known = find_known(graph)
+    readers = _find_readers(graph)
+    statistics = {
+        name
+        for node in graph.nodes
+        if node.op == "BatchNormalization"
+        for i, name in enumerate(node.inputs)
+        if i in _STATISTICS
+    }
+    paths: dict[str, Path] = {}
+    taken: set[Path] = set()
+    for name, array in graph.constants.items():
+        if array.size < 2 or not jnp.issubdtype(array.dtype, jnp.floating) or name in known:
+            continue
+        collection = BATCH_STATS if name in statistics else PARAMS
+        path = (collection, *_split(readers.get(name, name) if _is_nameless(name) else name))
+        if _clashes(path, taken):
+            path = (collection, name.replace("/", "_"))
+        while _clashes(path, taken):
+            path = (*path[:-1], path[-1] + "_")
+        taken |= {path[:end] for end in range(2, len(path) + 1)} | {(*path, "")}
+        paths[name] = path
+    return paths
+
+
+def _clashes(path: Path, taken: set[Path]) -> bool:
+    """Whether a path leads to something that is there, or through an array."""
+    through = any((*path[:end], "") in taken for end in range(2, len(path)))
+    return path in taken or through
+
+
+def _is_nameless(name: str) -> bool:
+    return _NAMELESS.fullmatch(name) is not None
+
+
+def _split(name: str) -> list[str]:
+    return [part for part in re.split(r"[./]", name) if part] or [name]
+
+
+def _find_readers(graph: Graph) -> dict[str, str]:
+    """For each value, the name of the first node that reads it, with what it is there."""
+    readers: dict[str, str] = {}
+    for node in graph.all_nodes():
+        roles = ("", *ROLES.get(node.op, ()))
+        title = node.name or next(filter(None, node.outputs), node.op)
+        for i, name in enumerate(node.inputs):
+            role = roles[i] if 0 < i < len(roles) else f"input{i}"
+            readers.setdefault(name, f"{title}/{role}")
+    return readers
+
+
+def gather_variables(graph: Graph, paths: Mapping[str, Path]) -> dict[str, Any]:
+    """Variables, as nested dicts, with the arrays of a graph's parameters."""
+    variables: dict[str, Any] = {PARAMS: {}}
+    for name, path in paths.items():
+        inner = variables
+        for part in path[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[path[-1]] = graph.constants[name]
+    return variables
+
+
+def pick_parameters(
+    variables: Mapping[str, Any], paths: Mapping[str, Path]
+) -> Iterator[tuple[str, Any]]:
+    """Yields the names of values and the arrays that variables give them.
+
+    Raises:
+      KeyError: the variables lack one; the message has its path.
+    """
+    for name, path in paths.items():
+        value: Any = variables
+        for part in path:
+            if not isinstance(value, Mapping) or part not in value:
+                raise KeyError("/".join(path))
+            value = value[part]
+        yield name, value
+
+
+def count_elements(graph: Graph, paths: Mapping[str, Path]) -> int:
+    """The number of elements of all parameters."""
+    return sum(int(np.size(graph.constants[name])) for name in paths)
