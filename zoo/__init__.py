@@ -59,7 +59,7 @@ from zoo.surgery.fuse import fuse
 if TYPE_CHECKING:
     from zoo import data, onnx, style, training, visualize
     from zoo.deep_dream import dream, dream_layers, dream_video
-    from zoo.onnx import from_onnx
+    from zoo.onnx import from_onnx, to_onnx
 
 __version__ = "0.1.0"
 
@@ -67,7 +67,7 @@ __version__ = "0.1.0"
 _ON_USE = ("data", "onnx", "style", "training", "visualize")
 _FUNCTIONS_ON_USE = {
     **dict.fromkeys(("dream", "dream_layers", "dream_video"), "deep_dream"),
-    "from_onnx": "onnx",
+    **dict.fromkeys(("from_onnx", "to_onnx"), "onnx"),
 }
 
 __all__ = [
@@ -139,6 +139,7 @@ __all__ = [
     "pretrained",
     "save",
     "style",
+    "to_onnx",
     "trained",
     "training",
     "visualize",

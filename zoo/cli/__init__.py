@@ -60,13 +60,14 @@ onnx_models = typer.Typer(invoke_without_command=True)
 
 @onnx_models.callback()
 def onnx_root(context: typer.Context) -> None:
-    """Look at models of others in ONNX, and run them."""
+    """Look at models in ONNX, run them, and export the zoo's."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 onnx_models.command()(onnx.describe)
 onnx_models.command()(onnx.run)
+onnx_models.command()(onnx.export)
 
 app.command()(classify.classify)
 app.command()(visualize.visualize)

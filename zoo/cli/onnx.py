@@ -1,4 +1,4 @@
-"""`zoo onnx describe` and `zoo onnx run`: models of others."""
+"""`zoo onnx`: models of others are described and run, and the zoo's exported."""
 
 import time
 import zipfile
@@ -9,8 +9,8 @@ import numpy as np
 import typer
 
 import zoo
-from zoo.cli.output import print_line
-from zoo.onnx import OnnxError, TensorInfo
+from zoo.cli.output import MAX_SIZE, format_bytes, print_line
+from zoo.onnx import OPSET, OnnxError, TensorInfo
 from zoo_pretrained.checkpoint import flatten_variables
 
 Model = Annotated[Path, typer.Argument(help="An ONNX file.", metavar="MODEL")]
@@ -68,6 +68,33 @@ def run(
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
         beside.replace(out)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A model with weights: zoo list --trained.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to create.")],
+    weights: Annotated[
+        str | None, typer.Option(help="Its weights: a name, a folder, an archive or its address.")
+    ] = None,
+    fused: Annotated[
+        bool, typer.Option("--fused", help="Fold the norms into the convolutions: faster.")
+    ] = False,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_SIZE, help="Side of the images.", show_default="the model's"),
+    ] = None,
+    opset: Annotated[int, typer.Option(help="The version of ONNX's operator set.")] = OPSET,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there.")
+    ] = False,
+) -> None:
+    """Export a model of the zoo to ONNX."""
+    if out.suffix != ".onnx":
+        raise typer.BadParameter(f"expected a name that ends in .onnx, got {out}", param_hint="OUT")
+    trained = zoo.trained(model, weights=weights)
+    chosen = zoo.fuse(trained) if fused else trained
+    zoo.to_onnx(chosen, out, size=size, opset=opset, overwrite=overwrite)
+    print_line(f"{out}: {format_bytes(out.stat().st_size)}")
 
 
 def _load_inputs(given: list[str], infos: tuple[TensorInfo, ...]) -> list[Any]:

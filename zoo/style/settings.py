@@ -57,7 +57,7 @@ class StyleSettings:
     copy_steps: int = 150
     width: float = 0.5
     upsampling: Upsampling = "nearest"
-    noise: float = 0.03
+    noise: float = 0.06
     norms_only: bool = False
     crop_scale: float = 0.15
     validation: float = 0.1

@@ -81,3 +81,21 @@ def test_operators_that_are_not_there(shell, tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     code, _, err = shell("onnx", "describe", tmp_path / "m.onnx")
     assert (code, "operators that are not there: GRU (version 21)" in err) == (1, True)
+
+
+def test_export(shell, tmp_path):
+    """What it writes comes back, and is not replaced unless told."""
+    out = tmp_path / "lite.onnx"
+    words = ("onnx", "export", "EfficientNetLite0", out, "--size", 64)
+    code, printed, _ = shell(*words)
+    assert (code, printed) == (0, f"{out}: {out.stat().st_size / 1e6:.1f} MB\n")
+    plain = from_onnx(out)
+    assert plain.inputs[0].shape == ("N", 3, 64, 64)
+    assert "batch_stats" in plain.variables
+    code, _, err = shell(*words, "--fused")
+    assert (code, err) == (1, f"zoo: {out} is there already\n")
+    code, _, _ = shell(*words, "--fused", "--overwrite")
+    assert code == 0
+    assert "batch_stats" not in from_onnx(out).variables
+    code, _, err = shell("onnx", "export", "EfficientNetLite0", tmp_path / "lite.txt")
+    assert (code, "expected a name that ends in .onnx" in err) == (2, True)

@@ -1,0 +1,49 @@
+"""The zoo's models in ONNX, in onnxruntime."""
+
+import jax
+import numpy as np
+import onnxruntime
+import pytest
+
+import zoo
+from tests.zoo.onnx.test_export import make
+from zoo.checkpoints.load import as_trained
+from zoo.onnx.export import make_proto
+
+pytestmark = pytest.mark.peer
+
+# One or two of each family; the others differ in numbers of the same blocks.
+NAMES = (
+    *("VGG11", "VGG11_BN", "ResNet18", "ResNet50", "ResNeXt50_32x4d", "WideResNet50_2"),
+    *("DenseNet121", "GoogLeNet", "SqueezeNet1_0", "SqueezeNet1_1", "MobileNetV1", "MobileNetV2"),
+    *("MobileNetV3_Large", "MobileNetV3_Small", "Xception", "EfficientNetLite0"),
+)
+
+
+def run(proto, images):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(["logits"], {"images": images.transpose(0, 3, 1, 2)})[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_equal(name):
+    """Plain and fused, to 1e-5 of the largest."""
+    pair, images = make(zoo.create(name, num_classes=10), 96)
+    want = np.asarray(jax.jit(pair[0].apply)(pair[1], images))
+    assert np.ptp(want) > 1e-3 * np.abs(want).max()
+    for trained in (as_trained(pair), zoo.fuse(as_trained(pair))):
+        got = run(make_proto(trained, 96), images)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
+
+
+def test_a_photo_with_real_weights():
+    lite = zoo.trained("EfficientNetLite0")
+    images = lite.preprocess(["examples/cat.jpg", "examples/espresso.jpg"])
+    want = np.asarray(lite(images))
+    for trained in (lite, zoo.fuse(lite)):
+        got = run(make_proto(trained), images)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())

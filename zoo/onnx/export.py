@@ -1,0 +1,129 @@
+"""Exports models to ONNX: `to_onnx`."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import zoo
+from zoo.checkpoints.load import ModelWithWeights, as_trained
+from zoo.inference.trained import Trained
+from zoo.onnx.emit import Emitter, Tensor, name_leaves
+from zoo.onnx.errors import UnsupportedError
+from zoo.onnx.trace import BATCH, trace_layers
+from zoo.runtime.checks import ArgumentError, check_count
+from zoo_pretrained.temporary import temporary_folder
+
+OPSET = 17
+# The oldest operator set with everything that is needed.
+MIN_OPSET = 13
+# The largest message of protobuf.
+MAX_BYTES = (1 << 31) - (1 << 20)
+INPUT, OUTPUT = "images", "logits"
+
+
+def to_onnx(
+    model: ModelWithWeights,
+    path: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    opset: int = OPSET,
+    overwrite: bool = False,
+) -> None:
+    """Exports a model of the zoo to ONNX.
+
+        zoo.to_onnx(zoo.trained(zoo.EfficientNetLite0), "lite0.onnx")
+
+    The graph has a node for each layer, named by its path, in [N, C, H, W], as other tools expect:
+    Conv, BatchNormalization, Relu, Clip, Gemm … It takes any number of images of one size, in
+    float32, normalised; how they are is in the metadata ("preprocessing", and "labels").
+
+    Args:
+      model: what `zoo.trained`, `zoo.adapt` or `zoo.fuse` returns, a pair (model, variables), or a
+        model's name. A fused model has no norms, and is faster everywhere.
+      path: of the file; it appears complete or not at all.
+      size: height and width of the images in pixels; by default the model's own.
+      opset: the version of the operator set, from 13 on.
+      overwrite: replaces a file that is there.
+
+    Raises:
+      MissingExtraError: the package onnx is not installed (the extra `onnx`).
+      FileExistsError: the file is there, and `overwrite` is False.
+      FileNotFoundError: its folder is not there.
+      ArgumentError: size or opset cannot be.
+      UnsupportedError: the model has something that ONNX has no operator for, or is too large.
+    """
+    target = Path(path)
+    if not overwrite and os.path.lexists(target):
+        raise FileExistsError(f"{target} is there already")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent}")
+    content = make_proto(as_trained(model), size, opset).SerializeToString()
+    with temporary_folder(target) as temporary:
+        (temporary / "new").write_bytes(content)
+        (temporary / "new").replace(target)
+
+
+def make_proto(trained: Trained, size: int | None = None, opset: int = OPSET) -> Any:
+    """The `onnx.ModelProto` of a model; see `to_onnx`."""
+    trained.require_head()
+    emitter = Emitter(check_count("opset", opset, MIN_OPSET))
+    onnx = emitter.onnx
+    if opset > onnx.defs.onnx_opset_version():
+        raise ArgumentError(
+            f"opset must be at most {onnx.defs.onnx_opset_version()}, which the package onnx "
+            f"{onnx.__version__} knows, got {opset}"
+        )
+    wanted = trained.info.preprocessing.size if size is None else size
+    side = check_count("size", wanted, trained.model.min_size)
+    variables = jax.tree.map(np.asarray, trained.variables)
+    if sum(leaf.nbytes for leaf in jax.tree.leaves(variables)) > MAX_BYTES:
+        raise UnsupportedError("a model of more than 2 GB does not fit into one file of ONNX")
+    shape = (side, side, trained.channels)
+    model = trained.model.clone(dtype=np.float32)
+    program = trace_layers(model, variables, shape)
+    emitter.names = name_leaves(variables)
+    images = Tensor(emitter.name(INPUT), (BATCH, *shape))
+    (logits,) = emitter.run(program, [*jax.tree.leaves(variables), images])
+    assert not isinstance(logits, np.ndarray)
+    found = emitter.compute(logits)
+    emitter.nodes[-1].output[0] = OUTPUT
+    return _assemble(emitter, trained, shape, found)
+
+
+def _assemble(emitter: Emitter, trained: Trained, shape: tuple[int, ...], logits: Tensor) -> Any:
+    helper, float32 = emitter.onnx.helper, emitter.onnx.TensorProto.FLOAT
+    height, width, channels = shape
+    graph = helper.make_graph(
+        emitter.nodes,
+        trained.model.title,
+        [helper.make_tensor_value_info(INPUT, float32, ["N", channels, height, width])],
+        [helper.make_tensor_value_info(OUTPUT, float32, ["N", *logits.shape[1:]])],
+        [
+            emitter.onnx.numpy_helper.from_array(np.asarray(array), name)
+            for name, array in emitter.initializers.items()
+        ],
+    )
+    sets = [helper.make_opsetid("", emitter.opset)]
+    proto = helper.make_model(
+        graph,
+        opset_imports=sets,
+        ir_version=helper.find_min_ir_version_for(sets),
+        producer_name="jax-zoo",
+        producer_version=zoo.__version__,
+    )
+    info = trained.info
+    facts = {
+        "weights": info.weights,
+        "source": info.source,
+        "licence": info.licence,
+        "preprocessing": json.dumps(dataclasses.asdict(info.preprocessing)),
+        "labels": json.dumps(trained.labels) if trained.labels else "",
+    }
+    helper.set_model_props(proto, {name: value for name, value in facts.items() if value})
+    emitter.onnx.checker.check_model(proto)
+    return proto
