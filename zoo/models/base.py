@@ -46,6 +46,8 @@ class Model(nn.Module, kw_only=True):
       input_conv: the path of the first convolution, whose kernel has the images' channels.
       backbone_excludes: further outermost modules that `zoo.backbone` leaves out.
       backbone_options: arguments that `zoo.backbone` changes.
+      folds_norms: whether its norms can be folded into the convolutions; else `zoo.fuse` leaves the
+        variables as they are.
 
     Args:
       num_classes: the number of logits.
@@ -73,6 +75,7 @@ class Model(nn.Module, kw_only=True):
     input_conv: ClassVar[str] = "stem/conv"
     backbone_excludes: ClassVar[tuple[str, ...]] = ()
     backbone_options: ClassVar[Mapping[str, Any]] = {}
+    folds_norms: ClassVar[bool] = True
 
     num_classes: int = 1000
     dtype: DTypeLike = jnp.float32

@@ -29,6 +29,8 @@ def fold_norms(model: Model, variables: Mapping[str, Any]) -> tuple[Model, dict[
     """
     if model.fused:
         raise ValueError(f"this {model.title} is fused already")
+    if not model.folds_norms:
+        return model.clone(fused=True), dict(variables)
     params = _fold(variables["params"], variables.get("batch_stats", {}), model.norm_eps, ())
     return model.clone(fused=True), {"params": params}
 

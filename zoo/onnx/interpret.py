@@ -1,6 +1,7 @@
 """Computes a graph, node by node, in jax."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +22,15 @@ _MISFITS = (
 )
 
 
+# What is called in place of computing a node: (node, its inputs, what computes it) → its outputs.
+Around = Callable[[Node, Sequence[Value], Callable[[], Sequence[Value]]], Sequence[Value]]
+
+
 def run_graph(
-    graph: Graph, inputs: Sequence[Value], outer: Mapping[str, Value] | None = None
+    graph: Graph,
+    inputs: Sequence[Value],
+    outer: Mapping[str, Value] | None = None,
+    around: Around | None = None,
 ) -> list[Value]:
     """The outputs of a graph.
 
@@ -33,6 +41,7 @@ def run_graph(
       graph: the graph.
       inputs: one for each of its inputs; None leaves out an optional one.
       outer: values by name that it may read from outside, such as parameters.
+      around: is called for each node that is not inside another one.
 
     Raises:
       OnnxError: values do not fit the operators.
@@ -41,7 +50,12 @@ def run_graph(
     values: dict[str, Value] = {"": None, **(outer or {}), **graph.constants}
     values |= {info.name: value for info, value in zip(graph.inputs, inputs, strict=True)}
     for node in graph.nodes:
-        for name, value in zip(node.outputs, _run_node(node, values), strict=False):
+        compute = functools.partial(_run_node, node, values)
+        if around is None:
+            outputs = compute()
+        else:
+            outputs = around(node, [values[name] for name in node.inputs], compute)
+        for name, value in zip(node.outputs, outputs, strict=False):
             if name:
                 values[name] = value
     return [values[info.name] for info in graph.outputs]

@@ -3,8 +3,9 @@
 import collections
 import dataclasses
 import functools
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import zoo_kernels as kernels
+from zoo.inference.preprocessing import Preprocessing
+from zoo.inference.trained import Trained
 from zoo.onnx.errors import OnnxError, UnsupportedError
 from zoo.onnx.graph import Graph, TensorInfo
 from zoo.onnx.interpret import find_known, run_graph
 from zoo.onnx.load import load_graph
 from zoo.onnx.parameters import (
     Path,
-    count_elements,
     find_parameters,
     gather_variables,
     pick_parameters,
@@ -54,11 +56,11 @@ def from_onnx(source: Any) -> "OnnxModel":
     paths = find_parameters(graph)
     variables = jax.tree.map(jnp.asarray, gather_variables(graph, paths))
     constants = {name: array for name, array in graph.constants.items() if name not in paths}
-    count = count_elements(graph, paths)
-    return OnnxModel(dataclasses.replace(graph, constants=constants), variables, paths, count)
+    shapes = {name: graph.constants[name].shape for name in paths}
+    return OnnxModel(dataclasses.replace(graph, constants=constants), variables, paths, shapes)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class OnnxModel:
     """A model that was imported from ONNX.
 
@@ -66,13 +68,21 @@ class OnnxModel:
       graph: what is computed.
       variables: {"params": …, "batch_stats": …}, nested dicts of arrays.
       paths: where in the variables the arrays of the graph's parameters are, by their names.
-      size: the number of elements of the parameters.
+      shapes: of the graph's parameters, by their names.
     """
 
-    graph: Graph = dataclasses.field(repr=False)
-    variables: dict[str, Any] = dataclasses.field(repr=False)
-    paths: Mapping[str, Path] = dataclasses.field(repr=False)
-    size: int
+    graph: Graph
+    variables: dict[str, Any]
+    paths: Mapping[str, Path]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    def __repr__(self) -> str:
+        return f"OnnxModel({self.graph.name!r}, {self.size:,} parameters)"
+
+    @property
+    def size(self) -> int:
+        """The number of elements of all parameters."""
+        return sum(map(math.prod, self.shapes.values()))
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -178,6 +188,35 @@ class OnnxModel:
             dtype = getattr(value, "dtype", None)
             if dtype is not None and info.dtype is not None and not _fits(dtype, info.dtype):
                 raise OnnxError(f"the input {info} cannot be of the type {dtype}")
+
+    def as_trained(
+        self,
+        *,
+        labels: Sequence[str] | None = None,
+        preprocessing: Preprocessing | None = None,
+        licence: str = "",
+    ) -> Trained:
+        """An imported classifier as what `zoo.trained` returns, for all that takes one.
+
+            resnet = zoo.from_onnx("resnet18.onnx").as_trained()
+            resnet.classify("cat.jpg")
+            zoo.visualize.grad_cam(resnet, "cat.jpg", layer="layer4.layer4.1.relu_1.Relu")
+            zoo.training.fit(zoo.adapt(resnet, labels=["cat", "dog"]), "photos/")
+
+        Images are [N, H, W, C]. Modules are called as the nodes, with dots for slashes.
+
+        Args:
+          labels: the names of the classes.
+          preprocessing: of images; by default that of torchvision's models.
+          licence: of the weights.
+
+        Raises:
+          UnsupportedError: its last layer is not one product with a matrix, and a bias (Gemm); or
+            it takes anything but images.
+        """
+        from zoo.onnx.classifier import as_classifier
+
+        return as_classifier(self, labels=labels, preprocessing=preprocessing, licence=licence)
 
     def describe(self) -> str:
         """Inputs, outputs, the number of parameters, and how often each operator occurs."""

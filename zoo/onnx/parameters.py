@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from zoo.onnx.graph import Graph
 from zoo.onnx.interpret import find_known
@@ -116,8 +115,3 @@ def pick_parameters(
                 raise KeyError("/".join(path))
             value = value[part]
         yield name, value
-
-
-def count_elements(graph: Graph, paths: Mapping[str, Path]) -> int:
-    """The number of elements of all parameters."""
-    return sum(int(np.size(graph.constants[name])) for name in paths)

@@ -62,6 +62,8 @@ def adapt(
         )
     if channels is not None and channels != old.channels:
         first = f"params/{old.model.input_conv}/kernel"
+        if first not in arrays:
+            raise ValueError(f"the first convolution of a {new.title} takes no other channels")
         arrays[first] = _change_channels(arrays[first], channels)
         preprocessing = info.preprocessing.for_channels(channels)
         info = dataclasses.replace(info, preprocessing=preprocessing, top1=None)
@@ -110,7 +112,7 @@ def _draw_heads(
         if path not in arrays or shape != other[path]
     )
     fresh = _initialize(new, paths, old.channels, key)
-    dtype = arrays[f"params/{old.model.input_conv}/kernel"].dtype
+    dtype = next(array.dtype for array in arrays.values() if array.ndim == 4)  # a convolution's
     return {path: array.astype(dtype) for path, array in fresh.items()}
 
 

@@ -265,4 +265,4 @@ def test_the_description(model):
         "  output  logits: float32 [N, 5]",
     ]
     assert lines[3] == "       2 Conv"
-    assert repr(model) == "OnnxModel(size=485)"
+    assert repr(model) == "OnnxModel('small', 485 parameters)"
