@@ -1,5 +1,7 @@
 """`zoo onnx`: output, messages, exit codes."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -99,3 +101,10 @@ def test_export(shell, tmp_path):
     assert "batch_stats" not in from_onnx(out).variables
     code, _, err = shell("onnx", "export", "EfficientNetLite0", tmp_path / "lite.txt")
     assert (code, "expected a name that ends in .onnx" in err) == (2, True)
+
+
+def test_without_the_package_onnx(shell, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    code, out, err = shell("onnx", "describe", files[0])
+    message = "onnx is not installed; pip install 'jax-zoo[onnx]' brings it"
+    assert (code, out, err) == (1, "", f"zoo: {message}\n")
