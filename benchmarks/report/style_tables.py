@@ -76,10 +76,9 @@ def _format_loss(kind: str) -> Callable[[Mapping[str, Any]], str]:
 
     def format_cell(row: Mapping[str, Any]) -> str:
         total, content, style = (
-            format_number(fmean(each[kind][part] for each in row["rows"]))
-            for part in ("loss", "content", "style")
+            fmean(each[kind][part] for each in row["rows"]) for part in ("loss", "content", "style")
         )
-        return f"{total} ({content}, {style})"
+        return f"{total:.2f} ({content:.2f}, {style:.3f})"
 
     return format_cell
 

@@ -336,10 +336,10 @@ def test_a_table_of_losses(write_page):
     ]
     _, page = write_page(quality=style_quality(*rows))
     assert "### Losses of the embedded styles, judged by VGG16" in page
-    cells = "6.00 (3.00, 0.300) | {} | 1.00 (0.500, 0.0500) | {} |"
-    assert cells.format("1.30 (0.650, 0.0650)", "**1.30** (1.20 to 1.40)") in page
-    assert cells.format("1.80 (0.900, 0.0900)", "1.80 (1.60 to 2.00)") in page
-    assert cells.format("1.55 (0.775, 0.0775)", "1.55 (1.20 to 2.00)") in page
+    cells = "6.00 (3.00, 0.300) | {} | 1.00 (0.50, 0.050) | {} |"
+    assert cells.format("1.30 (0.65, 0.065)", "**1.30** (1.20 to 1.40)") in page
+    assert cells.format("1.80 (0.90, 0.090)", "1.80 (1.60 to 2.00)") in page
+    assert cells.format("1.55 (0.78, 0.077)", "1.55 (1.20 to 2.00)") in page
 
 
 def survey_row(case, op="depthwise", **microseconds):
