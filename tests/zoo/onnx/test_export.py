@@ -49,7 +49,6 @@ def count_operators(proto):
 MODELS = {
     "MobileNetV1": lambda: zoo.MobileNetV1(width=0.25, num_classes=7),
     "MobileNetV3": lambda: zoo.MobileNetV3_Small(num_classes=7),
-    "ResNet18": lambda: zoo.ResNet18(num_classes=7),
     "SqueezeNet": lambda: zoo.SqueezeNet1_1(num_classes=7),
 }
 
