@@ -67,7 +67,8 @@ def draw_gradients(count: int = 6, size: tuple[int, int] = (320, 480)) -> Iterat
         angle = random.uniform(0, 2 * np.pi)
         place = np.cos(angle) * x + np.sin(angle) * y
         place = ((place - place.min()) / np.ptp(place)) ** random.uniform(0.6, 1.8)
-        yield np.uint8(first + (last - first) * place[..., None])
+        pixels: np.ndarray = first + (last - first) * place[..., None]
+        yield pixels.astype(np.uint8)
 
 
 def main() -> None:

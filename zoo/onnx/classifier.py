@@ -83,7 +83,8 @@ class OnnxClassifier(Model):
             shape = self.imported.shapes[name]
             make = record((collection, flat), ZEROS)
             if collection == PARAMS:
-                outer[name] = self.param(flat, make, shape, jnp.float32)
+                array = self.param(flat, make, shape, jnp.float32)
+                outer[name] = self.imported.as_value(name, array)
             else:
                 found = self.variable(collection, flat, make, None, shape, jnp.float32)
                 outer[name], statistics[name] = found.value, found

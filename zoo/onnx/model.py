@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,11 +21,12 @@ from zoo.onnx.interpret import find_known, run_graph
 from zoo.onnx.load import load_graph
 from zoo.onnx.parameters import (
     Path,
+    find_kernels,
     find_parameters,
     gather_variables,
     pick_parameters,
 )
-from zoo.onnx.registry import find_missing
+from zoo.onnx.registry import Kernel, find_missing
 
 # Programs that are kept, one for each set of inputs whose values are part of it.
 MAX_PROGRAMS = 16
@@ -54,10 +55,12 @@ def from_onnx(source: Any) -> "OnnxModel":
             f"the model needs operators that are not there: {', '.join(missing)}"
         )
     paths = find_parameters(graph)
-    variables = jax.tree.map(jnp.asarray, gather_variables(graph, paths))
+    hwio = find_kernels(graph, paths)
+    variables = jax.tree.map(jnp.asarray, gather_variables(graph, paths, hwio))
     constants = {name: array for name, array in graph.constants.items() if name not in paths}
-    shapes = {name: graph.constants[name].shape for name in paths}
-    return OnnxModel(dataclasses.replace(graph, constants=constants), variables, paths, shapes)
+    shapes = {name: array.shape for name, array in pick_parameters(variables, paths)}
+    graph = dataclasses.replace(graph, constants=constants)
+    return OnnxModel(graph, variables, paths, shapes, hwio)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -68,13 +71,16 @@ class OnnxModel:
       graph: what is computed.
       variables: {"params": …, "batch_stats": …}, nested dicts of arrays.
       paths: where in the variables the arrays of the graph's parameters are, by their names.
-      shapes: of the graph's parameters, by their names.
+      shapes: of the arrays in the variables, by the names of the graph's parameters.
+      kernels: names of those that are kernels of convolutions of images, which the variables have
+        as [kh, kw, in / groups, out].
     """
 
     graph: Graph
     variables: dict[str, Any]
     paths: Mapping[str, Path]
     shapes: Mapping[str, tuple[int, ...]]
+    kernels: Collection[str] = ()
 
     def __repr__(self) -> str:
         return f"OnnxModel({self.graph.name!r}, {self.size:,} parameters)"
@@ -116,11 +122,18 @@ class OnnxModel:
         """
         self._check(inputs)
         try:
-            outer = dict(pick_parameters(variables, self.paths))
+            outer = {
+                name: self.as_value(name, array)
+                for name, array in pick_parameters(variables, self.paths)
+            }
         except KeyError as error:
             raise OnnxError(f"the variables have no {error.args[0]!r}") from None
         outputs = run_graph(self.graph, inputs, outer)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def as_value(self, name: str, array: Any) -> Any:
+        """What the graph gets for a parameter's array."""
+        return Kernel(array) if name in self.kernels else array
 
     def __call__(self, *inputs: Any) -> Any:
         """The output, or a tuple of all, with the model's own variables; compiled.

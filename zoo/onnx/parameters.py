@@ -1,7 +1,7 @@
 """Which constants of a graph are parameters, and what they are called."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -63,6 +63,16 @@ def find_parameters(graph: Graph) -> dict[str, Path]:
     return paths
 
 
+def find_kernels(graph: Graph, names: Iterable[str]) -> frozenset[str]:
+    """The names of those parameters that are nothing but kernels of convolutions of images."""
+    kernels = {name for name in names if graph.constants[name].ndim == 4}
+    for node in graph.all_nodes():
+        for i, name in enumerate(node.inputs):
+            if node.op != "Conv" or i != 1:
+                kernels.discard(name)
+    return frozenset(kernels - {info.name for info in graph.outputs})
+
+
 def _clashes(path: Path, taken: set[Path]) -> bool:
     """Whether a path leads to something that is there, or through an array."""
     through = any((*path[:end], "") in taken for end in range(2, len(path)))
@@ -89,14 +99,17 @@ def _find_readers(graph: Graph) -> dict[str, str]:
     return readers
 
 
-def gather_variables(graph: Graph, paths: Mapping[str, Path]) -> dict[str, Any]:
-    """Variables, as nested dicts, with the arrays of a graph's parameters."""
+def gather_variables(
+    graph: Graph, paths: Mapping[str, Path], kernels: Collection[str]
+) -> dict[str, Any]:
+    """Variables, as nested dicts, with the arrays of a graph's parameters; kernels as the zoo's."""
     variables: dict[str, Any] = {PARAMS: {}}
     for name, path in paths.items():
         inner = variables
         for part in path[:-1]:
             inner = inner.setdefault(part, {})
-        inner[path[-1]] = graph.constants[name]
+        array = graph.constants[name]
+        inner[path[-1]] = array.transpose(2, 3, 1, 0) if name in kernels else array
     return variables
 
 

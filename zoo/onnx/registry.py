@@ -19,6 +19,33 @@ EVERY = range(1 << 20)
 
 
 @dataclasses.dataclass(frozen=True)
+class Kernel:
+    """The kernel of a convolution of images, kept in the zoo's layout: to move it takes time.
+
+    Args:
+      hwio: [kh, kw, in / groups, out].
+    """
+
+    hwio: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[out, in / groups, kh, kw], as in ONNX."""
+        height, width, channels, features = self.hwio.shape
+        return features, channels, height, width
+
+    @property
+    def dtype(self) -> Any:
+        """Of the elements."""
+        return self.hwio.dtype
+
+    @property
+    def oihw(self) -> Any:
+        """The array in ONNX's layout."""
+        return self.hwio.transpose(3, 2, 0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Operator:
     """A version of an operator.
 

@@ -43,18 +43,31 @@ def test_any_source_will_do(tmp_path):
 
 
 def test_variables_are_named_as_in_the_model(model):
-    """But weights whose names say nothing are named as the node that reads them."""
+    """But weights whose names say nothing are named as the node that reads them.
+
+    Kernels of images are [kh, kw, in / groups, out].
+    """
     shapes = {path: leaf.shape for path, leaf in flatten_variables(model.variables)}
     assert shapes == {
-        "params/conv1/weight": (4, 3, 3, 3),
+        "params/conv1/weight": (3, 3, 3, 4),
         "params/bn1/scale": (4,),
         "params/bn1/bias": (4,),
-        "params/Conv/d/kernel": (4, 1, 3, 3),
+        "params/Conv/d/kernel": (3, 3, 1, 4),
         "params/fc/weight": (5, 64),
         "params/fc/bias": (5,),
         "batch_stats/bn1/mean": (4,),
         "batch_stats/bn1/var": (4,),
     }
+
+
+def test_what_else_than_a_convolution_reads_stays_as_it_is():
+    w = np.float32(np.random.default_rng(0).normal(size=(2, 3, 1, 1)))
+    nodes = [node("Conv", "x w", "a"), node("ReduceSum", "w", "s"), node("Mul", "a s", "y")]
+    proto = make_model(nodes, [tensor("x", [2, 3, 4, 4])], ["y"], {"w": w})
+    model = from_onnx(proto)
+    np.testing.assert_array_equal(model.variables["params"]["w"], w)
+    x = np.float32(np.random.default_rng(1).normal(size=(2, 3, 4, 4)))
+    np.testing.assert_allclose(model(x), evaluate(proto, x=x)[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 import zoo_kernels as kernels
-from zoo.onnx.registry import Call, Value, operator
+from zoo.onnx.registry import Call, Kernel, Value, operator
 
 Pads = list[tuple[int, int]]
 
@@ -52,16 +52,19 @@ def convolve(
     x: Value, w: Value, strides: list[int], pads: Pads, dilations: list[int], groups: int
 ) -> jax.Array:
     """A convolution of [N, C, …], by the zoo's operators where it is one of images."""
-    x, w = jnp.asarray(x), jnp.asarray(w)
-    if w.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating) or min(*x.shape, *w.shape) == 0:
+    x = jnp.asarray(x)
+    empty = min(*x.shape, *w.shape) == 0
+    if len(w.shape) != 4 or not jnp.issubdtype(x.dtype, jnp.floating) or empty:
+        plain = w.oihw if isinstance(w, Kernel) else jnp.asarray(w)
         return lax.conv_general_dilated(
-            x, w, strides, pads, rhs_dilation=dilations, feature_group_count=groups
+            x, plain, strides, pads, rhs_dilation=dilations, feature_group_count=groups
         )
+    kernel = w.hwio if isinstance(w, Kernel) else jnp.asarray(w).transpose(2, 3, 1, 0)
     rows = x.transpose(0, 2, 3, 1)
     if groups == x.shape[1] and w.shape[1] == 1:
         y = kernels.depthwise_conv(
             rows,
-            _depthwise_kernel(w),
+            kernel,
             strides=strides,
             padding=tuple(pads),
             dilation=dilations,
@@ -69,18 +72,13 @@ def convolve(
     else:
         y = kernels.conv(
             rows,
-            w.transpose(2, 3, 1, 0),
+            kernel,
             strides=strides,
             padding=tuple(pads),
             dilation=dilations,
             groups=groups,
         )
     return y.transpose(0, 3, 1, 2)
-
-
-def _depthwise_kernel(w: jax.Array) -> jax.Array:
-    """[C · multiplier, 1, kh, kw] → [kh, kw, 1, C · multiplier]."""
-    return w.transpose(2, 3, 1, 0)
 
 
 @operator("ConvTranspose")
