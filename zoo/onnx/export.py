@@ -13,6 +13,7 @@ import zoo
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.trained import Trained
 from zoo.onnx.emit import Emitter, Tensor, name_leaves
+from zoo.onnx.equations import EQUATIONS
 from zoo.onnx.errors import UnsupportedError
 from zoo.onnx.trace import BATCH, trace_layers
 from zoo.runtime.checks import ArgumentError, check_count
@@ -71,7 +72,7 @@ def to_onnx(
 def make_proto(trained: Trained, size: int | None = None, opset: int = OPSET) -> Any:
     """The `onnx.ModelProto` of a model; see `to_onnx`."""
     trained.require_head()
-    emitter = Emitter(check_count("opset", opset, MIN_OPSET))
+    emitter = Emitter(check_count("opset", opset, MIN_OPSET), EQUATIONS)
     onnx = emitter.onnx
     if opset > onnx.defs.onnx_opset_version():
         raise ArgumentError(
