@@ -18,6 +18,8 @@ from zoo.onnx.trace import BATCH
 
 # For each axis of an array in the program, its axis in the graph.
 NCHW = (0, 2, 3, 1)
+# What initializers are called that are no parameters.
+CONSTANT = "constant"
 
 
 @dataclasses.dataclass
@@ -96,12 +98,14 @@ class Emitter:
         self._taken.add(name)
         return name
 
-    def constant(self, array: Any, wanted: str = "constant") -> str:
-        """The name of an initializer."""
+    def constant(self, array: Any, wanted: str = CONSTANT) -> str:
+        """The name of an initializer; of a number that is no parameter there is but one."""
         array = np.asarray(array)
-        for name, other in self.initializers.items():
-            if other.dtype == array.dtype and array.size < 9 and np.array_equal(other, array):
-                return name
+        if wanted == CONSTANT:
+            for name, other in self.initializers.items():
+                same = name.startswith(CONSTANT) and other.dtype == array.dtype
+                if same and np.array_equal(other, array):
+                    return name
         name = self.name(wanted)
         self.initializers[name] = array
         return name

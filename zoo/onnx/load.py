@@ -15,6 +15,8 @@ from zoo.runtime.extras import require
 # The most elements that a tensor may have, and the deepest nesting of graphs and functions: what
 # is beyond was never meant.
 MAX_ELEMENTS = 1 << 34
+# The same of one whose elements are not all in the file.
+MAX_DENSE = 1 << 28
 MAX_DEPTH = 64
 # The most nodes of a graph with its functions' bodies in place of their calls.
 MAX_NODES = 1_000_000
@@ -317,7 +319,7 @@ class _Loader:
     def _sparse(self, proto: Any) -> np.ndarray:
         """A sparse tensor, as a dense one."""
         shape = tuple(proto.dims)
-        if any(side < 0 for side in shape) or math.prod(shape) > MAX_ELEMENTS:
+        if any(side < 0 for side in shape) or math.prod(shape) > MAX_DENSE:
             raise OnnxError(f"a sparse tensor cannot have the shape {list(shape)}")
         values, indices = self.tensor(proto.values), self.tensor(proto.indices)
         dense = np.zeros(shape, values.dtype)

@@ -103,6 +103,15 @@ def test_parameters_keep_their_paths(mobile):
         np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
+def test_equal_parameters_stay_apart(mobile):
+    """As the biases of a model that was never trained are."""
+    model = mobile[0].model
+    variables = jax.tree.map(jnp.zeros_like, mobile[0].variables)
+    proto = make_proto(as_trained((model, variables)), 32)
+    found = dict(flatten_variables(from_onnx(proto).variables))
+    assert found.keys() == dict(flatten_variables(variables)).keys()
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_any_number_of_images(mobile, count):
     trained, _ = mobile

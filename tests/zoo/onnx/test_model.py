@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 import zoo
 from tests.zoo.onnx.small import convnet, make_model, node, serialize, tensor
-from zoo.onnx import UnsupportedError, from_onnx
+from zoo.onnx import OnnxError, UnsupportedError, from_onnx
 from zoo_pretrained.checkpoint import flatten_variables
 
 IMAGES = np.float32(np.random.default_rng(1).normal(size=(2, 3, 8, 8)))
@@ -194,6 +194,24 @@ def test_loops(count):
     np.testing.assert_allclose(rows, want, rtol=1e-5)
     gradient = jax.grad(lambda x: model.apply({}, x)[0].sum())(X)
     np.testing.assert_allclose(gradient, count + 1, rtol=1e-6)
+
+
+def test_a_loop_without_end_is_an_error(monkeypatch):
+    monkeypatch.setattr("zoo.onnx.operators.control.MAX_STEPS", 5)
+    body = helper.make_graph(
+        [node("Add", "v x", "out"), node("Identity", "going", "goes_on")],
+        "body",
+        [
+            tensor("step", [], TensorProto.INT64),
+            tensor("going", [], TensorProto.BOOL),
+            tensor("v", [2, 3]),
+        ],
+        [tensor("goes_on", [], TensorProto.BOOL), tensor("out", [2, 3])],
+    )
+    endless = helper.make_node("Loop", ["", "", "x"], ["y"], body=body)
+    model = from_onnx(make_model([endless], [tensor("x", [2, 3])], ["y"]))
+    with pytest.raises(OnnxError, match=r"Loop 'y': .*more than 5 steps"):
+        model(X)
 
 
 def test_functions_of_the_model():

@@ -1,5 +1,6 @@
 """Branches and loops."""
 
+import math
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ def branch(call: Call, condition: Value) -> Value:
 def loop(call: Call, count: Value, condition: Value, *state: Value) -> Value:
     """A graph again and again, so often as is known before."""
     body = call.get("body")
-    steps = MAX_STEPS if count is None else int(count.reshape(()))
+    steps = math.inf if count is None else int(count.reshape(()))
     values, going = list(state), condition is None or bool(condition.all())
     collected: list[list[Value]] = [[] for _ in range(len(body.outputs) - 1 - len(values))]
     step = 0

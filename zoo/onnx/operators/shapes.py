@@ -12,7 +12,7 @@ from zoo.onnx.operators.arithmetic import find_dtype
 from zoo.onnx.registry import Call, Value, cast, numeric, operator
 
 # The most elements of an array that is made out of nothing.
-MAX_ELEMENTS = 1 << 31
+MAX_ELEMENTS = 1 << 28
 
 
 def check_size(shape: Any) -> tuple[int, ...]:
