@@ -65,6 +65,14 @@ class OnnxClassifier(Model):
         assert self.imported is not None
         return self.imported.graph.name or "OnnxClassifier"
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """No arguments make it again, and no checkpoint can name it: UnsupportedError."""
+        raise UnsupportedError(
+            f"{self.title} was imported, so that no checkpoint can name it: train it without "
+            f"folder=, and keep its variables by zoo.pretrained.checkpoint.save"
+        )
+
     @nn.nowrap
     def count_channels(self, variables: Mapping[str, Any]) -> int:
         """How many channels the images have, as the file says."""

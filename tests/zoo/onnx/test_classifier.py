@@ -137,3 +137,14 @@ def test_what_is_no_classifier(nodes, shape, message):
 def test_images_that_do_not_fit(trained):
     with pytest.raises(ValueError, match="small takes one image or more of at least 8x8, got"):
         trained(jnp.zeros((1, 4, 4, 3)))
+
+
+def test_it_is_saved_as_variables(trained, tmp_path):
+    """A checkpoint of the zoo would have to name a constructor."""
+    message = "small was imported, so that no checkpoint can name it: train it without folder="
+    with pytest.raises(UnsupportedError, match=message):
+        trained.save(tmp_path / "mine")
+    zoo.pretrained.checkpoint.save(tmp_path / "mine", trained.variables, {})
+    variables, _ = zoo.pretrained.checkpoint.restore(tmp_path / "mine")
+    again = trained.replace(variables=variables)
+    np.testing.assert_array_equal(again(IMAGES), trained(IMAGES))
