@@ -126,6 +126,18 @@ def test_style():
     assert "True" in text  # the checkpoint paints as the network in memory does
 
 
+def test_onnx():
+    """Trained for one epoch in place of six."""
+    text = outputs("onnx.ipynb", epochs=1)
+    assert "('BatchNormalization', 'stem/norm')" in text
+    assert "input   images: float32 [N, 3, 224, 224]" in text
+    assert text.count("'tiger cat'") == 2  # from the imported logits, and from the zoo's model
+    error = float(re.search(r"'tabby'\], ([\d.e-]+)\)", text)[1])
+    assert error < 1e-4  # of logits of up to 7
+    assert text.count("image/jpeg") == 1  # the map of Grad-CAM
+    assert text.count("'zero'") + text.count("'one'") == 10
+
+
 def test_every_notebook_is_tested():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {f"test_{name}" for name in notebooks} <= globals().keys()
