@@ -348,7 +348,7 @@ def _domain(name: str) -> str:
 def _side(proto: Any) -> int | str | None:
     """A side's length, or its name, or None."""
     if not proto.HasField("dim_value"):
-        return proto.dim_param or None
+        return proto.dim_param.strip("?") or None  # "?" is no name that sides could share
     return proto.dim_value if proto.dim_value >= 0 else None  # some write −1 for one that is free
 
 

@@ -198,6 +198,15 @@ def test_sides_of_one_name_are_equal():
         model(np.zeros((3, 2), np.float32), np.zeros((1, 2), np.float32))
 
 
+def test_sides_that_have_no_name_may_differ():
+    """Some exporters call each of them "?", or write −1."""
+    info = tensor("x", ["?", "?", 1])
+    info.type.tensor_type.shape.dim[2].dim_value = -1
+    model = from_onnx(make_model([RELU], [info], ["y"]))
+    assert model.inputs[0].shape == (None, None, None)
+    assert model(np.zeros((2, 3, 4), np.float32)).shape == (2, 3, 4)
+
+
 def test_missing_variables(model):
     with pytest.raises(OnnxError, match="the variables have no 'params/"):
         model.apply({"params": {}}, IMAGES)
