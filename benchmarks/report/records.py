@@ -119,6 +119,10 @@ class Record(NamedTuple):
         commit = f"commit {self.content['commit']}"
         return "; ".join([self.content["device"], *versions, commit]) + "."
 
+    def heading(self, title: str) -> list[str]:
+        """The first lines of its section: a title, what it is of, and commands that repeat it."""
+        return [f"### {title}", "", self.about, *(f"`{command}`" for command in self.commands)]
+
     @property
     def jax(self) -> str:
         """The version of jax that ours ran on; empty if it was not recorded."""

@@ -31,10 +31,7 @@ def format_style(record: Record) -> list[str]:
         ("times as fast", format_times_as_fast),
     ]
     return [
-        f"### Style transfer, jax {record.jax or 'unknown'}",
-        "",
-        record.about,
-        *(f"`{command}`" for command in record.commands),
+        *record.heading(f"Style transfer, jax {record.jax or 'unknown'}"),
         "",
         *format_table(columns, record.rows, left=1),
     ]

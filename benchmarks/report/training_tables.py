@@ -30,10 +30,7 @@ def format_training(record: Record) -> list[str]:
     if topic == "input":
         columns.append((f"time, ours / torch (target ≤ {MAX_TIME_RATIO:g})", format_ratio))
     return [
-        f"### Training, {topic}",
-        "",
-        record.about,
-        *(f"`{command}`" for command in record.commands),
+        *record.heading(f"Training, {topic}"),
         "",
         *format_table(columns, record.rows, left=1),
         *_format_refusals(record),

@@ -26,10 +26,7 @@ def format_visualize(record: Record) -> list[str]:
     compared = [row for row in record.rows if not all(map(is_ours, row["seconds"]))]
     own = [row for row in record.rows if row not in compared]
     return [
-        f"### Attributions, jax {record.jax or 'unknown'}",
-        "",
-        record.about,
-        *(f"`{command}`" for command in record.commands),
+        *record.heading(f"Attributions, jax {record.jax or 'unknown'}"),
         *_format_compared(record, compared),
         *_format_own(own),
     ]

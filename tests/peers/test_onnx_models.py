@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import warnings
 from importlib import resources
 
 import jax
@@ -18,12 +19,7 @@ from tests.zoo.style.small import transformer_state
 from zoo.onnx import from_onnx
 from zoo_pretrained.checkpoint import flatten_variables
 
-pytestmark = [
-    pytest.mark.peer,
-    # Of the exporters, which are tested on purpose, the old one too.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::torch.jit.TracerWarning"),
-]
+pytestmark = pytest.mark.peer
 
 declare_operators()
 models = importlib.import_module("torchvision.models")
@@ -70,7 +66,9 @@ def make_network(name):
 def export(network, images, **options):
     file = io.BytesIO()
     names = {"input_names": ["images"], "output_names": ["logits"]}
-    torch.onnx.export(network, (images,), file, **{"dynamo": False, **names, **options})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's exporters, by which they speak of themselves
+        torch.onnx.export(network, (images,), file, **{"dynamo": False, **names, **options})
     return file.getvalue()
 
 

@@ -39,32 +39,26 @@ def root(
         print(context.get_help())
 
 
-styles = typer.Typer(invoke_without_command=True)
+def _make_group(description: str) -> typer.Typer:
+    """A group of commands, which shows its help where none is named."""
+    group = typer.Typer(invoke_without_command=True)
+
+    @group.callback(help=description)
+    def show_help(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            print(context.get_help())
+
+    return group
 
 
-@styles.callback()
-def style_root(context: typer.Context) -> None:
-    """Paint photos in a style, and train styles: see the commands below."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
+styles = _make_group("Paint photos in a style, and train styles: see the commands below.")
 styles.command()(style.apply)
 styles.command("list")(style.list_styles)
 styles.command()(style_training.train)
 styles.command()(style_training.optimize)
 styles.command()(style_training.convert)
 
-onnx_models = typer.Typer(invoke_without_command=True)
-
-
-@onnx_models.callback()
-def onnx_root(context: typer.Context) -> None:
-    """Look at models in ONNX, run them, and export the zoo's."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
+onnx_models = _make_group("Look at models in ONNX, run them, and export the zoo's.")
 onnx_models.command()(onnx.describe)
 onnx_models.command()(onnx.run)
 onnx_models.command()(onnx.export)

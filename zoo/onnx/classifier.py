@@ -1,5 +1,6 @@
 """Imported classifiers as models of the zoo: for training, visualisation, and new classes."""
 
+import collections
 import dataclasses
 import math
 import re
@@ -18,7 +19,7 @@ from zoo.models.base import Model
 from zoo.models.initializers import ZEROS, record
 from zoo.models.layers import Dense, promote_to_float32
 from zoo.onnx.errors import UnsupportedError
-from zoo.onnx.graph import Graph, Node, TensorInfo
+from zoo.onnx.graph import Node, TensorInfo
 from zoo.onnx.interpret import run_graph
 from zoo.onnx.model import OnnxModel
 from zoo.onnx.parameters import PARAMS, pick_parameters
@@ -101,19 +102,17 @@ class OnnxClassifier(Model):
             node: Node, inputs: Sequence[Any], compute: Callable[[], Sequence[Any]]
         ) -> Sequence[Any]:
             if train and node.op == "BatchNormalization":
-                first = self._normalize(node, inputs, statistics)
-            else:
-                outputs = compute()
-                if not isinstance(outputs[0], jax.Array):
-                    return outputs
-                first, *rest = outputs
-            return self._place(node, first), *([] if node.op == "BatchNormalization" else rest)
+                return (self._call_module(node, self._normalize(node, inputs, statistics)),)
+            first, *rest = compute()
+            if isinstance(first, jax.Array):  # else it is known, and no part of the program
+                first = self._call_module(node, first)
+            return first, *rest
 
         features = run_graph(self.imported.graph, [x.transpose(0, 3, 1, 2)], outer, around)[0]
         head = Dense(self.num_classes, options=self.layer_options, name=HEAD)
         return promote_to_float32(head(features))
 
-    def _place(self, node: Node, value: jax.Array) -> jax.Array:
+    def _call_module(self, node: Node, value: jax.Array) -> jax.Array:
         """The output of a node, through the module of its name."""
         module = OnnxNode(name=module_name(node))
         if value.ndim != 4:
@@ -129,11 +128,11 @@ class OnnxClassifier(Model):
         y, mean, var = kernels.batch_norm(jnp.moveaxis(x, 1, -1), scale, bias, eps=eps)
         if not self.is_initializing():
             count = math.prod(x.shape) // x.shape[1]
-            for name, new in zip(
-                node.inputs[3:], (mean, var * (count / max(count - 1, 1))), strict=True
-            ):
-                running, momentum = statistics[name], self.norm_momentum
-                running.value = momentum * running.value + (1 - momentum) * new
+            batch = mean, var * (count / max(count - 1, 1))
+            for name, new in zip(node.inputs[3:], batch, strict=True):
+                if name in statistics:  # that of one channel is no parameter
+                    running, momentum = statistics[name], self.norm_momentum
+                    running.value = momentum * running.value + (1 - momentum) * new
         return jnp.moveaxis(y, -1, 1)
 
 
@@ -151,7 +150,7 @@ def as_classifier(
     licence: str = "",
 ) -> Trained:
     """An imported classifier as what `zoo.trained` returns; see `OnnxModel.as_trained`."""
-    last = _find_last_layer(model.graph)
+    last = _find_last_layer(model)
     flat = flatten_names(model.paths)
     arrays = dict(pick_parameters(model.variables, model.paths))
     kernel, bias = (np.asarray(arrays.pop(name)) for name in last.inputs[1:])
@@ -180,23 +179,27 @@ def as_classifier(
     return Trained(definition, variables, info)
 
 
-def _find_last_layer(graph: Graph) -> Node:
-    """The layer that gives the logits; UnsupportedError unless it is a Gemm."""
+def _find_last_layer(model: OnnxModel) -> Node:
+    """The layer that gives the logits; UnsupportedError unless it is a Gemm of its own weights."""
+    graph = model.graph
+    readers = collections.Counter(name for node in graph.all_nodes() for name in node.inputs)
     last = next((node for node in graph.nodes if graph.outputs[0].name in node.outputs), None)
     plain = (
         last is not None
         and len(graph.outputs) == len(graph.inputs) == 1
         and last.op == "Gemm"
         and len(last.inputs) == 3
+        and all(name in model.paths and readers[name] == 1 for name in last.inputs[1:])
+        and len(model.shapes[last.inputs[2]]) == 1
         and all(last.attributes.get(name, 1) == 1 for name in ("alpha", "beta"))
         and not last.attributes.get("transA", 0)
     )
     if not plain or last is None:
         found = "none" if last is None else last.title
         raise UnsupportedError(
-            f"only a model of one input, whose one output is computed by a Gemm with a bias, can "
-            f"be a classifier of the zoo; this one has {len(graph.inputs)} inputs, and the last "
-            f"node is {found}"
+            f"only a model of one input, whose one output is computed by a Gemm with weights and "
+            f"a bias of its own, can be a classifier of the zoo; this one has "
+            f"{len(graph.inputs)} inputs, and the last node is {found}"
         )
     return last
 

@@ -66,7 +66,7 @@ class Emitter:
         shape of the result, and the operands, with the equation's parameters by name → the result.
     """
 
-    def __init__(self, opset: int, equations: "Mapping[str, Callable[..., Value]]") -> None:
+    def __init__(self, opset: int, equations: Mapping[str, Callable[..., Value]]) -> None:
         self.opset, self.onnx, self.equations = opset, import_onnx(), equations
         self.nodes: list[Any] = []
         self.initializers: dict[str, np.ndarray] = {}

@@ -60,7 +60,7 @@ def _parse(content: bytes, where: str) -> Any:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
-    except Exception as error:  # of protobuf, whose errors have no public name
+    except (require("google.protobuf.message", "onnx").DecodeError, ValueError) as error:
         raise OnnxError(f"{where}: no ONNX model, or a part of one: {error}") from error
     if not model.opset_import or not model.HasField("graph"):
         raise OnnxError(f"{where}: no ONNX model: it has no graph or names no operator set")

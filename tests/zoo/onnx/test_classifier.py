@@ -125,6 +125,21 @@ def test_training_by_fit(trained):
             ["N", 1, 2, 4],
             r"images must be squares, and not x: float32 \[N, 1, 2, 4\]",
         ),
+        (
+            [node("Flatten", "x", "f"), node("Add", "w w", "v"), node("Gemm", "f v b", "y")],
+            ["N", 4, 1, 1],
+            "a Gemm with weights and a bias of its own",
+        ),
+        (
+            [
+                node("Flatten", "x", "f"),
+                node("MatMul", "f w", "g"),
+                node("Concat", "g g", "h", axis=1),
+                node("Gemm", "h w b", "y"),
+            ],
+            ["N", 4, 1, 1],
+            "a Gemm with weights and a bias of its own",
+        ),
     ],
 )
 def test_what_is_no_classifier(nodes, shape, message):

@@ -1,5 +1,6 @@
 """Convolutions, [N, C, …] with any number of spatial axes."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -62,22 +63,10 @@ def convolve(
     kernel = w.hwio if isinstance(w, Kernel) else jnp.asarray(w).transpose(2, 3, 1, 0)
     rows = x.transpose(0, 2, 3, 1)
     if groups == x.shape[1] and w.shape[1] == 1:
-        y = kernels.depthwise_conv(
-            rows,
-            kernel,
-            strides=strides,
-            padding=tuple(pads),
-            dilation=dilations,
-        )
+        run = kernels.depthwise_conv
     else:
-        y = kernels.conv(
-            rows,
-            kernel,
-            strides=strides,
-            padding=tuple(pads),
-            dilation=dilations,
-            groups=groups,
-        )
+        run = functools.partial(kernels.conv, groups=groups)
+    y = run(rows, kernel, strides=strides, padding=tuple(pads), dilation=dilations)
     return y.transpose(0, 3, 1, 2)
 
 

@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from zoo.onnx.operators.shapes import check_size
-from zoo.onnx.registry import Call, Value, operator
+from zoo.onnx.registry import Call, Value, numeric, operator
+
+# The coefficient of a cubic's shape that is usual.
+CUBIC = -0.75
 
 
 @operator("Upsample")
@@ -58,7 +61,7 @@ def resize(
         call.text("mode", "nearest"),
         transformation,
         call.text("nearest_mode", "round_prefer_floor"),
-        call.get("cubic_coeff_a", -0.75),
+        call.get("cubic_coeff_a", CUBIC),
         bool(call.get("antialias", 0)),
         bool(call.get("exclude_outside", 0)),
         call.get("extrapolation_value", 0.0) if transformation == "tf_crop_and_resize" else None,
@@ -88,7 +91,7 @@ class _Resampling:
         mode: str,
         transformation: str,
         nearest: str,
-        cubic: float = -0.75,
+        cubic: float = CUBIC,
         antialias: bool = False,
         exclude_outside: bool = False,
         extrapolation: float | None = None,
@@ -114,7 +117,7 @@ class _Resampling:
         outside = []
         for number, (axis, length) in enumerate(zip(axes, size, strict=True)):
             part = (0.0, 1.0) if parts is None else parts[number]
-            at = self._place(x.shape[axis], length, float(ratios[number]), part)
+            at = self._find_positions(x.shape[axis], length, float(ratios[number]), part)
             outside.append((axis, (at < 0) | (at > x.shape[axis] - 1)))
             same = length == x.shape[axis] and np.array_equal(at, np.arange(length))
             if not same:
@@ -129,7 +132,7 @@ class _Resampling:
             y = jnp.clip(jnp.round(y), limits.min, limits.max)
         return y.astype(jax.dtypes.canonicalize_dtype(dtype))
 
-    def _place(
+    def _find_positions(
         self, length: int, wanted: int, ratio: float, part: tuple[float, float]
     ) -> np.ndarray:
         """Where pixels of the result lie along an axis of the array."""
@@ -165,9 +168,8 @@ class _Resampling:
         first = np.floor(at - radius).astype(int) + 1
         places = first[:, None] + np.arange(math.ceil(2 * radius))
         weights = self._filter((places - at[:, None]) * shrink)
-        if self.exclude_outside or (self.antialias and self.mode == "linear"):
-            inside = (places >= 0) & (places < length)
-            weights = np.where(inside, weights, 0) if self.exclude_outside else weights
+        if self.exclude_outside:
+            weights = np.where((places >= 0) & (places < length), weights, 0)
         weights = weights / weights.sum(1, keepdims=True)
         places = np.clip(places, 0, length - 1)
         shape = [1] * x.ndim
@@ -199,10 +201,19 @@ class _Resampling:
             return np.maximum(0, 1 - d)
         if self.mode != "cubic":
             raise NotImplementedError(f"mode {self.mode!r}")
-        a = self.cubic
-        near = ((a + 2) * d - (a + 3)) * d * d + 1
-        far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-        return np.where(d <= 1, near, np.where(d < 2, far, 0))
+        weights: np.ndarray = weigh_cubic(d, self.cubic)
+        return weights
+
+
+def weigh_cubic(distance: Value, a: float) -> Value:
+    """The weights of values at distances that are not negative, in a cubic convolution.
+
+    Keys 1981, "Cubic convolution interpolation for digital image processing".
+    """
+    d, m = distance, numeric(distance)
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return m.where(d <= 1, near, m.where(d < 2, far, 0))
 
 
 @operator("AffineGrid", known=(1,))
@@ -261,12 +272,7 @@ def _find_taps(at: jax.Array, order: int) -> tuple[jax.Array, jax.Array]:
     first = first.astype(jnp.int32)[..., None]
     if order == 1:
         return first + np.arange(2), jnp.concatenate([1 - t, t], -1)
-    cubic = _Resampling("cubic", "", "")
-    a = cubic.cubic
-    d = jnp.abs(t - np.arange(-1, 3))
-    near = ((a + 2) * d - (a + 3)) * d * d + 1
-    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return first + np.arange(-1, 3), jnp.where(d <= 1, near, far)
+    return first + np.arange(-1, 3), weigh_cubic(jnp.abs(t - np.arange(-1, 3)), CUBIC)
 
 
 def _fold(
