@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 import pytest
 
 import zoo
@@ -11,6 +10,7 @@ from tests.zoo.onnx.test_export import make
 from zoo.checkpoints.load import as_trained
 from zoo.onnx.export import make_proto
 
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `peers` has it")
 pytestmark = pytest.mark.peer
 
 # One or two of each family; the others differ in numbers of the same blocks.

@@ -8,9 +8,7 @@ from importlib import resources
 import jax
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-import torch
 from onnx import numpy_helper
 
 from tests.peers.style_network import transform
@@ -19,6 +17,8 @@ from tests.zoo.style.small import transformer_state
 from zoo.onnx import from_onnx
 from zoo_pretrained.checkpoint import flatten_variables
 
+torch = pytest.importorskip("torch", reason="the extra `peers` has it")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `peers` has it")
 pytestmark = pytest.mark.peer
 
 declare_operators()
