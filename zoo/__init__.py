@@ -59,7 +59,7 @@ from zoo.surgery.fuse import fuse
 if TYPE_CHECKING:
     from zoo import data, onnx, style, training, visualize
     from zoo.deep_dream import dream, dream_layers, dream_video
-    from zoo.onnx import from_onnx, to_onnx
+    from zoo.onnx import OnnxClassifier, from_onnx, to_onnx
 
 __version__ = "0.1.0"
 
@@ -67,7 +67,7 @@ __version__ = "0.1.0"
 _ON_USE = ("data", "onnx", "style", "training", "visualize")
 _FUNCTIONS_ON_USE = {
     **dict.fromkeys(("dream", "dream_layers", "dream_video"), "deep_dream"),
-    **dict.fromkeys(("from_onnx", "to_onnx"), "onnx"),
+    **dict.fromkeys(("OnnxClassifier", "from_onnx", "to_onnx"), "onnx"),
 }
 
 __all__ = [
@@ -99,6 +99,7 @@ __all__ = [
     "MobileNetV3_Large",
     "MobileNetV3_Small",
     "NoWeightsError",
+    "OnnxClassifier",
     "ResNeXt50_32x4d",
     "ResNeXt101_32x8d",
     "ResNeXt101_64x4d",

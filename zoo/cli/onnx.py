@@ -10,7 +10,7 @@ import typer
 
 import zoo
 from zoo.cli.output import MAX_SIZE, format_bytes, print_line
-from zoo.onnx import OPSET, OnnxError, TensorInfo
+from zoo.onnx import OPSET, OnnxError, TensorInfo, UnsupportedError
 from zoo_pretrained.checkpoint import flatten_variables
 
 Model = Annotated[Path, typer.Argument(help="An ONNX file.", metavar="MODEL")]
@@ -83,7 +83,10 @@ def export(
         int | None,
         typer.Option(min=1, max=MAX_SIZE, help="Side of the images.", show_default="the model's"),
     ] = None,
-    opset: Annotated[int, typer.Option(help="The version of ONNX's operator set.")] = OPSET,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="The version of ONNX's operator set.", show_default=str(OPSET)),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is there.")
     ] = False,
@@ -95,6 +98,21 @@ def export(
     chosen = zoo.fuse(trained) if fused else trained
     zoo.to_onnx(chosen, out, size=size, opset=opset, overwrite=overwrite)
     print_line(f"{out}: {format_bytes(out.stat().st_size)}")
+
+
+def convert_onnx(file: Path, out: Path, labels: list[str] | None, overwrite: bool) -> None:
+    """Makes a checkpoint of an ONNX file; of a classifier such that every command can use it."""
+    imported = zoo.from_onnx(file)
+    try:
+        trained = imported.as_trained(labels=labels)
+    except UnsupportedError as error:
+        if labels is not None:
+            raise
+        imported.save(out, overwrite=overwrite)
+        print_line(f"{out}: for zoo.from_onnx alone; {error}")
+    else:
+        trained.save(out, overwrite=overwrite)
+        print_line(f"{out}: {trained.model}")
 
 
 def _load_inputs(given: list[str], infos: tuple[TensorInfo, ...]) -> list[Any]:

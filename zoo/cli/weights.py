@@ -10,6 +10,7 @@ from zoo.checkpoints.labels import read_labels
 from zoo.checkpoints.weights import load_weights
 from zoo.cli.arguments import parse_arguments
 from zoo.cli.errors import USER_ERRORS, describe_error
+from zoo.cli.onnx import convert_onnx
 from zoo.cli.output import MAX_COUNT, format_bytes, print_error, print_line, print_table
 from zoo.models.base import ModelEntry, find_model
 from zoo_pretrained import cache as weights_cache
@@ -24,11 +25,17 @@ ListAll = Annotated[
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A .pth, .safetensors, .h5, .keras or .jld2 file.")],
-    model: Annotated[
-        str, typer.Option(help="The model that the weights are for, such as ResNet50.")
+    file: Annotated[
+        Path, typer.Argument(help="A .pth, .safetensors, .h5, .keras, .jld2 or .onnx file.")
     ],
     out: Annotated[Path, typer.Option(help="The folder to create for the checkpoint.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The model that the weights are for, such as ResNet50. "
+            "An .onnx file needs none, as it brings its own."
+        ),
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help=f"Whose layer names the file has: {', '.join(SOURCES)}.")
     ] = None,
@@ -62,7 +69,29 @@ def convert(
     overwrite: Overwrite = False,
     list_all: ListAll = False,
 ) -> None:
-    """Make a checkpoint of weights from PyTorch, timm, Keras or Flux."""
+    """Make a checkpoint of weights from PyTorch, timm, Keras or Flux, or of a model in ONNX."""
+    if file.suffix.lower() == ".onnx":
+        others = {
+            "--model": model,
+            "--source": source,
+            "--num-classes": num_classes,
+            "--no-head": not head,
+            "--inside": inside,
+            "--ignore": ignore,
+            "--argument": argument,
+            "--kernel-convention": kernel_convention != "cross-correlation",
+        }
+        for name, value in others.items():
+            if value:
+                raise typer.BadParameter(
+                    f"{file} brings its own model: leave it out", param_hint=name
+                )
+        convert_onnx(file, out, None if labels is None else read_labels(labels), overwrite)
+        return
+    if model is None:
+        raise typer.BadParameter(
+            f"needed for {file}, such as --model ResNet50", param_hint="--model"
+        )
     if source not in (None, *SOURCES):
         raise typer.BadParameter(
             f"{source!r} is none of {', '.join(SOURCES)}", param_hint="--source"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypedDict, TypeVar
@@ -152,11 +153,11 @@ class Model(nn.Module, kw_only=True):
         Raises:
           ValueError: no registered constructor makes it.
         """
-        if self.title not in MODELS:
+        if self.title not in (*MODELS, *_IMPORTED):
             raise ValueError(
                 f"a {self.title} that no constructor of the zoo made has no arguments to name it by"
             )
-        constructor = MODELS[self.title].constructor
+        constructor = find_model(self.title).constructor
         default = constructor()
         differing = {
             field.name: getattr(self, field.name)
@@ -247,6 +248,9 @@ class UnknownModelError(ValueError):
 
 
 MODELS: dict[str, ModelEntry] = {}
+# Models whose architecture a file brings: their modules, which make them known when they are
+# imported. They are found by their names, and are in no list.
+_IMPORTED = {"OnnxClassifier": "zoo.onnx.classifier"}
 
 
 def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
@@ -314,6 +318,8 @@ def find_model(model: str | Callable[..., Any]) -> ModelEntry:
     entry = MODELS.get(name)
     if entry is None and isinstance(model, str):  # names in any case
         entry = {known.lower(): MODELS[known] for known in MODELS}.get(name.lower())
+    if entry is None and name in _IMPORTED:
+        entry = importlib.import_module(_IMPORTED[name]).ENTRY
     if entry is not None and (isinstance(model, str) or entry.constructor is model):
         return entry
     hint = suggest(name, MODELS) or choose(

@@ -1,5 +1,6 @@
 """Models of others imported from ONNX, and the zoo's exported to it."""
 
+from zoo.onnx.classifier import OnnxClassifier
 from zoo.onnx.errors import OnnxError, UnsupportedError
 from zoo.onnx.export import OPSET, to_onnx
 from zoo.onnx.graph import TensorInfo
@@ -7,6 +8,7 @@ from zoo.onnx.model import OnnxModel, from_onnx
 
 __all__ = [
     "OPSET",
+    "OnnxClassifier",
     "OnnxError",
     "OnnxModel",
     "TensorInfo",

@@ -1,7 +1,8 @@
 """Imported classifiers as models of the zoo: for training, visualisation, and new classes."""
 
-import collections
 import dataclasses
+import functools
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,24 +11,27 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import zoo_kernels as kernels
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Info, Trained, make_labels
-from zoo.models.base import Model
+from zoo.models.base import Model, ModelEntry
 from zoo.models.initializers import ZEROS, record
-from zoo.models.layers import Dense, promote_to_float32
+from zoo.models.layers import Conv, Dense, promote_to_float32
 from zoo.onnx.errors import UnsupportedError
-from zoo.onnx.graph import Node, TensorInfo
+from zoo.onnx.graph import Node
+from zoo.onnx.head import Head, find_head
 from zoo.onnx.interpret import run_graph
-from zoo.onnx.model import OnnxModel
+from zoo.onnx.model import OnnxModel, from_structure
 from zoo.onnx.parameters import PARAMS, pick_parameters
+from zoo_pretrained.metadata import check_labels, check_preprocessing
 
 HEAD = "head"
 # How images are normalised where a model does not say: as for those of torchvision.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = 224
+# How many channels photos have, by which it is known where the channels are.
+COLOURS = (1, 3)
 
 
 class OnnxNode(nn.Module):
@@ -38,69 +42,124 @@ class OnnxNode(nn.Module):
         return x
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Backbone:
+    """What is computed in front of and behind the last layer of a classifier.
+
+    Args:
+      model: the whole, without variables.
+      head: the last layer.
+      paths: of parameters but the head's, in the classifier's variables: a collection, and the path
+        in the model's variables with dots between its parts.
+      side: height and width of the images; None if they are free.
+      channels: of the images.
+      channels_last: whether images are [N, H, W, C] in the model too.
+    """
+
+    model: OnnxModel
+    head: Head
+    paths: Mapping[str, tuple[str, str]]
+    side: int | None
+    channels: int
+    channels_last: bool
+
+
+@functools.lru_cache(maxsize=16)
+def take_apart(structure: str) -> Backbone:
+    """The parts of a classifier; UnsupportedError for any other model."""
+    if not structure:
+        raise UnsupportedError(
+            "an OnnxClassifier without a graph computes nothing: "
+            "zoo.from_onnx(path).as_trained() makes one"
+        )
+    model = from_structure(structure)
+    head = find_head(model)
+    shape = model.inputs[0].shape
+    sides = shape if shape is not None else (None,) * 4
+    if len(sides) != 4:
+        raise UnsupportedError(f"a classifier takes images, and not {model.inputs[0]}")
+    channels_last = sides[3] in COLOURS and sides[1] not in COLOURS
+    channels, *size = (sides[3], *sides[1:3]) if channels_last else sides[1:]
+    given = {side for side in size if isinstance(side, int)}
+    if len(given) > 1 or (given and not all(isinstance(side, int) for side in size)):
+        raise UnsupportedError(f"images must be squares, and not {model.inputs[0]}")
+    paths = {
+        name: (path[0], ".".join(path[1:]))
+        for name, path in model.paths.items()
+        if name not in (head.kernel, head.bias)
+    }
+    count = channels if isinstance(channels, int) else 3
+    return Backbone(model, head, paths, next(iter(given), None), count, channels_last)
+
+
 class OnnxClassifier(Model):
-    """A classifier that was imported from ONNX, without its last layer, and a layer in its place.
+    """A classifier that was imported from ONNX, whose last layer is one of the zoo: "head".
 
     Images are [N, H, W, C], and so are the outputs of nodes that are maps. Modules are called as
     the nodes, and parameters as in the file, with dots for slashes. In training, norms that the
-    file has use the batch's statistics.
+    file has use the batch's statistics. `zoo.from_onnx(path).as_trained()` makes it.
 
     Args:
-      imported: the model; its own last layer is `head`.
-      side: height and width of the images, if the model takes only these.
+      graph: the model without its weights; see `zoo.onnx.structure`.
     """
 
     folds_norms = False
 
-    imported: OnnxModel | None = None
-    side: int = 1
+    graph: str = ""
+
+    def __repr__(self) -> str:
+        return f"{self.title}(num_classes={self.num_classes})"  # a graph is thousands of letters
 
     @property
     def min_size(self) -> int:
         """The height and width that the model takes, or 1 if these are free."""
-        return self.side
-
-    @property
-    def title(self) -> str:
-        """The name of the graph."""
-        assert self.imported is not None
-        return self.imported.graph.name or "OnnxClassifier"
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """No arguments make it again, and no checkpoint can name it: UnsupportedError."""
-        raise UnsupportedError(
-            f"{self.title} was imported, so that no checkpoint can name it: train it without "
-            f"folder=, and keep its variables by zoo.pretrained.checkpoint.save"
-        )
+        return take_apart(self.graph).side or 1
 
     @nn.nowrap
     def count_channels(self, variables: Mapping[str, Any]) -> int:
         """How many channels the images have, as the file says."""
-        assert self.imported is not None
-        channels = (self.imported.inputs[0].shape or (None, 3))[1]
-        return channels if isinstance(channels, int) else 3
+        return take_apart(self.graph).channels
+
+    @nn.nowrap
+    def variable_shapes(self, channels: int = 3) -> Any:
+        """Shapes of the variables; `channels` changes nothing, as the file says how many."""
+        backbone = take_apart(self.graph)
+        head, shapes = backbone.head, backbone.model.shapes
+        kernel = shapes[head.kernel][::-1] if head.is_transposed else shapes[head.kernel]
+        count = (self.num_classes,)
+        found: dict[str, Any] = {PARAMS: {HEAD: {"kernel": (*kernel[:-1], *count), "bias": count}}}
+        for name, (collection, flat) in backbone.paths.items():
+            found.setdefault(collection, {})[flat] = shapes[name]
+        return jax.tree.map(
+            lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32),
+            found,
+            is_leaf=lambda node: isinstance(node, tuple),
+        )
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [N, H, W, C] → logits [N, num_classes]."""
-        assert self.imported is not None
         self.check_images(x, train)
-        outer: dict[str, Any] = {}
+        backbone = take_apart(self.graph)
+        model, head = backbone.model, backbone.head
+        outer: dict[str, Any] = {"": None}
         statistics: dict[str, nn.Variable[Any]] = {}
-        for name, (collection, flat) in self.imported.paths.items():
-            shape = self.imported.shapes[name]
+        for name, (collection, flat) in backbone.paths.items():
+            shape = model.shapes[name]
             make = record((collection, flat), ZEROS)
             if collection == PARAMS:
                 array = self.param(flat, make, shape, jnp.float32)
-                outer[name] = self.imported.as_value(name, array)
+                outer[name] = model.as_value(name, array)
             else:
                 found = self.variable(collection, flat, make, None, shape, jnp.float32)
                 outer[name], statistics[name] = found.value, found
+        outer |= dict.fromkeys((head.kernel, head.bias))  # which only the head's node reads
 
         def around(
             node: Node, inputs: Sequence[Any], compute: Callable[[], Sequence[Any]]
         ) -> Sequence[Any]:
+            if node is head.node:
+                return (self._call_head(inputs[0], head),)
             if train and node.op == "BatchNormalization":
                 return (self._call_module(node, self._normalize(node, inputs, statistics)),)
             first, *rest = compute()
@@ -108,9 +167,16 @@ class OnnxClassifier(Model):
                 first = self._call_module(node, first)
             return first, *rest
 
-        features = run_graph(self.imported.graph, [x.transpose(0, 3, 1, 2)], outer, around)[0]
-        head = Dense(self.num_classes, options=self.layer_options, name=HEAD)
-        return promote_to_float32(head(features))
+        images = x if backbone.channels_last else x.transpose(0, 3, 1, 2)
+        (logits,) = run_graph(head.graph, [images.astype(model.inputs[0].dtype)], outer, around)
+        return promote_to_float32(logits)
+
+    def _call_head(self, x: jax.Array, head: Head) -> jax.Array:
+        """The last layer, of as many classes as the classifier has."""
+        if not head.is_conv:
+            return Dense(self.num_classes, options=self.layer_options, name=HEAD)(x)
+        conv = Conv(self.num_classes, use_bias=True, options=self.layer_options, name=HEAD)
+        return conv(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
     def _call_module(self, node: Node, value: jax.Array) -> jax.Array:
         """The output of a node, through the module of its name."""
@@ -142,82 +208,67 @@ def module_name(node: Node) -> str:
     return re.sub(r"[/\s]+", ".", title.strip("/")) or node.op
 
 
+ENTRY = ModelEntry(OnnxClassifier.__name__, "onnx", OnnxClassifier, SIZE)
+
+
 def as_classifier(
     model: OnnxModel,
     *,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
-    licence: str = "",
+    licence: str | None = None,
 ) -> Trained:
     """An imported classifier as what `zoo.trained` returns; see `OnnxModel.as_trained`."""
-    last = _find_last_layer(model)
-    flat = flatten_names(model.paths)
-    arrays = dict(pick_parameters(model.variables, model.paths))
-    kernel, bias = (np.asarray(arrays.pop(name)) for name in last.inputs[1:])
-    if last.attributes.get("transB", 0):
-        kernel = kernel.T
-    paths = {name: flat[name] for name in arrays}
-    variables: dict[str, Any] = {PARAMS: {HEAD: {"kernel": jnp.asarray(kernel), "bias": bias}}}
-    for name, array in arrays.items():
-        collection, key = paths[name]
-        variables.setdefault(collection, {})[key] = jnp.asarray(array)
-    features = dataclasses.replace(
-        model.graph,
-        nodes=tuple(node for node in model.graph.nodes if node is not last),
-        outputs=(TensorInfo(last.inputs[0]),),
-    )
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    backbone = dataclasses.replace(model, graph=features, paths=paths, shapes=shapes, variables={})
-    side = _find_side(model)
+    backbone = take_apart(model.structure)
+    head, arrays = backbone.head, dict(pick_parameters(model.variables, model.paths))
+    kernel = arrays[head.kernel].T if head.is_transposed else arrays[head.kernel]
+    count = kernel.shape[-1]
+    bias = arrays[head.bias] if head.bias else jnp.zeros(count, kernel.dtype)
+    variables: dict[str, Any] = {PARAMS: {HEAD: {"kernel": kernel, "bias": bias}}}
+    for name, (collection, flat) in backbone.paths.items():
+        variables.setdefault(collection, {})[flat] = arrays[name]
+    definition = OnnxClassifier(num_classes=count, graph=model.structure)
+    size = backbone.side or SIZE
+    images = jax.ShapeDtypeStruct((1, size, size, backbone.channels), jnp.float32)
+    found = jax.eval_shape(definition.apply, variables, images)
+    if found.shape != (1, count):
+        raise UnsupportedError(
+            f"a classifier gives an array [N, {count}], and this model, of one image of "
+            f"{size}x{size}, {list(found.shape)}"
+        )
+    facts = model.metadata
     if preprocessing is None:
-        size = side or SIZE
-        preprocessing = Preprocessing(size, round(size * 256 / 224), "bilinear", MEAN, STD)
-    count = kernel.shape[1]
-    names = make_labels(labels, count)
-    info = Info(model.graph.name, "imported", "", licence, preprocessing, names, None)
-    definition = OnnxClassifier(num_classes=count, imported=backbone, side=side or 1)
+        preprocessing = _find_preprocessing(facts, size, backbone.channels)
+    name = facts.get("weights") or model.graph.name or "imported"
+    info = Info(
+        definition.title,
+        name,
+        facts.get("source", ""),
+        facts.get("licence", "") if licence is None else licence,
+        _find_preprocessing(facts, size, backbone.channels)
+        if preprocessing is None
+        else preprocessing,
+        make_labels(_find_labels(facts, count) if labels is None else labels, count),
+        None,
+    )
     return Trained(definition, variables, info)
 
 
-def _find_last_layer(model: OnnxModel) -> Node:
-    """The layer that gives the logits; UnsupportedError unless it is a Gemm of its own weights."""
-    graph = model.graph
-    readers = collections.Counter(name for node in graph.all_nodes() for name in node.inputs)
-    last = next((node for node in graph.nodes if graph.outputs[0].name in node.outputs), None)
-    plain = (
-        last is not None
-        and len(graph.outputs) == len(graph.inputs) == 1
-        and last.op == "Gemm"
-        and len(last.inputs) == 3
-        and all(name in model.paths and readers[name] == 1 for name in last.inputs[1:])
-        and len(model.shapes[last.inputs[2]]) == 1
-        and all(last.attributes.get(name, 1) == 1 for name in ("alpha", "beta"))
-        and not last.attributes.get("transA", 0)
-    )
-    if not plain or last is None:
-        found = "none" if last is None else last.title
-        raise UnsupportedError(
-            f"only a model of one input, whose one output is computed by a Gemm with weights and "
-            f"a bias of its own, can be a classifier of the zoo; this one has "
-            f"{len(graph.inputs)} inputs, and the last node is {found}"
-        )
-    return last
+def _find_preprocessing(facts: Mapping[str, str], size: int, channels: int) -> Preprocessing:
+    """How images become input: as the file says, or as for torchvision's models."""
+    try:
+        fields = json.loads(facts["preprocessing"])
+        check_preprocessing(fields)
+        return Preprocessing.from_metadata(fields)
+    except (KeyError, ValueError):  # it does not say, or another tool's entry has that name
+        usual = Preprocessing(size, round(size * 256 / 224), "bilinear", MEAN, STD)
+        return usual.for_channels(channels)
 
 
-def _find_side(model: OnnxModel) -> int | None:
-    """The height and width that the model takes; None if they are free."""
-    shape = model.inputs[0].shape
-    sides = (None,) * 4 if shape is None else shape
-    if len(sides) != 4:
-        raise UnsupportedError(f"a classifier takes images, and not {model.inputs[0]}")
-    height, width = sides[2:]
-    if not isinstance(height, int) and not isinstance(width, int):
+def _find_labels(facts: Mapping[str, str], count: int) -> list[str] | None:
+    """The labels that the file has, if there is one for each class."""
+    try:
+        labels = check_labels(json.loads(facts["labels"]))
+    except (KeyError, ValueError):
         return None
-    if height != width or not isinstance(height, int):
-        raise UnsupportedError(f"images must be squares, and not {model.inputs[0]}")
-    return height
-
-
-def flatten_names(paths: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, str]]:
-    """For each parameter its collection, and its path there with dots between its parts."""
-    return {name: (path[0], ".".join(path[1:])) for name, path in paths.items()}
+    return labels if len(labels) == count else None

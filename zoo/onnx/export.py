@@ -12,9 +12,13 @@ import numpy as np
 import zoo
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.trained import Trained
+from zoo.onnx.classifier import OnnxClassifier
 from zoo.onnx.emit import Emitter, Tensor, name_leaves
 from zoo.onnx.equations import EQUATIONS
 from zoo.onnx.errors import UnsupportedError
+from zoo.onnx.export_imported import make_classifier_proto
+from zoo.onnx.load import import_onnx
+from zoo.onnx.model import OnnxModel
 from zoo.onnx.trace import BATCH, trace_layers
 from zoo.runtime.checks import ArgumentError, check_count
 from zoo_pretrained.temporary import temporary_folder
@@ -28,14 +32,14 @@ INPUT, OUTPUT = "images", "logits"
 
 
 def to_onnx(
-    model: ModelWithWeights,
+    model: ModelWithWeights | OnnxModel,
     path: str | os.PathLike[str],
     *,
     size: int | None = None,
-    opset: int = OPSET,
+    opset: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Exports a model of the zoo to ONNX.
+    """Exports a model to ONNX.
 
         zoo.to_onnx(zoo.trained(zoo.EfficientNetLite0), "lite0.onnx")
 
@@ -43,19 +47,22 @@ def to_onnx(
     Conv, BatchNormalization, Relu, Clip, Gemm … It takes any number of images of one size, in
     float32, normalised; how they are is in the metadata ("preprocessing", and "labels").
 
+    A model that was imported becomes the file that it was, with the weights that it has now.
+
     Args:
-      model: what `zoo.trained`, `zoo.adapt` or `zoo.fuse` returns, a pair (model, variables), or a
-        model's name. A fused model has no norms, and is faster everywhere.
+      model: what `zoo.trained`, `zoo.adapt` or `zoo.fuse` returns, a pair (model, variables), a
+        model's name, or what `zoo.from_onnx` returns. A fused model has no norms, and is faster
+        everywhere.
       path: of the file; it appears complete or not at all.
       size: height and width of the images in pixels; by default the model's own.
-      opset: the version of the operator set, from 13 on.
+      opset: the version of the operator set, from 13 on; by default 17.
       overwrite: replaces a file that is there.
 
     Raises:
       MissingExtraError: the package onnx is not installed (the extra `onnx`).
       FileExistsError: the file is there, and `overwrite` is False.
       FileNotFoundError: its folder is not there.
-      ArgumentError: size or opset cannot be.
+      ArgumentError: size or opset cannot be; an imported model takes neither.
       UnsupportedError: the model has something that ONNX has no operator for, or is too large.
     """
     target = Path(path)
@@ -63,15 +70,46 @@ def to_onnx(
         raise FileExistsError(f"{target} is there already")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent}")
-    content = make_proto(as_trained(model), size, opset).SerializeToString()
+    content = make_proto(model, size, opset).SerializeToString()
     with temporary_folder(target) as temporary:
         (temporary / "new").write_bytes(content)
         (temporary / "new").replace(target)
 
 
-def make_proto(trained: Trained, size: int | None = None, opset: int = OPSET) -> Any:
+def make_proto(
+    model: ModelWithWeights | OnnxModel, size: int | None = None, opset: int | None = None
+) -> Any:
     """The `onnx.ModelProto` of a model; see `to_onnx`."""
-    trained.require_head()
+    given = model if isinstance(model, OnnxModel) else as_trained(model)
+    if sum(leaf.nbytes for leaf in jax.tree.leaves(given.variables)) > MAX_BYTES:
+        raise UnsupportedError("a model of more than 2 GB does not fit into one file of ONNX")
+    imported = isinstance(given, OnnxModel) or isinstance(given.model, OnnxClassifier)
+    if imported and (size, opset) != (None, None):
+        raise ArgumentError(
+            f"an imported model keeps its size and its operator set: leave out size and opset, "
+            f"got {size} and {opset}"
+        )
+    if isinstance(given, OnnxModel):
+        return given.to_proto()
+    given.require_head()
+    proto = make_classifier_proto(given) if imported else _trace(given, size, opset or OPSET)
+    info = given.info
+    facts = {
+        "weights": info.weights,
+        "source": info.source,
+        "licence": info.licence,
+        "preprocessing": json.dumps(dataclasses.asdict(info.preprocessing)),
+        "labels": json.dumps(given.labels) if given.labels else "",
+    }
+    onnx = import_onnx()
+    onnx.helper.set_model_props(proto, {name: value for name, value in facts.items() if value})
+    if not imported:  # files of others run that the checker does not like
+        onnx.checker.check_model(proto)
+    return proto
+
+
+def _trace(trained: Trained, size: int | None, opset: int) -> Any:
+    """The proto of a model that is made of the zoo's layers."""
     emitter = Emitter(check_count("opset", opset, MIN_OPSET), EQUATIONS)
     onnx = emitter.onnx
     if opset > onnx.defs.onnx_opset_version():
@@ -82,8 +120,6 @@ def make_proto(trained: Trained, size: int | None = None, opset: int = OPSET) ->
     wanted = trained.info.preprocessing.size if size is None else size
     side = check_count("size", wanted, trained.model.min_size)
     variables = jax.tree.map(np.asarray, trained.variables)
-    if sum(leaf.nbytes for leaf in jax.tree.leaves(variables)) > MAX_BYTES:
-        raise UnsupportedError("a model of more than 2 GB does not fit into one file of ONNX")
     shape = (side, side, trained.channels)
     model = trained.model.clone(dtype=np.float32)
     program = trace_layers(model, variables, shape)
@@ -110,21 +146,10 @@ def _assemble(emitter: Emitter, trained: Trained, shape: tuple[int, ...], logits
         ],
     )
     sets = [helper.make_opsetid("", emitter.opset)]
-    proto = helper.make_model(
+    return helper.make_model(
         graph,
         opset_imports=sets,
         ir_version=helper.find_min_ir_version_for(sets),
         producer_name="jax-zoo",
         producer_version=zoo.__version__,
     )
-    info = trained.info
-    facts = {
-        "weights": info.weights,
-        "source": info.source,
-        "licence": info.licence,
-        "preprocessing": json.dumps(dataclasses.asdict(info.preprocessing)),
-        "labels": json.dumps(trained.labels) if trained.labels else "",
-    }
-    helper.set_model_props(proto, {name: value for name, value in facts.items() if value})
-    emitter.onnx.checker.check_model(proto)
-    return proto

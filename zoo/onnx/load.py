@@ -22,32 +22,44 @@ MAX_DEPTH = 64
 MAX_NODES = 1_000_000
 
 
-def load_graph(source: Any) -> Graph:
-    """The graph of a model.
+def read_proto(source: Any) -> tuple[Any, Path | None]:
+    """The `onnx.ModelProto` of a model, and the folder in which files beside it may lie.
 
     Args:
-      source: the path of a file, its bytes, or an `onnx.ModelProto`.
+      source: the path of a file, its bytes, or an `onnx.ModelProto`, of which the result is a copy.
 
     Raises:
       MissingExtraError: the package onnx is not installed.
       FileNotFoundError: there is no such file.
-      OnnxError: it is no model, or the model contradicts itself.
+      OnnxError: it is no model.
     """
     onnx = import_onnx()
-    folder = None
     if isinstance(source, onnx.ModelProto):
-        model = source
-    elif isinstance(source, str | os.PathLike):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        return copy, None
+    if isinstance(source, str | os.PathLike):
         path = Path(source)
-        folder = path.parent
-        model = _parse(path.read_bytes(), str(path))
-    elif isinstance(source, bytes | bytearray | memoryview):
-        model = _parse(bytes(source), "the bytes")
-    else:
-        raise TypeError(
-            f"expected the path of an ONNX file, its bytes or a ModelProto, got {type(source)}"
-        )
-    return _Loader(model, folder).load()
+        return parse(path.read_bytes(), str(path)), path.parent
+    if isinstance(source, bytes | bytearray | memoryview):
+        return parse(bytes(source), "the bytes"), None
+    raise TypeError(
+        f"expected the path of an ONNX file, its bytes or a ModelProto, got {type(source)}"
+    )
+
+
+def load_graph(proto: Any, folder: Path | None = None, *, hollow: bool = False) -> Graph:
+    """The graph of a model.
+
+    Args:
+      proto: an `onnx.ModelProto`.
+      folder: where files of external data lie; None where there can be none.
+      hollow: of tensors that `structure.empty_parameters` emptied, only shapes and types count.
+
+    Raises:
+      OnnxError: the model contradicts itself.
+    """
+    return _Loader(proto, folder, hollow).load()
 
 
 def import_onnx() -> Any:
@@ -55,7 +67,8 @@ def import_onnx() -> Any:
     return require("onnx", "onnx")
 
 
-def _parse(content: bytes, where: str) -> Any:
+def parse(content: bytes, where: str) -> Any:
+    """The `onnx.ModelProto` of bytes; OnnxError, which names where they are from, if it is none."""
     onnx = import_onnx()
     model = onnx.ModelProto()
     try:
@@ -72,11 +85,11 @@ class _Loader:
 
     Args:
       model: the proto.
-      folder: where files of external data lie; None where there can be none.
+      folder, hollow: see `load_graph`.
     """
 
-    def __init__(self, model: Any, folder: Path | None) -> None:
-        self.model, self.folder = model, folder
+    def __init__(self, model: Any, folder: Path | None, hollow: bool) -> None:
+        self.model, self.folder, self.hollow = model, folder, hollow
         self.onnx = import_onnx()
         self.versions = {_domain(each.domain): each.version for each in model.opset_import}
         self.functions = {
@@ -287,6 +300,8 @@ class _Loader:
             raise OnnxError(f"the tensor {proto.name!r} is damaged: {error}") from error
 
     def _external(self, proto: Any, shape: Sequence[int]) -> np.ndarray:
+        if self.hollow and not proto.external_data:
+            return np.broadcast_to(np.zeros((), self._dtype(proto)), shape)
         entries = {each.key: each.value for each in proto.external_data}
         location = entries.get("location", "")
         if self.folder is None:
@@ -301,7 +316,7 @@ class _Loader:
                 f"the tensor {proto.name!r} lies in {location!r}, outside of the model's folder"
             )
         try:
-            dtype = np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(proto.data_type))
+            dtype = self._dtype(proto)
             offset = int(entries.get("offset", 0))
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -315,6 +330,9 @@ class _Loader:
                 return np.fromfile(file, dtype, math.prod(shape)).reshape(shape)
         except (OSError, KeyError, TypeError) as error:
             raise OnnxError(f"the tensor {proto.name!r} cannot be read: {error}") from error
+
+    def _dtype(self, proto: Any) -> np.dtype:
+        return np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(proto.data_type))
 
     def _sparse(self, proto: Any) -> np.ndarray:
         """A sparse tensor, as a dense one."""

@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,15 +19,20 @@ from zoo.inference.trained import Trained
 from zoo.onnx.errors import OnnxError, UnsupportedError
 from zoo.onnx.graph import Graph, TensorInfo
 from zoo.onnx.interpret import find_known, run_graph
-from zoo.onnx.load import load_graph
+from zoo.onnx.load import load_graph, read_proto
 from zoo.onnx.parameters import (
-    Path,
+    HWIO,
+    OIHW,
+    ParameterPath,
     find_kernels,
     find_parameters,
     gather_variables,
     pick_parameters,
 )
 from zoo.onnx.registry import Kernel, find_missing
+from zoo.onnx.structure import decode, empty_parameters, encode, fill_parameters
+from zoo_pretrained import checkpoint
+from zoo_pretrained.printable import printable
 
 # Programs that are kept, one for each set of inputs whose values are part of it.
 MAX_PROGRAMS = 16
@@ -40,27 +46,65 @@ def from_onnx(source: Any) -> "OnnxModel":
         logits = model.apply(model.variables, images)   # jit, grad and vmap go through it
 
     Args:
-      source: the path of a file, whose external data may lie beside it; its bytes; or an
-        `onnx.ModelProto`.
+      source: the path of a file, whose external data may lie beside it; its bytes; an
+        `onnx.ModelProto`; or the folder that `OnnxModel.save` made.
 
     Raises:
       MissingExtraError: the package onnx is not installed (the extra `onnx`).
       FileNotFoundError: there is no such file.
+      CheckpointError: the folder is no checkpoint, or is damaged.
       OnnxError: it is no ONNX model, or the model contradicts itself.
       UnsupportedError: it has operators that are not there; the message lists all of them.
     """
-    graph = load_graph(source)
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        return _restore(Path(source))
+    proto, folder = read_proto(source)
+    graph = load_graph(proto, folder)
+    model = _make_model(graph, proto)
+    variables = jax.tree.map(jnp.asarray, gather_variables(graph, model.paths, model.kernels))
+    empty_parameters(proto, model.paths, graph.constants)
+    return dataclasses.replace(model, variables=variables)
+
+
+def _make_model(graph: Graph, proto: Any) -> "OnnxModel":
+    """The model of a graph, without variables."""
     if missing := find_missing(graph.all_nodes()):
         raise UnsupportedError(
             f"the model needs operators that are not there: {', '.join(missing)}"
         )
     paths = find_parameters(graph)
-    hwio = find_kernels(graph, paths)
-    variables = jax.tree.map(jnp.asarray, gather_variables(graph, paths, hwio))
+    kernels = find_kernels(graph, paths)
+    shapes = {name: graph.constants[name].shape for name in paths}
+    for name in kernels:
+        shapes[name] = tuple(shapes[name][side] for side in HWIO)
     constants = {name: array for name, array in graph.constants.items() if name not in paths}
-    shapes = {name: array.shape for name, array in pick_parameters(variables, paths)}
     graph = dataclasses.replace(graph, constants=constants)
-    return OnnxModel(graph, variables, paths, shapes, hwio)
+    return OnnxModel(graph, {}, paths, shapes, kernels, proto)
+
+
+def from_structure(structure: str) -> "OnnxModel":
+    """The model that a text stands for, without variables; see `OnnxModel.structure`."""
+    proto = decode(structure)
+    return _make_model(load_graph(proto, hollow=True), proto)
+
+
+def _restore(folder: Path) -> "OnnxModel":
+    """The model that `OnnxModel.save` saved."""
+    variables, metadata = checkpoint.restore(folder)
+    structure = (metadata.get("arguments") or {}).get("graph")
+    if "model" in metadata or not isinstance(structure, str):
+        named = metadata.get("model", "another model")
+        raise OnnxError(
+            f"{folder} is a checkpoint of {printable(named)}: "
+            f"zoo.trained({printable(named)!r}, weights={str(folder)!r}) loads it"
+        )
+    model = from_structure(structure)
+    found = {name: np.shape(array) for name, array in _pick(variables, model.paths).items()}
+    for name, shape in found.items():
+        if shape != model.shapes[name]:
+            path, wanted = "/".join(model.paths[name]), model.shapes[name]
+            raise OnnxError(f"{folder}: {path} has the shape {shape}, and the model needs {wanted}")
+    return dataclasses.replace(model, variables=jax.device_put(variables))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -74,13 +118,15 @@ class OnnxModel:
       shapes: of the arrays in the variables, by the names of the graph's parameters.
       kernels: names of those that are kernels of convolutions of images, which the variables have
         as [kh, kw, in / groups, out].
+      proto: the `onnx.ModelProto`, whose parameters have no values.
     """
 
     graph: Graph
     variables: dict[str, Any]
-    paths: Mapping[str, Path]
+    paths: Mapping[str, ParameterPath]
     shapes: Mapping[str, tuple[int, ...]]
     kernels: Collection[str] = ()
+    proto: Any = None
 
     def __repr__(self) -> str:
         return f"OnnxModel({self.graph.name!r}, {self.size:,} parameters)"
@@ -99,6 +145,20 @@ class OnnxModel:
     def outputs(self) -> tuple[TensorInfo, ...]:
         """What it gives."""
         return self.graph.outputs
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of the model: texts by name."""
+        return {entry.key: entry.value for entry in self.proto.metadata_props}
+
+    @functools.cached_property
+    def structure(self) -> str:
+        """The model without its weights, as a text: what a checkpoint has of it beside them.
+
+        Raises:
+          UnsupportedError: it is too long, as that of a model of integers.
+        """
+        return encode(self.proto)
 
     @functools.cached_property
     def known_inputs(self) -> tuple[str, ...]:
@@ -121,13 +181,8 @@ class OnnxModel:
           OnnxError: an input has another type or shape, or variables are missing.
         """
         self._check(inputs)
-        try:
-            outer = {
-                name: self.as_value(name, array)
-                for name, array in pick_parameters(variables, self.paths)
-            }
-        except KeyError as error:
-            raise OnnxError(f"the variables have no {error.args[0]!r}") from None
+        arrays = _pick(variables, self.paths)
+        outer = {name: self.as_value(name, array) for name, array in arrays.items()}
         outputs = run_graph(self.graph, inputs, outer)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
@@ -202,12 +257,57 @@ class OnnxModel:
             if dtype is not None and info.dtype is not None and not _fits(dtype, info.dtype):
                 raise OnnxError(f"the input {info} cannot be of the type {dtype}")
 
+    def to_proto(self, variables: Mapping[str, Any] | None = None) -> Any:
+        """The `onnx.ModelProto`, with the weights that variables have, by default the model's.
+
+        Raises:
+          OnnxError: variables are missing.
+          UnsupportedError: weights lie inside a function of the model.
+        """
+        arrays = _pick(self.variables if variables is None else variables, self.paths)
+        return self.fill({name: np.asarray(array) for name, array in arrays.items()})
+
+    def fill(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The `onnx.ModelProto` with weights by their names, kernels as in the variables."""
+        proto = type(self.proto)()
+        proto.CopyFrom(self.proto)
+        as_stored = {
+            name: array.transpose(OIHW) if name in self.kernels else array
+            for name, array in arrays.items()
+        }
+        fill_parameters(proto, as_stored)
+        return proto
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        variables: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Saves a checkpoint, which `zoo.from_onnx` loads as the same model.
+
+        Args:
+          path: the folder to make; it appears complete or not at all.
+          variables: in place of the model's own, as after a training.
+          overwrite: replaces a checkpoint that is there.
+
+        Raises:
+          FileExistsError: the path exists, and `overwrite` is False or it is not a checkpoint.
+          OnnxError: variables are missing.
+          UnsupportedError: the graph is too large for a checkpoint.
+        """
+        chosen = self.variables if variables is None else variables
+        _pick(chosen, self.paths)
+        metadata = {"arguments": {"graph": self.structure}, "weights": Path(path).name}
+        checkpoint.save(path, chosen, metadata, overwrite=overwrite)
+
     def as_trained(
         self,
         *,
         labels: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
-        licence: str = "",
+        licence: str | None = None,
     ) -> Trained:
         """An imported classifier as what `zoo.trained` returns, for all that takes one.
 
@@ -219,13 +319,15 @@ class OnnxModel:
         Images are [N, H, W, C]. Modules are called as the nodes, with dots for slashes.
 
         Args:
-          labels: the names of the classes.
-          preprocessing: of images; by default that of torchvision's models.
-          licence: of the weights.
+          labels: the names of the classes; by default those that the file has, if `zoo.to_onnx`
+            made it.
+          preprocessing: of images; by default the file's, or else that of torchvision's models.
+          licence: of the weights; by default the file's.
 
         Raises:
-          UnsupportedError: its last layer is not one product with a matrix, and a bias (Gemm); or
-            it takes anything but images.
+          UnsupportedError: it takes anything but images, or its last layer is none that can be
+            replaced: a Gemm, a MatMul or a Conv of one pixel, before at most a mean and a softmax,
+            which is left out.
         """
         from zoo.onnx.classifier import as_classifier
 
@@ -239,6 +341,14 @@ class OnnxModel:
         lines += [f"  output  {info}" for info in self.outputs]
         lines += [f"  {count:6} {op}" for op, count in counts.most_common()]
         return "\n".join(lines)
+
+
+def _pick(variables: Mapping[str, Any], paths: Mapping[str, ParameterPath]) -> dict[str, Any]:
+    """The parameters of a graph, by name; OnnxError if one is missing."""
+    try:
+        return dict(pick_parameters(variables, paths))
+    except KeyError as error:
+        raise OnnxError(f"the variables have no {error.args[0]!r}") from None
 
 
 def _is_array(value: Any) -> bool:
@@ -255,8 +365,3 @@ def _fits(given: Any, wanted: np.dtype) -> bool:
     if jnp.issubdtype(wanted, jnp.floating):
         return bool(jnp.issubdtype(given, jnp.floating))
     return given in (wanted, jax.dtypes.canonicalize_dtype(wanted))
-
-
-def is_onnx(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is that of an ONNX file, by its ending."""
-    return os.fspath(path).lower().endswith(".onnx")

@@ -24,14 +24,16 @@ ROLES = {
 }
 # Names that exporters give to weights that have none.
 _NAMELESS = re.compile(r"(onnx::.*|val_\d+|const.*|\d+|.*Constant(_\d+)?_output_0)", re.IGNORECASE)
+# Where the sides of a convolution's kernel are in the file, [out, in, kh, kw], and the other way.
+HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
 # Of BatchNormalization: the inputs that are statistics.
 _STATISTICS = (3, 4)
 
 # The path of an array in the variables, with its collection: ("params", "conv1", "weight").
-Path = tuple[str, ...]
+ParameterPath = tuple[str, ...]
 
 
-def find_parameters(graph: Graph) -> dict[str, Path]:
+def find_parameters(graph: Graph) -> dict[str, ParameterPath]:
     """The paths of a graph's parameters, by the names of their values.
 
     A parameter is a constant of floating point with more than one element, unless its value shapes
@@ -47,8 +49,8 @@ def find_parameters(graph: Graph) -> dict[str, Path]:
         for i, name in enumerate(node.inputs)
         if i in _STATISTICS
     }
-    paths: dict[str, Path] = {}
-    taken: set[Path] = set()
+    paths: dict[str, ParameterPath] = {}
+    taken: set[ParameterPath] = set()
     for name, array in graph.constants.items():
         if array.size < 2 or not jnp.issubdtype(array.dtype, jnp.floating) or name in known:
             continue
@@ -73,7 +75,7 @@ def find_kernels(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     return frozenset(kernels - {info.name for info in graph.outputs})
 
 
-def _clashes(path: Path, taken: set[Path]) -> bool:
+def _clashes(path: ParameterPath, taken: set[ParameterPath]) -> bool:
     """Whether a path leads to something that is there, or through an array."""
     through = any((*path[:end], "") in taken for end in range(2, len(path)))
     return path in taken or through
@@ -100,7 +102,7 @@ def _find_readers(graph: Graph) -> dict[str, str]:
 
 
 def gather_variables(
-    graph: Graph, paths: Mapping[str, Path], kernels: Collection[str]
+    graph: Graph, paths: Mapping[str, ParameterPath], kernels: Collection[str]
 ) -> dict[str, Any]:
     """Variables, as nested dicts, with the arrays of a graph's parameters; kernels as the zoo's."""
     variables: dict[str, Any] = {PARAMS: {}}
@@ -109,12 +111,12 @@ def gather_variables(
         for part in path[:-1]:
             inner = inner.setdefault(part, {})
         array = graph.constants[name]
-        inner[path[-1]] = array.transpose(2, 3, 1, 0) if name in kernels else array
+        inner[path[-1]] = array.transpose(HWIO) if name in kernels else array
     return variables
 
 
 def pick_parameters(
-    variables: Mapping[str, Any], paths: Mapping[str, Path]
+    variables: Mapping[str, Any], paths: Mapping[str, ParameterPath]
 ) -> Iterator[tuple[str, Any]]:
     """Yields the names of values and the arrays that variables give them.
 

@@ -13,7 +13,7 @@ from zoo.data.dataset import Dataset
 from zoo.models.base import Model
 from zoo.training.settings import to_toml
 from zoo_pretrained.bounded_json import read_json
-from zoo_pretrained.printable import OneLineError
+from zoo_pretrained.printable import OneLineError, printable
 from zoo_pretrained.spelling import choose
 
 # Settings that change nothing about the result.
@@ -141,9 +141,8 @@ def _compare(
             what = {"images": "images for training and validation"}.get(name, name)
             if name in DIGESTS:
                 raise RunError(f"{folder} holds a run with {DIGESTS[name]}; {advice}")
-            raise RunError(
-                f"{folder} holds a run with {what} {old.get(name)}, not {new[name]}; {advice}"
-            )
+            given, wanted = (printable(each.get(name)) for each in (old, new))
+            raise RunError(f"{folder} holds a run with {what} {given}, not {wanted}; {advice}")
     settings = old.get("settings") or {}
     changed = [
         f"{name} was {settings.get(name)!r} and is {value!r}"

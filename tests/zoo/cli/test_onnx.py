@@ -1,5 +1,6 @@
 """`zoo onnx`: output, messages, exit codes."""
 
+import json
 import sys
 
 import numpy as np
@@ -108,3 +109,57 @@ def test_without_the_package_onnx(shell, files, monkeypatch):
     code, out, err = shell("onnx", "describe", files[0])
     message = "onnx is not installed; pip install 'jax-zoo[onnx]' brings it"
     assert (code, out, err) == (1, "", f"zoo: {message}\n")
+
+
+def test_convert(shell, files, examples, tmp_path):
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\ne\n")
+    saved = tmp_path / "saved"
+    words = ("convert", files[0], "--out", saved, "--labels", tmp_path / "labels.txt")
+    assert shell(*words) == (0, f"{saved}: OnnxClassifier(num_classes=5)\n", "")
+    assert shell(*words)[0] == 1
+    code, out, _ = shell(
+        "classify", examples / "cat.jpg", "--model", "OnnxClassifier", "--weights", saved, "--json"
+    )
+    assert code == 0
+    assert {each["label"] for each in json.loads(out)["classes"]} == set("abcde")
+    code, out, _ = shell(
+        "onnx", "export", "OnnxClassifier", tmp_path / "o.onnx", "--weights", saved
+    )
+    assert code == 0
+    x = np.load(files[1])
+    again, imported = from_onnx(tmp_path / "o.onnx"), from_onnx(files[0])
+    np.testing.assert_array_equal(again(x), imported(x))
+
+
+def test_convert_what_is_no_classifier(shell, tmp_path):
+    model = make_model([node("Mul", "x w", "y")], ["x"], ["y"], {"w": np.float32([1, 2])})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    code, out, _ = shell("convert", tmp_path / "m.onnx", "--out", tmp_path / "saved")
+    assert code == 0
+    assert "saved: for zoo.from_onnx alone; the last layer of a classifier must be" in out
+    x = np.float32([3, 4])
+    np.testing.assert_array_equal(from_onnx(tmp_path / "saved")(x), [3, 8])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--model", "ResNet50"), 2, "brings its own model: leave it out"),
+        (("--num-classes", "3"), 2, "brings its own model: leave it out"),
+        (("--labels", "{x}"), 1, "x.npy"),
+    ],
+)
+def test_bad_words_of_convert(shell, files, tmp_path, words, code, message):
+    words = [word.format(x=files[1]) for word in words]
+    found, _, err = shell("convert", files[0], "--out", tmp_path / "saved", *words)
+    assert found == code
+    assert message in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err
+    assert not (tmp_path / "saved").exists()
+
+
+def test_convert_needs_a_model_for_weights_alone(shell, tmp_path):
+    (tmp_path / "m.pth").write_bytes(b"")
+    code, _, err = shell("convert", tmp_path / "m.pth", "--out", tmp_path / "saved")
+    assert code == 2
+    assert "such as --model ResNet50" in " ".join(err.replace("│", " ").split())

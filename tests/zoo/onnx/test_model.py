@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 import zoo
 from tests.zoo.onnx.small import convnet, make_model, node, serialize, tensor
 from zoo.onnx import OnnxError, UnsupportedError, from_onnx
-from zoo_pretrained.checkpoint import flatten_variables
+from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 
 IMAGES = np.float32(np.random.default_rng(1).normal(size=(2, 3, 8, 8)))
 X = np.float32(np.random.default_rng(2).normal(size=(2, 3)))
@@ -297,3 +297,92 @@ def test_the_description(model):
     ]
     assert lines[3] == "       2 Conv"
     assert repr(model) == "OnnxModel('small', 485 parameters)"
+
+
+def test_a_model_is_saved_and_loaded(model, tmp_path):
+    changed = jax.tree.map(lambda array: array + 0.5, model.variables)
+    model.save(tmp_path / "a", changed)
+    again = from_onnx(tmp_path / "a")
+    want = model.apply(changed, IMAGES)
+    np.testing.assert_array_equal(again.apply(again.variables, IMAGES), want)
+    assert (again.inputs, again.outputs, again.kernels) == (
+        *(model.inputs, model.outputs),
+        model.kernels,
+    )
+    with pytest.raises(FileExistsError, match="exists already"):
+        model.save(tmp_path / "a")
+    with pytest.raises(OnnxError, match="the variables have no 'params/"):
+        model.save(tmp_path / "b", {"params": {}})
+    with pytest.raises(CheckpointError, match="no readable"):
+        from_onnx(tmp_path)
+    wrong = jax.tree.map(lambda array: array, model.variables)
+    wrong["params"]["fc"]["bias"] = np.zeros(4)
+    model.save(tmp_path / "c", wrong)
+    with pytest.raises(OnnxError, match=r"fc/bias has the shape \(4,\), and the model needs"):
+        from_onnx(tmp_path / "c")
+
+
+def test_a_model_is_exported_with_other_weights(model, tmp_path):
+    """As the file that it was; the model that it was made of is not changed."""
+    source = convnet()
+    before = source.SerializeToString()
+    imported = from_onnx(source)
+    assert source.SerializeToString() == before
+    assert imported.to_proto().SerializeToString() == before
+    changed = jax.tree.map(lambda array: array + 0.5, imported.variables)
+    found = evaluate(imported.to_proto(changed), images=IMAGES)[0]
+    np.testing.assert_allclose(found, model.apply(changed, IMAGES), rtol=1e-4, atol=1e-4)
+    zoo.to_onnx(imported, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(from_onnx(tmp_path / "m.onnx")(IMAGES), imported(IMAGES))
+
+
+def test_weights_in_constants_and_other_files(tmp_path):
+    """Are saved; and so is what is no parameter."""
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(X)),
+        node("Mul", "x w", "a"),
+        node("Gather", "a index", "b", axis=1),
+        node("Add", "b c", "y"),
+    ]
+    constants = {"index": np.array([1, 0, 2] * 200), "c": np.float32(np.arange(600))}
+    model = make_model(nodes, [tensor("x", ["N", 3])], ["y"], constants)
+    onnx.save(
+        *(model, tmp_path / "m.onnx"),
+        save_as_external_data=True,
+        location="m.data",
+        size_threshold=0,
+    )
+    imported = from_onnx(tmp_path / "m.onnx")
+    imported.save(tmp_path / "saved")
+    (tmp_path / "m.data").unlink()
+    assert set(imported.variables["params"]) == {"w", "c"}
+    want = (X * X)[:, constants["index"]] + constants["c"]
+    for each in (from_onnx(tmp_path / "saved"), from_onnx(imported.to_proto())):
+        np.testing.assert_allclose(each(X), want, rtol=1e-6)
+
+
+def test_weights_inside_functions_stay(tmp_path):
+    """They are parameters that a checkpoint keeps, and that cannot be exported again."""
+    constant = helper.make_node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(X))
+    function = helper.make_function(
+        *("mine", "Scale", ["x"], ["y"]),
+        [constant, helper.make_node("Mul", ["x", "w"], ["y"])],
+        [helper.make_opsetid("", 21)],
+    )
+    call = helper.make_node("Scale", ["x"], ["y"], domain="mine")
+    model = make_model([call], [tensor("x", [2, 3])], ["y"], functions=[function], domains=["mine"])
+    imported = from_onnx(model)
+    changed = jax.tree.map(lambda array: array + 1, imported.variables)
+    imported.save(tmp_path / "a", changed)
+    np.testing.assert_allclose(from_onnx(tmp_path / "a")(X), X * (X + 1), rtol=1e-6)
+    with pytest.raises(UnsupportedError, match="lies inside a function, and cannot be replaced"):
+        imported.to_proto()
+
+
+def test_what_is_too_large_for_a_checkpoint(tmp_path):
+    """Integers are no parameters, and would have to be in the metadata."""
+    table = np.random.default_rng(0).integers(0, 1 << 62, 500_000)
+    model = make_model([node("Gather", "w x", "y")], [tensor("x", [2], 7)], ["y"], {"w": table})
+    with pytest.raises(UnsupportedError, match=r"still has 4,0.* bytes, so that no checkpoint can"):
+        from_onnx(model).save(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
