@@ -110,6 +110,37 @@ def test_the_newer_exporter(name):
     assert_same_logits(np.asarray(from_onnx(content)(images.numpy())), want)
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "vit"])
+def test_networks_as_models_of_the_zoo(name):
+    """Whose last layer is a convolution, a product, or a product of one token."""
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    network = make_network(name)
+    content = export(network, images, dynamic_axes={"images": {0: "N"}})
+    trained = from_onnx(content).as_trained()
+    with torch.no_grad():
+        want = network(images).numpy()
+    assert_same_logits(np.asarray(trained(images.permute(0, 2, 3, 1).numpy())), want)
+    assert trained.variables["params"]["head"]["bias"].shape == want.shape[1:]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_half_precision(name):
+    """As near to float32 as onnxruntime is, which has 11 bits in another order."""
+    network = make_network(name)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        exact = network(images).numpy()
+    content = export(network.half(), images.half())
+    model = from_onnx(content)
+    assert model.inputs[0].dtype == np.float16
+    found = np.asarray(model(images.half().numpy()))
+    assert found.dtype == np.float16
+    theirs = run(content, images=images.half().numpy())[0]
+    ours, theirs = (np.abs(np.float32(each) - exact).max() for each in (found, theirs))
+    assert ours < 2 * theirs
+    assert ours < 2e-2 * np.abs(exact).max()
+
+
 def test_a_style_network():
     state = {k: torch.from_numpy(v) for k, v in transformer_state().items()}
 

@@ -18,7 +18,7 @@ from zoo.inference.trained import Info, Trained, make_labels
 from zoo.models.base import Model, ModelEntry
 from zoo.models.initializers import ZEROS, record
 from zoo.models.layers import Conv, Dense, promote_to_float32
-from zoo.onnx.errors import UnsupportedError
+from zoo.onnx.errors import OnnxError, UnsupportedError
 from zoo.onnx.graph import Node
 from zoo.onnx.head import Head, find_head
 from zoo.onnx.interpret import run_graph
@@ -230,7 +230,12 @@ def as_classifier(
     definition = OnnxClassifier(num_classes=count, graph=model.structure)
     size = backbone.side or SIZE
     images = jax.ShapeDtypeStruct((1, size, size, backbone.channels), jnp.float32)
-    found = jax.eval_shape(definition.apply, variables, images)
+    try:
+        found = jax.eval_shape(definition.apply, variables, images)
+    except OnnxError as error:
+        raise UnsupportedError(
+            f"a classifier takes an image of {size}x{size}, and this model fails: {error}"
+        ) from error
     if found.shape != (1, count):
         raise UnsupportedError(
             f"a classifier gives an array [N, {count}], and this model, of one image of "

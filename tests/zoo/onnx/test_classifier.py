@@ -323,6 +323,10 @@ def test_an_imported_model_keeps_its_size(trained, tmp_path):
             [*FLAT, node("MatMul", "f k", "g"), node("Add", "g g", "h"), node("Softmax", "h", "y")],
             *(None, "this one ends in Add 'Add/h'"),
         ),
+        (
+            [node("Reshape", "x shape", "f"), node("Gemm", "f k c", "y")],
+            *(None, "takes an image of 224x224, and this model fails: Reshape 'Reshape/f'"),
+        ),
         ([*MAPS, node("Conv", "b wide c", "y")], None, "this one ends in Conv 'Conv/y'"),
         ([*MAPS, node("Conv", "b q c", "y")], None, r"\[N, 5\], and this model, of one image of 2"),
     ],
