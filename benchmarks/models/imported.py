@@ -1,9 +1,10 @@
 """Times models that were exported to ONNX and imported again, beside the models and onnxruntime.
 
-    python -m benchmarks.models.imported [--models ResNet50,MobileNetV2] [--rounds 7]
+    python -m benchmarks.models.imported [--models ResNet50,MobileNetV2] [--rounds 7] [--training]
 
 Needs the extra `peers`. All three run the fused model at 224x224 in one process, in turn, with as
 many threads as there are cores, and a pause before each turn until the threads before are asleep.
+With --training it is the gradients of plain models at 128x128, without onnxruntime.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from zoo.onnx import from_onnx
 from zoo.onnx.export import make_proto
 
 ZOO, IMPORTED, ONNXRUNTIME = "ours", "imported", "onnxruntime"
-SIZE, BATCHES, PAUSE = 224, (1, 8), 0.05
+SIZE, TRAINING_SIZE, BATCHES, PAUSE = 224, 128, (1, 8), 0.05
 
 
 def make_candidates(name: str, batch: int) -> Mapping[str, Callable[[], Any]]:
@@ -45,6 +46,33 @@ def make_candidates(name: str, batch: int) -> Mapping[str, Callable[[], Any]]:
         IMPORTED: lambda: jax.block_until_ready(imported(x_planes)),
         ONNXRUNTIME: lambda: session.run(None, {"images": planes}),
     }
+
+
+def make_trainings(name: str, batch: int) -> Mapping[str, Callable[[], Any]]:
+    """The same for gradients by all parameters, with norms by the batch."""
+    model, random = zoo.create(name), np.random.default_rng(0)
+    shape = (batch, TRAINING_SIZE, TRAINING_SIZE, 3)
+    images = jax.device_put(random.normal(size=shape).astype(np.float32))
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+    own = as_trained((model, variables))
+    imported = from_onnx(make_proto(own, TRAINING_SIZE)).as_trained()
+
+    def make_step(trained: zoo.Trained) -> Callable[[], Any]:
+        def compute_loss(params: Any, statistics: Any) -> jax.Array:
+            variables = {"params": params, "batch_stats": statistics}
+            logits, _ = trained.model.apply(
+                *(variables, images),
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(1)},
+            )
+            return jax.nn.log_softmax(logits)[:, 0].mean()
+
+        compute_gradients = zoo.jit(jax.grad(compute_loss))
+        arguments = trained.variables["params"], trained.variables["batch_stats"]
+        return lambda: jax.block_until_ready(compute_gradients(*arguments))
+
+    return {ZOO: make_step(own), IMPORTED: make_step(imported)}
 
 
 def measure(candidates: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -71,22 +99,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--models", default="ResNet50,MobileNetV2", help="separated by commas")
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each")
+    parser.add_argument("--training", action="store_true", help="gradients, of the last batch size")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Measures, and prints the figures."""
     options = parse_arguments()
+    make = make_trainings if options.training else make_candidates
     for name in options.models.split(","):
-        for batch in BATCHES:
-            medians = measure(make_candidates(name, batch), options.rounds)
+        for batch in BATCHES[-1:] if options.training else BATCHES:
+            medians = measure(make(name, batch), options.rounds)
             shown = ", ".join(f"{each} {value:.1f} ms" for each, value in medians.items())
-            own, peer = (medians[IMPORTED] / medians[each] for each in (ZOO, ONNXRUNTIME))
-            print(
-                f"{name}, batch {batch}: {shown}; imported over ours {own:.2f}, "
-                f"over onnxruntime {peer:.2f}",
-                flush=True,
+            ratios = ", ".join(
+                f"{medians[IMPORTED] / value:.2f} of {each}"
+                for each, value in medians.items()
+                if each != IMPORTED
             )
+            print(f"{name}, batch {batch}: {shown}; imported over others: {ratios}", flush=True)
 
 
 if __name__ == "__main__":

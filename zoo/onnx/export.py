@@ -92,13 +92,19 @@ def make_proto(
     if isinstance(given, OnnxModel):
         return given.to_proto()
     given.require_head()
-    proto = make_classifier_proto(given) if imported else _trace(given, size, opset or OPSET)
     info = given.info
+    if imported:
+        proto, preprocessing = make_classifier_proto(given), info.preprocessing
+    else:
+        side = info.preprocessing.size if size is None else size
+        side = check_count("size", side, given.model.min_size)
+        proto = _trace(given, side, OPSET if opset is None else opset)
+        preprocessing = info.preprocessing.resized(side)
     facts = {
         "weights": info.weights,
         "source": info.source,
         "licence": info.licence,
-        "preprocessing": json.dumps(dataclasses.asdict(info.preprocessing)),
+        "preprocessing": json.dumps(dataclasses.asdict(preprocessing)),
         "labels": json.dumps(given.labels) if given.labels else "",
     }
     onnx = import_onnx()
@@ -108,8 +114,8 @@ def make_proto(
     return proto
 
 
-def _trace(trained: Trained, size: int | None, opset: int) -> Any:
-    """The proto of a model that is made of the zoo's layers."""
+def _trace(trained: Trained, side: int, opset: int) -> Any:
+    """The proto of a model that is made of the zoo's layers, for squares of a side in pixels."""
     emitter = Emitter(check_count("opset", opset, MIN_OPSET), EQUATIONS)
     onnx = emitter.onnx
     if opset > onnx.defs.onnx_opset_version():
@@ -117,8 +123,6 @@ def _trace(trained: Trained, size: int | None, opset: int) -> Any:
             f"opset must be at most {onnx.defs.onnx_opset_version()}, which the package onnx "
             f"{onnx.__version__} knows, got {opset}"
         )
-    wanted = trained.info.preprocessing.size if size is None else size
-    side = check_count("size", wanted, trained.model.min_size)
     variables = jax.tree.map(np.asarray, trained.variables)
     shape = (side, side, trained.channels)
     model = trained.model.clone(dtype=np.float32)

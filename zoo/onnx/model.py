@@ -334,11 +334,12 @@ class OnnxModel:
         return as_classifier(self, labels=labels, preprocessing=preprocessing, licence=licence)
 
     def describe(self) -> str:
-        """Inputs, outputs, the number of parameters, and how often each operator occurs."""
+        """Inputs, outputs, what the file says of the model, and how often each operator occurs."""
         counts = collections.Counter(node.op for node in self.graph.all_nodes())
         lines = [f"{self.graph.name or 'model'}: {self.size:,} parameters"]
         lines += [f"  input   {info}" for info in self.inputs]
         lines += [f"  output  {info}" for info in self.outputs]
+        lines += [f"  {key}  {printable(text, 80)}" for key, text in self.metadata.items()]
         lines += [f"  {count:6} {op}" for op, count in counts.most_common()]
         return "\n".join(lines)
 

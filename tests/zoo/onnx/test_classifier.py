@@ -286,6 +286,7 @@ def test_what_the_file_says(trained, tmp_path):
     again = from_onnx(tmp_path / "m.onnx").as_trained()
     assert again.labels == tuple("abcde")
     assert (again.info.preprocessing, again.info.licence) == (preprocessing, "CC0")
+    assert "  licence  CC0\n" in from_onnx(tmp_path / "m.onnx").describe()
     model = onnx.load(tmp_path / "m.onnx")
     onnx.helper.set_model_props(model, {"labels": "cats", "preprocessing": '{"size": -1}'})
     usual = from_onnx(model).as_trained()

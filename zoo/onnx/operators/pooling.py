@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+import zoo_kernels as kernels
 from zoo.onnx.operators.convolution import Pads, find_pads, find_window
 from zoo.onnx.registry import Call, Value, operator
 
@@ -81,6 +82,15 @@ def lp_pool(call: Call, x: Value) -> Value:
 def max_pool(call: Call, x: Value) -> Value:
     """The maxima of windows; and, if they are wanted, where in the input each was found."""
     x, window = jnp.asarray(x), _Window(call, x)
+    if call.outputs < 2 and x.ndim == 4 and jnp.issubdtype(x.dtype, jnp.floating):
+        y = kernels.max_pool(
+            x.transpose(0, 2, 3, 1),
+            window.kernel,
+            strides=window.strides,
+            padding=window.all_pads,
+            dilation=window.dilations,
+        )
+        return y.transpose(0, 3, 1, 2)
     least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
     start = np.asarray(least, x.dtype)
     maxima = window.reduce(x, start, lax.max)
