@@ -135,7 +135,9 @@ def test_onnx():
     error = float(re.search(r"'tabby'\], ([\d.e-]+)\)", text)[1])
     assert error < 1e-4  # of logits of up to 7
     assert text.count("image/jpeg") == 1  # the map of Grad-CAM
-    assert text.count("'zero'") + text.count("'one'") == 10
+    assert text.count("'zero'") + text.count("'one'") == 10 + 2  # classes of images, and labels
+    error = float(re.search(r"\('zero', 'one'\), ([\d.e-]+)\)", text)[1])
+    assert error < 1e-4  # of what was saved, exported and imported again
 
 
 def test_every_notebook_is_tested():
