@@ -15,7 +15,8 @@ from typing import Any
 
 import jax
 
-from benchmarks.gpu_model.time_model import list_passes, model_pass
+from benchmarks.gpu_model.passes import list_passes
+from benchmarks.gpu_model.time_model import model_pass
 
 
 def format_row(row: Mapping[str, Any]) -> str:

@@ -1,138 +1,163 @@
-"""A model of the time that an H100 takes for the operators' passes, from their machine code.
+"""A model of the time that a GPU takes for the operators' passes, from their machine code.
 
-A kernel's time is the longest of four, as if all of them overlapped without loss:
+A kernel's time is a p-norm of five times, which overlap in part:
 
-- L1: the bytes that loads and stores ask for, shared memory's included, over 128 bytes a clock;
-- memory: its operands and results, each moved once, over the rate that was measured for a copy;
-- FMA: multiplications and additions of floats, over 128 a clock;
-- issue: all instructions, over 4 warps a clock.
+- lines: each load of a warp asks L1 for lines of 128 bytes, 4 of them where its 512 bytes lie side
+  by side, and 32 where each thread's 16 bytes lie alone;
+- issue: all instructions, over 4 warps a clock;
+- memory: operands and results, each moved once, over the rate of a copy on that card;
+- L2: what a program loads that no other of its threads does, by sectors of 32 bytes;
+- latency: the loads of one warp after the other, over the warps that registers leave room for.
 
-A kernel's own launch costs nothing here, and what is masked (channels beyond the last, rows
-outside of the image) costs as much as what is not. XLA's own operations beside the kernels, such
-as sums over partial results, cost their operands and results over the memory's rate, as if XLA
-fused none of them.
+Programs that do not fill the last wave of multiprocessors leave the others idle. XLA's own
+operations beside the kernels, such as sums over partial results, cost their operands and results
+over the memory's rate, as if XLA fused none of them.
+
+What each costs is fitted to passes that were measured on an H100 and an H200: see `calibrate`.
 """
 
-import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
-import zoo_kernels as kernels
 from benchmarks.gpu_model.machine_code import WARP, Launch, MachineCode, compile_launch, lower
-from benchmarks.operators.cases import GPU_CASES, Case
+from benchmarks.gpu_model.passes import Access, CasePass, describe_access
 
-# An H100 with SXM: multiprocessors, Hz, and bytes a second that a copy was measured to move.
-MULTIPROCESSORS, CLOCK, MEMORY_RATE = 132, 1.755e9, 3.0e12
-# A second: bytes through L1, floating-point operations, instructions issued to a warp.
-L1_RATE, FLOAT_RATE, ISSUE_RATE = (MULTIPROCESSORS * CLOCK * n for n in (128, 128, 4))
+# Of an H100 and an H200 (SXM): multiprocessors, Hz, registers of each, the most programs on one,
+# bytes a second from L2.
+MULTIPROCESSORS, CLOCK, REGISTERS, MAX_RESIDENT, L2_RATE = 132, 1.98e9, 1 << 16, 16, 5.5e12
+LINE_BYTES, SECTOR_BYTES, LOAD_BYTES = 128, 32, 512
+# The rate of the memory that is modelled where none is given: of an H100, by a copy.
+MEMORY_RATE = 2.96e12
 
-MEMORY_INSTRUCTIONS = ("LDG", "STG", "LDL", "STL", "LDS", "STS", "RED", "ATOMG", "ATOMS")
 
+class LaunchWork(NamedTuple):
+    """What a launch does, as far as the model looks at it.
 
-class CasePass(NamedTuple):
-    """One pass of a case, with one more operand or none: a residual, or the bias of a convolution.
-
-    The residual is not differentiated, and the bias is for the forward pass alone.
+    Args:
+      warps, programs: of the launch.
+      resident: how many programs registers leave room for on a multiprocessor.
+      loads, stores, instructions: of a warp.
+      bytes: of operands and results.
+      row_bytes, unique, walks: see `Access`.
     """
 
-    case: Case
-    pass_name: str
-    extra: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.case}, {self.pass_name}" + (f" with {self.extra}" if self.extra else "")
-
-    @property
-    def min_bytes(self) -> float:
-        """The bytes that must move; a bias's are too few to count."""
-        # Where y does not tell the derivative, the backward pass reads the residual again.
-        rereads = self.pass_name != "forward" and self.case.act == "silu"
-        residual_reads = (1 + rereads) * (self.extra == "residual")
-        x_bytes = math.prod(self.case.shapes[0]) * jnp.dtype(self.case.dtype).itemsize
-        return self.case.cost(self.pass_name)[0] + residual_reads * x_bytes
-
-    def function(self) -> tuple[Callable[..., Any], list[jax.ShapeDtypeStruct]]:
-        """The pass, and the shapes and dtypes that it is called on."""
-        avals = [
-            jax.ShapeDtypeStruct(shape, dtype)
-            for shape, dtype in zip(self.case.shapes, self.case.dtypes, strict=True)
-        ]
-        if self.extra:
-            shape = avals[0].shape if self.extra == "residual" else avals[0].shape[-1:]
-            avals.append(jax.ShapeDtypeStruct(shape, self.case.dtype))
-
-        def run(x: jax.Array, *others: Any) -> Any:
-            *vectors, dy, extra = others if self.extra else (*others, None)
-            op = functools.partial(_operator(self), **{self.extra: extra} if self.extra else {})
-            if self.pass_name == "forward":
-                return op(x, *vectors)
-            if self.pass_name == "input gradient":
-                return jax.vjp(lambda x: op(x, *vectors), x)[1](dy)
-            if self.pass_name == "weight gradient":
-                return jax.vjp(lambda w: op(x, w), *vectors)[1](dy)
-            y, vjp = jax.vjp(op, x, *vectors)
-            return y, vjp(dy)
-
-        return run, avals
+    warps: int
+    programs: int
+    resident: int
+    loads: int
+    stores: int
+    instructions: int
+    bytes: int
+    row_bytes: int
+    unique: float
+    walks: bool
 
 
-def _operator(case_pass: CasePass) -> Callable[..., Any]:
-    """The operator as a function of x and the vectors or weights."""
-    case = case_pass.case
-    act = {"act": case.act} if case.op != "depthwise" or case_pass.extra else {}
-    op = functools.partial(OPERATORS[case.op], implementation="triton", **act)
-    if case.op == "batch_norm":
-        return lambda *arrays: op(*arrays)[0]
-    geometry = {"strides": case.strides, "padding": case.kernel // 2} if case.kernel else {}
-    return functools.partial(op, **geometry)
+class Coefficients(NamedTuple):
+    """What is fitted.
+
+    Args:
+      lines, issue, memory, l2, latency: factors of the five times; of the latency in clocks.
+      scattered, scattered_walk: what a line beyond the 4 costs, in lines, in a kernel that does its
+        work at once and in one that walks over it.
+      norm: p of the p-norm.
+      first, other: seconds of the first launch of a pass and of each other one.
+    """
+
+    lines: float
+    issue: float
+    memory: float
+    l2: float
+    latency: float
+    scattered: float
+    scattered_walk: float
+    norm: float
+    first: float
+    other: float
 
 
-OPERATORS: dict[str, Callable[..., Any]] = {
-    "depthwise": kernels.depthwise_conv,
-    "bias_act": kernels.bias_act,
-    "batch_norm": kernels.batch_norm,
-}
-ODD_CHANNELS = Case("depthwise", "odd channels", 128, 56, 33, 33, 3)
+# By `python -m benchmarks.gpu_model.calibrate fit`.
+COEFFICIENTS = Coefficients(
+    lines=0.477,
+    issue=0.635,
+    memory=0.932,
+    l2=0.29,
+    latency=150,
+    scattered=1.68,
+    scattered_walk=6.5,
+    norm=2.03,
+    first=15.1e-6,
+    other=12.1e-6,
+)
 
 
-def list_passes() -> Iterator[CasePass]:
-    """Every pass that is modelled."""
-    for float32_case in (*GPU_CASES, ODD_CHANNELS):
-        for dtype in ("float32", "bfloat16"):
-            case = float32_case._replace(dtype=dtype)
-            for pass_name in case.passes:
-                yield CasePass(case, pass_name)
-                if case.op == "bias_act":
-                    yield CasePass(case, pass_name, "residual")
-                elif case.kernel and pass_name == "forward":
-                    yield CasePass(case, pass_name, "bias")
+def model_launches(
+    works: np.ndarray, memory_rate: np.ndarray | float, coefficients: Coefficients = COEFFICIENTS
+) -> dict[str, np.ndarray]:
+    """The seconds of launches by each of the five measures.
 
-
-def model_launch(launch: Launch, code: MachineCode) -> dict[str, float]:
-    """Seconds that a launch takes by each of the four measures."""
-    warps = launch.warps * math.prod(launch.grid)
-    l1_bytes = sum(
-        bits // 8 * n for op in MEMORY_INSTRUCTIONS for bits, n in code.widths(op).items()
-    )
+    Args:
+      works: a row of each `LaunchWork`, [N, 10].
+      memory_rate: bytes a second, of each or of all.
+      coefficients: what each costs.
+    """
+    warps, programs, resident, loads, stores, instructions, size, row_bytes, unique, walks = works.T
+    waves = programs / (MULTIPROCESSORS * resident)
+    tail = np.ceil(waves) / waves
+    fewest = LOAD_BYTES / LINE_BYTES
+    lines = np.maximum(fewest, LOAD_BYTES / row_bytes)
+    scattered = np.where(walks, coefficients.scattered_walk, coefficients.scattered)
+    requests = fewest + (lines - fewest) * scattered
+    sectors = np.where(row_bytes < SECTOR_BYTES, WARP, LOAD_BYTES // SECTOR_BYTES)
+    clocks = MULTIPROCESSORS * CLOCK
     return {
-        "L1": warps * WARP * l1_bytes / L1_RATE,
-        "memory": launch.bytes / MEMORY_RATE,
-        "FMA": warps * WARP * code.classes.get("fma", 0) / FLOAT_RATE,
-        "issue": warps * sum(code.counts.values()) / ISSUE_RATE,
+        "lines": coefficients.lines * warps * (loads + stores) * requests / clocks * tail,
+        "issue": coefficients.issue * warps * instructions / (4 * clocks) * tail,
+        "memory": coefficients.memory * size / memory_rate,
+        "L2": coefficients.l2 * warps * loads * sectors * SECTOR_BYTES * unique / L2_RATE,
+        "latency": coefficients.latency * warps * loads / (4 * clocks * resident) * tail,
     }
 
 
-def model_pass(case_pass: CasePass, arch: int) -> dict[str, Any]:
+def combine(times: Mapping[str, np.ndarray], coefficients: Coefficients = COEFFICIENTS) -> Any:
+    """The seconds of launches, of those of the five measures."""
+    norm = coefficients.norm
+    return sum(each**norm for each in times.values()) ** (1 / norm)
+
+
+def describe_work(launch: Launch, code: MachineCode, access: Access) -> LaunchWork:
+    """What the model looks at, of a launch and its code."""
+    programs = math.prod(launch.grid)
+    registers = -(-code.registers // 8) * 8 * WARP * launch.warps
+    return LaunchWork(
+        warps=launch.warps * programs,
+        programs=programs,
+        resident=max(1, min(MAX_RESIDENT, REGISTERS // registers)),
+        loads=sum(code.widths("LDG").values()),
+        stores=sum(code.widths("STG").values()),
+        instructions=sum(code.counts.values()),
+        bytes=launch.bytes,
+        row_bytes=access.row_bytes,
+        unique=access.unique,
+        walks=access.walks,
+    )
+
+
+def model_pass(case_pass: CasePass, arch: int, memory_rate: float = MEMORY_RATE) -> dict[str, Any]:
     """A pass as a JSON object: what it launches, and the time that this should take."""
     function, avals = case_pass.function()
     lowered = lower(function, *avals)
+    access = describe_access(case_pass)
     rows: list[dict[str, Any]] = []
-    for launch in lowered.launches:
+    total = lowered.other_bytes / memory_rate
+    for number, launch in enumerate(lowered.launches):
         code = compile_launch(launch, arch)
+        work = describe_work(launch, code, access)
+        times = model_launches(np.array([work], float), memory_rate)
+        total += float(combine(times)[0]) + COEFFICIENTS[-1 if number else -2]
         rows.append(
             {
                 "name": launch.name,
@@ -144,14 +169,14 @@ def model_pass(case_pass: CasePass, arch: int) -> dict[str, Any]:
                 "loads": code.widths("LDG"),
                 "stores": code.widths("STG"),
                 "instructions": code.classes,
-                "seconds": model_launch(launch, code),
+                "work": work._asdict(),
+                "seconds": {name: float(each[0]) for name, each in times.items()},
             }
         )
-    others = lowered.other_bytes / MEMORY_RATE
     return {
         "work": str(case_pass),
-        "model": others + sum(max(row["seconds"].values()) for row in rows),
-        "limit": case_pass.min_bytes / MEMORY_RATE,
-        "others": others,
+        "model": total,
+        "limit": case_pass.min_bytes / memory_rate,
+        "others": lowered.other_bytes / memory_rate,
         "launches": rows,
     }

@@ -33,6 +33,7 @@ _CONTENT: Mapping[str, Mapping[str, Any]] = {
     "weights": {**_COMMAND, "seconds_warm": dict, "seconds_cold": dict, "peak_bytes": dict},
     "style_quality": {**_COMMAND, "commit": str, "judge": str, "versions": dict, "rows": list},
     "gpu_model": {"arch": int, "jax": str, "rows": list},
+    "gpu_calibration": {"arch": int, "jax": str, "measured": list, "rows": list},
     "gpu_survey": {
         **dict.fromkeys(("device", "jax", "torch", "method"), str),
         "copy_bytes_per_s": (int, float),

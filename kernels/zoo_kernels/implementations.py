@@ -81,6 +81,7 @@ def triton_implementations(interpret: bool = False) -> dict[str, Implementation]
     try:
         from zoo_kernels.batch_norm import triton_passes as batch_norm
         from zoo_kernels.bias_act import triton_passes as bias_act
+        from zoo_kernels.depthwise_conv import gpu_choice as depthwise_choice
         from zoo_kernels.depthwise_conv import triton_passes as depthwise
     except (ImportError, AttributeError) as error:
         reason = f"does not work with this jax: {error}"
@@ -91,16 +92,14 @@ def triton_implementations(interpret: bool = False) -> dict[str, Implementation]
         batch_norm.passes(interpret), batch_norm_xla.IMPLEMENTATION.passes
     )
     return {
-        "depthwise_conv": implement(depthwise.passes(interpret), depthwise.unsupported),
+        "depthwise_conv": implement(
+            depthwise.passes(interpret), depthwise.unsupported, defers=depthwise_choice.defers
+        ),
         "depthwise_bias_act": implement(
             depthwise.fused_passes(interpret), depthwise.unsupported_fused
         ),
-        "bias_act": implement(bias_act_passes, bias_act.unsupported, defers=_defer_forward_to_xla),
-        "batch_norm": implement(batch_norm_passes, batch_norm.unsupported),
+        "bias_act": implement(bias_act_passes, bias_act.unsupported, defers=bias_act.defers),
+        "batch_norm": implement(
+            batch_norm_passes, batch_norm.unsupported, defers=batch_norm.defers
+        ),
     }
-
-
-def _defer_forward_to_xla(pass_name: str, spec: object, *arrays: object) -> str | None:
-    if pass_name == "backward":
-        return None
-    return "would be a pass over memory of its own; XLA fuses it with the operations around it"

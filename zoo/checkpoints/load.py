@@ -11,7 +11,7 @@ from zoo.checkpoints.validate import build, check_arrays, has_head
 from zoo.checkpoints.weights import load_weights
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Info, Trained, find_source, make_labels
-from zoo.models.base import MODELS, Model, find_model
+from zoo.models.base import Model, find_model
 from zoo_pretrained.checkpoint import CheckpointError
 from zoo_pretrained.convert import default_preprocessing
 
@@ -142,8 +142,7 @@ def find_definition(model: Any) -> Model:
 def _default_preprocessing(model: Model) -> dict[str, Any]:
     """What the models of a family usually take."""
     family = type(model).__module__.rpartition(".")[2]
-    size = MODELS[model.title].input_size if model.title in MODELS else 224
-    return default_preprocessing(family, size)
+    return default_preprocessing(family, model.usual_size)
 
 
 def _describe(given: Any) -> str:

@@ -109,7 +109,7 @@ def convert_onnx(file: Path, out: Path, labels: list[str] | None, overwrite: boo
         if labels is not None:
             raise
         imported.save(out, overwrite=overwrite)
-        print_line(f"{out}: for zoo.from_onnx alone; {error}")
+        print_line(f"{out}: zoo.from_onnx loads it, as it is no classifier: {error}")
     else:
         trained.save(out, overwrite=overwrite)
         print_line(f"{out}: {trained.model}")

@@ -17,6 +17,7 @@ from zoo_pretrained import cache as weights_cache
 from zoo_pretrained import remote_store, resolve
 from zoo_pretrained.checkpoint import Checkpoint, CheckpointError, check_checkpoint
 from zoo_pretrained.convert import SOURCES, ConversionError
+from zoo_pretrained.printable import printable
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 ListAll = Annotated[
@@ -80,6 +81,7 @@ def convert(
             "--ignore": ignore,
             "--argument": argument,
             "--kernel-convention": kernel_convention != "cross-correlation",
+            "--all": list_all,
         }
         for name, value in others.items():
             if value:
@@ -114,7 +116,9 @@ def convert(
     except ConversionError as error:
         error.max_listed = None if list_all else error.max_listed
         raise
-    arguments = ", ".join(f"{n}={value!r}" for n, value in record.get("arguments", {}).items())
+    arguments = ", ".join(
+        f"{n}={printable(repr(value), 80)}" for n, value in record.get("arguments", {}).items()
+    )
     print_line(f"{out}: {find_model(model).name}({arguments})")
 
 

@@ -47,8 +47,7 @@ class Model(nn.Module, kw_only=True):
       input_conv: the path of the first convolution, whose kernel has the images' channels.
       backbone_excludes: further outermost modules that `zoo.backbone` leaves out.
       backbone_options: arguments that `zoo.backbone` changes.
-      folds_norms: whether its norms can be folded into the convolutions; else `zoo.fuse` leaves the
-        variables as they are.
+      is_imported: whether a file brings its architecture, so that it has no layers of the zoo.
 
     Args:
       num_classes: the number of logits.
@@ -76,7 +75,7 @@ class Model(nn.Module, kw_only=True):
     input_conv: ClassVar[str] = "stem/conv"
     backbone_excludes: ClassVar[tuple[str, ...]] = ()
     backbone_options: ClassVar[Mapping[str, Any]] = {}
-    folds_norms: ClassVar[bool] = True
+    is_imported: ClassVar[bool] = False
 
     num_classes: int = 1000
     dtype: DTypeLike = jnp.float32
@@ -178,6 +177,11 @@ class Model(nn.Module, kw_only=True):
     def min_size(self) -> int:
         """The smallest height and width that leave something for the classifier."""
         return 1
+
+    @property
+    def usual_size(self) -> int:
+        """The height and width in pixels that it was designed for."""
+        return MODELS[self.title].input_size if self.title in MODELS else 224
 
     @property
     def title(self) -> str:
@@ -317,7 +321,8 @@ def find_model(model: str | Callable[..., Any]) -> ModelEntry:
     name = model if isinstance(model, str) else model.__name__
     entry = MODELS.get(name)
     if entry is None and isinstance(model, str):  # names in any case
-        entry = {known.lower(): MODELS[known] for known in MODELS}.get(name.lower())
+        name = {known.lower(): known for known in (*MODELS, *_IMPORTED)}.get(name.lower(), name)
+        entry = MODELS.get(name)
     if entry is None and name in _IMPORTED:
         entry = importlib.import_module(_IMPORTED[name]).ENTRY
     if entry is not None and (isinstance(model, str) or entry.constructor is model):

@@ -29,7 +29,7 @@ def fold_norms(model: Model, variables: Mapping[str, Any]) -> tuple[Model, dict[
     """
     if model.fused:
         raise ValueError(f"this {model.title} is fused already")
-    if not model.folds_norms:
+    if model.is_imported:  # the exporter has folded them, or they are left as they are
         return model.clone(fused=True), dict(variables)
     params = _fold(variables["params"], variables.get("batch_stats", {}), model.norm_eps, ())
     return model.clone(fused=True), {"params": params}

@@ -47,7 +47,7 @@ def to_onnx(
     Conv, BatchNormalization, Relu, Clip, Gemm … It takes any number of images of one size, in
     float32, normalised; how they are is in the metadata ("preprocessing", and "labels").
 
-    A model that was imported becomes the file that it was, with the weights that it has now.
+    A model that was imported has the graph of its file again, with the weights that it has now.
 
     Args:
       model: what `zoo.trained`, `zoo.adapt` or `zoo.fuse` returns, a pair (model, variables), a
@@ -108,7 +108,9 @@ def make_proto(
         "labels": json.dumps(given.labels) if given.labels else "",
     }
     onnx = import_onnx()
-    onnx.helper.set_model_props(proto, {name: value for name, value in facts.items() if value})
+    told = {entry.key: entry.value for entry in proto.metadata_props}  # by the imported file
+    told |= {name: value for name, value in facts.items() if value}
+    onnx.helper.set_model_props(proto, told)
     if not imported:  # files of others run that the checker does not like
         onnx.checker.check_model(proto)
     return proto

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from zoo.inference.trained import Trained
-from zoo.onnx.classifier import HEAD, OnnxClassifier, take_apart
+from zoo.onnx.classifier import OnnxClassifier
 from zoo.onnx.errors import UnsupportedError
-from zoo.onnx.head import Head
+from zoo.onnx.head import Head, find_constant
 from zoo.onnx.load import import_onnx
 from zoo.onnx.parameters import PARAMS
+from zoo.onnx.parts import HEAD, make_unique
 
 
 def make_classifier_proto(trained: Trained) -> Any:
@@ -20,17 +21,20 @@ def make_classifier_proto(trained: Trained) -> Any:
     """
     definition = trained.model
     assert isinstance(definition, OnnxClassifier)
-    backbone = take_apart(definition.graph)
-    head, variables = backbone.head, trained.variables
+    parts, head, model = definition.parts, definition.parts.head, definition.parts.model
+    variables = trained.variables
     kernel, bias = (np.asarray(variables[PARAMS][HEAD][name]) for name in ("kernel", "bias"))
-    arrays = {head.kernel: kernel.T if head.is_transposed else kernel}
-    for name, (collection, flat) in backbone.paths.items():
+    arrays = {head.kernel: head.as_layer(kernel)}
+    for name, (collection, flat) in parts.paths.items():
         arrays[name] = np.asarray(variables[collection][flat])
-    if head.bias:
-        arrays[head.bias] = bias
-    proto = backbone.model.fill(arrays)
-    if not head.bias and bias.any():
-        _add_bias(proto, head, bias.astype(kernel.dtype))
+    stored = find_constant(model, head.bias)
+    if stored is not None:
+        arrays[head.bias] = bias if len(stored.shape) == 1 else bias[None]
+    proto = model.fill(arrays)
+    if stored is None and bias.any():
+        weights = find_constant(model, head.kernel)
+        assert weights is not None
+        _add_bias(proto, head, bias.astype(weights.dtype))
     if definition.num_classes != head.num_classes:
         _free_classes(proto, head, definition.num_classes)
     return proto
@@ -39,14 +43,15 @@ def make_classifier_proto(trained: Trained) -> Any:
 def _add_bias(proto: Any, head: Head, bias: np.ndarray) -> None:
     """Gives the last layer a bias."""
     onnx = import_onnx()
-    name = f"{head.kernel}.bias"
+    taken = {name for node in proto.graph.node for name in (*node.input, *node.output)}
+    name = make_unique(f"{head.kernel}.bias", taken)
     proto.graph.initializer.append(onnx.numpy_helper.from_array(bias, name))
     position, node = _find(proto, head.node.outputs[0])
     if node.op_type != "MatMul":
         node.input[2:] = [name]
         return
     output = node.output[0]
-    node.output[0] = f"{output}.product"
+    node.output[0] = make_unique(f"{output}.product", taken)
     proto.graph.node.insert(
         position + 1, onnx.helper.make_node("Add", [node.output[0], name], [output], name=name)
     )

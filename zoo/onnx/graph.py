@@ -55,10 +55,14 @@ class Node:
     attributes: Mapping[str, Any]
 
     @property
+    def label(self) -> str:
+        """Its name, or that of its first output, or of its operator."""
+        return self.name or next(filter(None, self.outputs), self.op)
+
+    @property
     def title(self) -> str:
         """As messages name it."""
-        name = self.name or next(filter(None, self.outputs), "")
-        return f"{self.op} {name!r}" if name else self.op
+        return self.op if self.label == self.op else f"{self.op} {self.label!r}"
 
     def graphs(self) -> Iterator["Graph"]:
         """The graphs inside it: branches and bodies of loops."""

@@ -48,20 +48,6 @@ def read_proto(source: Any) -> tuple[Any, Path | None]:
     )
 
 
-def load_graph(proto: Any, folder: Path | None = None, *, hollow: bool = False) -> Graph:
-    """The graph of a model.
-
-    Args:
-      proto: an `onnx.ModelProto`.
-      folder: where files of external data lie; None where there can be none.
-      hollow: of tensors that `structure.empty_parameters` emptied, only shapes and types count.
-
-    Raises:
-      OnnxError: the model contradicts itself.
-    """
-    return _Loader(proto, folder, hollow).load()
-
-
 def import_onnx() -> Any:
     """The package onnx; MissingExtraError with the command that installs it."""
     return require("onnx", "onnx")
@@ -80,16 +66,20 @@ def parse(content: bytes, where: str) -> Any:
     return model
 
 
-class _Loader:
+class Loader:
     """Turns one proto into a graph.
 
     Args:
-      model: the proto.
-      folder, hollow: see `load_graph`.
+      model: an `onnx.ModelProto`.
+      folder: where files of external data lie; None where there can be none.
+
+    Attributes:
+      emptied: names of tensors without values, see `structure.empty_parameters`; they are zeros.
     """
 
-    def __init__(self, model: Any, folder: Path | None, hollow: bool) -> None:
-        self.model, self.folder, self.hollow = model, folder, hollow
+    def __init__(self, model: Any, folder: Path | None = None) -> None:
+        self.model, self.folder = model, folder
+        self.emptied: set[str] = set()
         self.onnx = import_onnx()
         self.versions = {_domain(each.domain): each.version for each in model.opset_import}
         self.functions = {
@@ -99,6 +89,7 @@ class _Loader:
         self.count = 0  # of nodes, and of calls of functions
 
     def load(self) -> Graph:
+        """The graph; OnnxError if the model contradicts itself."""
         try:
             return self._graph(self.model.graph, set(), 0)
         except OnnxError:
@@ -300,7 +291,8 @@ class _Loader:
             raise OnnxError(f"the tensor {proto.name!r} is damaged: {error}") from error
 
     def _external(self, proto: Any, shape: Sequence[int]) -> np.ndarray:
-        if self.hollow and not proto.external_data:
+        if not proto.external_data:
+            self.emptied.add(proto.name)
             return np.broadcast_to(np.zeros((), self._dtype(proto)), shape)
         entries = {each.key: each.value for each in proto.external_data}
         location = entries.get("location", "")

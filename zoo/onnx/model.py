@@ -19,7 +19,7 @@ from zoo.inference.trained import Trained
 from zoo.onnx.errors import OnnxError, UnsupportedError
 from zoo.onnx.graph import Graph, TensorInfo
 from zoo.onnx.interpret import find_known, run_graph
-from zoo.onnx.load import load_graph, read_proto
+from zoo.onnx.load import Loader, read_proto
 from zoo.onnx.parameters import (
     HWIO,
     OIHW,
@@ -59,10 +59,13 @@ def from_onnx(source: Any) -> "OnnxModel":
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         return _restore(Path(source))
     proto, folder = read_proto(source)
-    graph = load_graph(proto, folder)
+    loader = Loader(proto, folder)
+    graph = loader.load()
+    for name in sorted(loader.emptied):
+        raise OnnxError(f"the tensor {name!r} lies in a file that the model does not name")
     model = _make_model(graph, proto)
     variables = jax.tree.map(jnp.asarray, gather_variables(graph, model.paths, model.kernels))
-    empty_parameters(proto, model.paths, graph.constants)
+    empty_parameters(proto, model.paths, loader.tensor)
     return dataclasses.replace(model, variables=variables)
 
 
@@ -74,35 +77,44 @@ def _make_model(graph: Graph, proto: Any) -> "OnnxModel":
         )
     paths = find_parameters(graph)
     kernels = find_kernels(graph, paths)
-    shapes = {name: graph.constants[name].shape for name in paths}
-    for name in kernels:
-        shapes[name] = tuple(shapes[name][side] for side in HWIO)
+    parameters = {}
+    for name in paths:
+        array = graph.constants[name]
+        shape = [array.shape[side] for side in HWIO] if name in kernels else array.shape
+        parameters[name] = jax.ShapeDtypeStruct(shape, array.dtype)
     constants = {name: array for name, array in graph.constants.items() if name not in paths}
     graph = dataclasses.replace(graph, constants=constants)
-    return OnnxModel(graph, {}, paths, shapes, kernels, proto)
+    return OnnxModel(graph, {}, paths, parameters, kernels, proto)
 
 
 def from_structure(structure: str) -> "OnnxModel":
     """The model that a text stands for, without variables; see `OnnxModel.structure`."""
     proto = decode(structure)
-    return _make_model(load_graph(proto, hollow=True), proto)
+    loader = Loader(proto)
+    model = _make_model(loader.load(), proto)
+    for name in sorted(loader.emptied - model.paths.keys()):
+        raise OnnxError(f"the graph of an imported model has no values of {name!r}")
+    return model
 
 
 def _restore(folder: Path) -> "OnnxModel":
     """The model that `OnnxModel.save` saved."""
     variables, metadata = checkpoint.restore(folder)
-    structure = (metadata.get("arguments") or {}).get("graph")
-    if "model" in metadata or not isinstance(structure, str):
-        named = metadata.get("model", "another model")
+    if "model" in metadata:
+        name = printable(metadata["model"])
         raise OnnxError(
-            f"{folder} is a checkpoint of {printable(named)}: "
-            f"zoo.trained({printable(named)!r}, weights={str(folder)!r}) loads it"
+            f"{folder} is a checkpoint of {name}: zoo.trained({name!r}, weights={str(folder)!r}) "
+            f"loads it"
         )
+    arguments = metadata.get("arguments")
+    structure = arguments.get("graph") if isinstance(arguments, Mapping) else None
+    if not isinstance(structure, str):
+        raise OnnxError(f"{folder} is a checkpoint that has no graph of an imported model")
     model = from_structure(structure)
     found = {name: np.shape(array) for name, array in _pick(variables, model.paths).items()}
     for name, shape in found.items():
-        if shape != model.shapes[name]:
-            path, wanted = "/".join(model.paths[name]), model.shapes[name]
+        if shape != model.parameters[name].shape:
+            path, wanted = "/".join(model.paths[name]), model.parameters[name].shape
             raise OnnxError(f"{folder}: {path} has the shape {shape}, and the model needs {wanted}")
     return dataclasses.replace(model, variables=jax.device_put(variables))
 
@@ -115,7 +127,7 @@ class OnnxModel:
       graph: what is computed.
       variables: {"params": …, "batch_stats": …}, nested dicts of arrays.
       paths: where in the variables the arrays of the graph's parameters are, by their names.
-      shapes: of the arrays in the variables, by the names of the graph's parameters.
+      parameters: shapes and types of the arrays in the variables, by their names in the graph.
       kernels: names of those that are kernels of convolutions of images, which the variables have
         as [kh, kw, in / groups, out].
       proto: the `onnx.ModelProto`, whose parameters have no values.
@@ -124,9 +136,13 @@ class OnnxModel:
     graph: Graph
     variables: dict[str, Any]
     paths: Mapping[str, ParameterPath]
-    shapes: Mapping[str, tuple[int, ...]]
+    parameters: Mapping[str, jax.ShapeDtypeStruct]
     kernels: Collection[str] = ()
     proto: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles hold: no compiled programs."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def __repr__(self) -> str:
         return f"OnnxModel({self.graph.name!r}, {self.size:,} parameters)"
@@ -134,7 +150,7 @@ class OnnxModel:
     @property
     def size(self) -> int:
         """The number of elements of all parameters."""
-        return sum(map(math.prod, self.shapes.values()))
+        return sum(math.prod(each.shape) for each in self.parameters.values())
 
     @property
     def inputs(self) -> tuple[TensorInfo, ...]:
@@ -156,7 +172,7 @@ class OnnxModel:
         """The model without its weights, as a text: what a checkpoint has of it beside them.
 
         Raises:
-          UnsupportedError: it is too long, as that of a model of integers.
+          UnsupportedError: it is too long, such as that of a model with large tables of integers.
         """
         return encode(self.proto)
 
@@ -325,9 +341,10 @@ class OnnxModel:
           licence: of the weights; by default the file's.
 
         Raises:
-          UnsupportedError: it takes anything but images, or its last layer is none that can be
-            replaced: a Gemm, a MatMul or a Conv of one pixel, before at most a mean and a softmax,
-            which is left out.
+          UnsupportedError: it takes anything but images; its last layer is none that can be
+            replaced (see `zoo.onnx.head`); or its graph is too large for a checkpoint.
+          ArgumentError: there are more or fewer labels than classes, or the preprocessing gives
+            images of another size or other channels.
         """
         from zoo.onnx.classifier import as_classifier
 

@@ -1,6 +1,7 @@
 """Which constants of a graph are parameters, and what they are called."""
 
 import re
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ ROLES = {
 _NAMELESS = re.compile(r"(onnx::.*|val_\d+|const.*|\d+|.*Constant(_\d+)?_output_0)", re.IGNORECASE)
 # Where the sides of a convolution's kernel are in the file, [out, in, kh, kw], and the other way.
 HWIO, OIHW = (2, 3, 1, 0), (3, 2, 0, 1)
+# The most bytes of a path: a checkpoint has a file of that name.
+MAX_LENGTH = 200
 # Of BatchNormalization: the inputs that are statistics.
 _STATISTICS = (3, 4)
 
@@ -56,8 +59,8 @@ def find_parameters(graph: Graph) -> dict[str, ParameterPath]:
             continue
         collection = BATCH_STATS if name in statistics else PARAMS
         path = (collection, *_split(readers.get(name, name) if _is_nameless(name) else name))
-        if _clashes(path, taken):
-            path = (collection, name.replace("/", "_"))
+        if _clashes(path, taken) or len(".".join(path).encode()) > MAX_LENGTH:
+            path = (collection, _shorten(re.sub(r"[./]", "_", name)))
         while _clashes(path, taken):
             path = (*path[:-1], path[-1] + "_")
         taken |= {path[:end] for end in range(2, len(path) + 1)} | {(*path, "")}
@@ -81,6 +84,14 @@ def _clashes(path: ParameterPath, taken: set[ParameterPath]) -> bool:
     return path in taken or through
 
 
+def _shorten(name: str) -> str:
+    """The end of a name that is too long for that of a file, after a number that tells it apart."""
+    if len(name.encode()) <= MAX_LENGTH:
+        return name
+    end = name.encode()[-MAX_LENGTH // 2 :].decode(errors="ignore")
+    return f"{zlib.crc32(name.encode()):08x}_{end}"
+
+
 def _is_nameless(name: str) -> bool:
     return _NAMELESS.fullmatch(name) is not None
 
@@ -94,10 +105,9 @@ def _find_readers(graph: Graph) -> dict[str, str]:
     readers: dict[str, str] = {}
     for node in graph.all_nodes():
         roles = ("", *ROLES.get(node.op, ()))
-        title = node.name or next(filter(None, node.outputs), node.op)
         for i, name in enumerate(node.inputs):
             role = roles[i] if 0 < i < len(roles) else f"input{i}"
-            readers.setdefault(name, f"{title}/{role}")
+            readers.setdefault(name, f"{node.label}/{role}")
     return readers
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,41 +10,76 @@ import numpy as np
 from zoo.onnx.errors import OnnxError, UnsupportedError
 from zoo.onnx.load import import_onnx, parse
 
-# The longest text, which leaves room for what else metadata hold; that of a ResNet-152 has 30 kB.
+# The longest text, which leaves room for what else metadata hold; that of a DenseNet-121 has 12 kB.
 MAX_LENGTH = 3 << 20
-# The most bytes that a text may stand for.
-MAX_BYTES = 1 << 28
+# The most bytes that a text may stand for, and how many a letter of it: in real ones it is 15.
+MAX_BYTES, MAX_RATIO = 1 << 25, 100
 _WHERE = "the graph of an imported model"
 
 
 def empty_parameters(
-    proto: Any, parameters: Container[str], constants: Mapping[str, np.ndarray]
+    proto: Any, parameters: Container[str], read: Callable[[Any], np.ndarray]
 ) -> None:
     """Takes the values of parameters out of a model, and what only describes its nodes.
+
+    Every initializer loses its entry among the inputs, which old files have, and tensors in other
+    files come into the model.
 
     Args:
       proto: an `onnx.ModelProto`; it is changed.
       parameters: the names of the tensors that are emptied; those of bodies of functions stay.
-      constants: the values of the others by name, for those that lie in files.
+      read: gives the values of a tensor.
     """
     onnx = import_onnx()
-    for tensor in _tensors(proto):
+    graph = proto.graph
+    _make_dense(proto, parameters, read)
+    for tensor in _list_tensors(proto):
         if tensor.name in parameters:
             name, kind, shape = tensor.name, tensor.data_type, list(tensor.dims)
             tensor.Clear()
             tensor.name, tensor.data_type = name, kind
             tensor.dims.extend(shape)
             tensor.data_location = onnx.TensorProto.EXTERNAL
-        elif tensor.data_location == onnx.TensorProto.EXTERNAL:
-            values = constants[tensor.name]
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    for node in proto.graph.node:
+    for tensor in _walk_tensors([graph, *proto.functions]):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and tensor.external_data:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(read(tensor), tensor.name))
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [info for info in graph.input if info.name not in constants]
+    if len(inputs) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(inputs)
+        proto.ir_version = max(proto.ir_version, 4)  # from which on inputs need no such entries
+    for node in graph.node:
         node.ClearField("doc_string")
         node.ClearField("metadata_props")  # in which exporters write down whole stacks of calls
-    for name in ("value_info", "doc_string", "metadata_props"):
-        proto.graph.ClearField(name)
-    for name in ("training_info", "doc_string"):
-        proto.ClearField(name)
+    for field in ("value_info", "metadata_props"):
+        graph.ClearField(field)
+    proto.ClearField("training_info")
+
+
+def _make_dense(proto: Any, parameters: Container[str], read: Callable[[Any], np.ndarray]) -> None:
+    """Gives parameters that are sparse, or lists of floats in a node, a tensor."""
+    onnx = import_onnx()
+    graph = proto.graph
+    sparse = list(graph.sparse_initializer)
+    del graph.sparse_initializer[:]
+    for each in sparse:
+        name = each.values.name
+        if name in parameters:
+            dense = onnx.TensorProto(
+                name=name, data_type=each.values.data_type, dims=list(each.dims)
+            )
+            graph.initializer.append(dense)
+        else:
+            graph.sparse_initializer.append(each)
+    for node in graph.node:
+        if _is_constant(node) and node.output[0] in parameters:
+            (attribute,) = node.attribute
+            if attribute.name == "value_floats":
+                floats = np.array(attribute.floats, np.float32)
+                node.attribute[0].CopyFrom(
+                    onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(floats))
+                )
 
 
 def encode(proto: Any) -> str:
@@ -74,7 +109,8 @@ def decode(text: str) -> Any:
     """
     try:
         unpacker = zlib.decompressobj()
-        content = unpacker.decompress(base64.b64decode(text, validate=True), MAX_BYTES)
+        largest = min(MAX_BYTES, MAX_RATIO * len(text))
+        content = unpacker.decompress(base64.b64decode(text, validate=True), largest)
     except (ValueError, zlib.error) as error:
         raise OnnxError(f"{_WHERE} cannot be read: {error}") from error
     if not unpacker.eof:
@@ -93,7 +129,7 @@ def fill_parameters(proto: Any, arrays: Mapping[str, Any]) -> None:
       UnsupportedError: there is no tensor of a name, as those of functions' bodies have none.
     """
     onnx = import_onnx()
-    tensors = {tensor.name: tensor for tensor in _tensors(proto)}
+    tensors = {tensor.name: tensor for tensor in _list_tensors(proto)}
     for name, array in arrays.items():
         if name not in tensors:
             raise UnsupportedError(f"{name!r} lies inside a function, and cannot be replaced")
@@ -102,12 +138,30 @@ def fill_parameters(proto: Any, arrays: Mapping[str, Any]) -> None:
         tensors[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
 
 
-def _tensors(proto: Any) -> Iterator[Any]:
+def _list_tensors(proto: Any) -> Iterator[Any]:
     """The tensors that may be parameters; those of nodes `Constant` get the name of the output."""
     yield from proto.graph.initializer
     for node in proto.graph.node:
-        if node.op_type == "Constant" and not node.domain:
+        if _is_constant(node):
             for attribute in node.attribute:
                 if attribute.name == "value":
                     attribute.t.name = node.output[0]
                     yield attribute.t
+
+
+def _is_constant(node: Any) -> bool:
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
+def _walk_tensors(graphs: Iterable[Any]) -> Iterator[Any]:
+    """The tensors of graphs and functions, and of the graphs inside their nodes."""
+    for graph in graphs:
+        yield from getattr(graph, "initializer", ())
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors
+                yield from _walk_tensors(attribute.graphs)
+                if attribute.HasField("g"):
+                    yield from _walk_tensors([attribute.g])

@@ -112,7 +112,8 @@ def _draw_heads(
         if path not in arrays or shape != other[path]
     )
     fresh = _initialize(new, paths, old.channels, key)
-    dtype = next(array.dtype for array in arrays.values() if array.ndim == 4)  # a convolution's
+    largest = max(arrays.values(), key=lambda array: array.ndim)  # a convolution's, if there is one
+    dtype = largest.dtype
     return {path: array.astype(dtype) for path, array in fresh.items()}
 
 

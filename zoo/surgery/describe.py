@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained, find_definition
 from zoo.inference.trained import Trained
-from zoo.models.base import MODELS, Model
+from zoo.models.base import Model
 from zoo.runtime.columns import format_columns
 from zoo.surgery.intercept import Call, intercept
 
@@ -132,26 +132,16 @@ def describe(
     if channels is None:
         channels = as_trained(model).channels if isinstance(model, Trained | tuple | list) else 3
     if size is None:
-        size = MODELS[module.title].input_size if module.title in MODELS else 224
+        size = module.usual_size
     height, width = size if isinstance(size, Sequence) else (size, size)
     layers: list[Layer] = []
 
     def measure(call: Call) -> Any:
         y = call.run()
-        params = call.module.variables.get("params", {})
-        arrays = {name: array for name, array in params.items() if not isinstance(array, dict)}
-        if arrays:
-            kernel = arrays.get("kernel")
-            layers.append(
-                Layer(
-                    call.path,
-                    type(call.module).__name__,
-                    y.shape[1:],
-                    sum(array.size for array in arrays.values()),
-                    0 if kernel is None else math.prod(kernel.shape[:-1]) * y.size,
-                    y.size * y.dtype.itemsize,
-                )
-            )
+        kind, parameters, products = _count(call.module)
+        if parameters:
+            size = y.size * y.dtype.itemsize
+            layers.append(Layer(call.path, kind, y.shape[1:], parameters, products * y.size, size))
         return y
 
     x = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
@@ -159,3 +149,16 @@ def describe(
     with intercept(measure):
         jax.eval_shape(module.clone(remat=False).apply, variables, x)
     return Description(module.title, (height, width, channels), tuple(layers))
+
+
+def _count(module: Any) -> tuple[str, int, int]:
+    """What a module is, its own parameters, and the products of each of its outputs."""
+    if getattr(module, "is_imported", False):  # whose parameters are those of its nodes
+        return "", 0, 0
+    if hasattr(module, "counted"):
+        counted: tuple[str, int, int] = module.counted
+        return counted
+    params = module.variables.get("params", {})
+    arrays = {name: array for name, array in params.items() if not isinstance(array, dict)}
+    products = math.prod(arrays["kernel"].shape[:-1]) if "kernel" in arrays else 0
+    return type(module).__name__, sum(array.size for array in arrays.values()), products

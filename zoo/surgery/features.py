@@ -159,8 +159,14 @@ def backbone(model: ModelWithWeights | Model) -> Backbone:
 
     Raises:
       TypeError: `model` is something else.
+      ValueError: the model was imported.
     """
     model = find_definition(model)
+    if model.is_imported:
+        raise ValueError(
+            "zoo.backbone takes models that are made of the zoo's layers, and no imported ones; "
+            "zoo.features gives the outputs of their nodes"
+        )
     model = model.clone(**model.backbone_options)
     excluded = {*model.classifier, *model.backbone_excludes}
     size, shapes = 256, {}

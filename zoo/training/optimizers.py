@@ -1,9 +1,11 @@
 """Optimizers and schedules of the learning rate, made by optax from settings."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from zoo.models.base import Model
@@ -76,7 +78,10 @@ def scale_rate(optimizer_state: Any, factor: float) -> Any:
 def find_decayed(params: Mapping[str, Any]) -> dict[str, Any]:
     """Which parameters weight decay shrinks: kernels, and not norms and biases."""
     return unflatten_variables(
-        {path: path.endswith("kernel") for path, _ in flatten_variables(params)}
+        {
+            path: path.endswith("kernel") or np.ndim(array) > 1
+            for path, array in flatten_variables(params)
+        }
     )
 
 
@@ -86,15 +91,22 @@ def layer_factors(model: Model, decay: float, channels: int = 3) -> dict[str, fl
     That of the last is 1, and of each before it `decay` times as much (Clark et al. 2020, arXiv
     2003.10555, section 3).
     """
-    blocks = [block.path for block in describe(model, channels=channels).by(2)]
+    if model.is_imported:  # whose parameters lie side by side
+        blocks = list(model.variable_shapes()["params"])
+    else:
+        blocks = [block.path for block in describe(model, channels=channels).by(2)]
     names = list(dict.fromkeys(_block_of(path) for path in blocks))
     return {name: decay ** (len(names) - 1 - depth) for depth, name in enumerate(names)}
 
 
 def _block_of(path: str) -> str:
-    """The block that a path is in: "stage2/block3" of "stage2/block3/conv1/kernel"."""
-    first, *rest = path.split("/")
-    return f"{first}/{rest[0]}" if rest and rest[0].startswith(("block", "layer")) else first
+    """The block that a path is in: "stage2/block3" of "stage2/block3/conv1/kernel".
+
+    Of an imported model's parameter, as "layer1.0.conv1.weight", it is "layer1/0".
+    """
+    first, *rest = re.split(r"[/.]", path)
+    is_block = rest and (rest[0].startswith(("block", "layer")) or rest[0].isdigit())
+    return f"{first}/{rest[0]}" if is_block else first
 
 
 def _scale_layers(model: Model, decay: float, channels: int) -> Any:

@@ -13,7 +13,7 @@ from zoo.checkpoints.load import ModelWithWeights, as_trained, make_info
 from zoo.data.dataset import Dataset
 from zoo.inference.images import ImageError
 from zoo.inference.trained import Trained, make_labels
-from zoo.models.base import MODELS, Model
+from zoo.models.base import Model
 from zoo.surgery.adapt import adapt
 from zoo.training.settings import Settings, SettingsError
 
@@ -84,7 +84,7 @@ def _check_trainable(model: Model, size: int | None) -> None:
 
 def _initialize(model: Model, dataset: Dataset, channels: int, key: jax.Array) -> Trained:
     model = model.clone(num_classes=len(dataset.classes))
-    size = max(model.min_size, MODELS[model.title].input_size if model.title in MODELS else 0)
+    size = max(model.min_size, model.usual_size)
     images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     variables: Any = jax.jit(model.init, static_argnums=1)(key, images)
     info = make_info(model, variables, {})

@@ -38,7 +38,7 @@ class ConvolutionConfig(NamedTuple):
 
 
 # (the kernel's larger side, up to; bytes of an element) → configuration. Chosen by what compiles
-# without spilling and by the model of `benchmarks.gpu_model`, not yet from timing. With float32
+# without spilling, and by an older model of the time than `benchmarks.gpu_model` has. With float32
 # memory sets the time. With half precision instructions do from 5x5 on, a third of them unpacking
 # pixels and taps: so spatial tiles there are as wide as registers allow, which spreads that over
 # more outputs. Above 9x9 multiplications outweigh memory, and what counts is that the loop holds
@@ -56,6 +56,9 @@ CONFIGS = {
 # Of pixels under a spatial tile's row, which the compiler likes to load all at once, and of outputs
 # in a tile: with more of them, as strides make them, half precision has spilled registers.
 MAX_PIXEL_COLUMNS, MAX_OUTPUTS = 24, 14
+
+# See `choose_tile`: what the model of `benchmarks.gpu_model` says of 3x3 and 5x5 kernels.
+ROW_COSTS = {16: 2.1, 32: 1.3, 64: 1.05}
 
 MakeAxis = Callable[[Window, int, int, int], Axis]
 Config = TypeVar("Config")
@@ -141,7 +144,7 @@ def launch_convolution(
 ) -> jax.Array:
     """Sums pixels times taps: x is [N, rows.pixels, columns.pixels, in_channels]."""
     channels = operation.out_channels
-    tile = choose_tile(channels, x.dtype, tiling.warps)
+    tile = choose_tile(channels, x.dtype, tiling.warps, ROW_COSTS)
     count = x.shape[0] * tiling.tiles_per_image
     grid = cdiv(channels, tile.channels), cdiv(count, tile.rows)
     shape = x.shape[0], tiling.rows.outputs, tiling.columns.outputs, channels

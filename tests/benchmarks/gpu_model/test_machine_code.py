@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.gpu_model import sass
 from benchmarks.gpu_model.machine_code import compile_launch, list_launches
-from benchmarks.gpu_model.time_model import CasePass, list_passes
+from benchmarks.gpu_model.passes import CasePass, list_passes
 from benchmarks.operators.cases import Case
 from tests.kernels.cases import fewer
 

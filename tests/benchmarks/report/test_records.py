@@ -91,7 +91,9 @@ def test_missing_files_and_markers_are_named(write_page, tmp_path, capsys):
     assert "expected <!-- generated: models --> on a line" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["classify", "weights", "gpu_model", "gpu_survey"])
+@pytest.mark.parametrize(
+    "kind", ["classify", "weights", "gpu_model", "gpu_calibration", "gpu_survey"]
+)
 def test_missing_content_is_named(write_page, tmp_path, capsys, kind):
     (tmp_path / "bad.json").write_text(json.dumps({"benchmark": kind}))
     assert write_page()[0] == 2

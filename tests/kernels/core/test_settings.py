@@ -142,5 +142,5 @@ def test_gradients_are_lowered_for_a_gpu(case, setting):
     def gradients(*arrays):
         return jax.grad(lambda *a: jnp.square(function(*a)).sum(), range(len(arrays)))(*arrays)
 
-    with SETTINGS[setting]():
+    with SETTINGS[setting](), kernels.using("triton"):
         assert "triton" in lower_for_gpu(gradients, *arrays)

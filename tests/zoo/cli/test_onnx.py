@@ -136,7 +136,7 @@ def test_convert_what_is_no_classifier(shell, tmp_path):
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     code, out, _ = shell("convert", tmp_path / "m.onnx", "--out", tmp_path / "saved")
     assert code == 0
-    assert "saved: for zoo.from_onnx alone; the last layer of a classifier must be" in out
+    assert "saved: zoo.from_onnx loads it, as it is no classifier: " in out
     x = np.float32([3, 4])
     np.testing.assert_array_equal(from_onnx(tmp_path / "saved")(x), [3, 8])
 
@@ -147,10 +147,12 @@ def test_convert_what_is_no_classifier(shell, tmp_path):
         (("--model", "ResNet50"), 2, "brings its own model: leave it out"),
         (("--num-classes", "3"), 2, "brings its own model: leave it out"),
         (("--labels", "{x}"), 1, "x.npy"),
+        (("--labels", "{two}"), 1, "labels must have a name for each of 5 classes, got 2"),
     ],
 )
 def test_bad_words_of_convert(shell, files, tmp_path, words, code, message):
-    words = [word.format(x=files[1]) for word in words]
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    words = [word.format(x=files[1], two=tmp_path / "two.txt") for word in words]
     found, _, err = shell("convert", files[0], "--out", tmp_path / "saved", *words)
     assert found == code
     assert message in " ".join(err.replace("│", " ").split())

@@ -10,11 +10,12 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import zoo
-from tests.zoo.onnx.small import convnet, make_model, node, tensor
-from zoo.onnx import UnsupportedError, from_onnx
+from tests.zoo.onnx.small import convnet, tensor
+from zoo.onnx import OnnxError, from_onnx
 from zoo.surgery.intercept import intercept
+from zoo.training.optimizers import find_decayed, layer_factors
 from zoo.training.run_folder import RunError
-from zoo_pretrained.checkpoint import flatten_variables
+from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 
 IMAGES = np.float32(np.random.default_rng(1).normal(size=(4, 8, 8, 3)))
 
@@ -62,6 +63,7 @@ def test_grad_cam_is_of_its_definition(trained):
 
     weights = jax.grad(logit)(maps).mean((1, 2), keepdims=True)
     cam = jnp.maximum((maps * weights).sum(-1)[0], 0)
+    assert seen.maps.max() > 0
     wide = jax.image.resize(cam, (8, 8), "bilinear")
     np.testing.assert_allclose(seen.maps[0] / seen.maps.max(), wide / wide.max(), atol=1e-4)
 
@@ -164,118 +166,31 @@ def test_a_classifier_is_saved_and_loaded(trained, tmp_path):
     ],
 )
 def test_checkpoints_without_a_graph(trained, tmp_path, graph, message):
-    """Whoever writes one, loading it says what is wrong."""
+    """Whoever writes one: neither saving nor loading it goes through."""
     metadata = trained.to_metadata("x")
     metadata["arguments"]["graph"] = graph
     with pytest.raises(ValueError, match=message):
         zoo.pretrained.checkpoint.save(tmp_path / "x", trained.variables, metadata)
-    model = dict(trained.to_metadata("x"), model="x")
-    del model["model"]
-    zoo.pretrained.checkpoint.save(
-        tmp_path / "y",
-        trained.variables,
-        {
-            **model,
-        },
-    )
-    with pytest.raises(zoo.pretrained.checkpoint.CheckpointError, match="does not fit ResNet18"):
-        zoo.trained("ResNet18", weights=tmp_path / "y")
+    del metadata["model"]  # by which it would be checked
+    zoo.pretrained.checkpoint.save(tmp_path / "x", trained.variables, metadata)
+    with pytest.raises(CheckpointError, match=message):
+        zoo.trained("OnnxClassifier", weights=tmp_path / "x")
+    with pytest.raises(OnnxError, match=message if graph else "ends too early"):
+        from_onnx(tmp_path / "x")
 
 
-def draw(*shape):
-    return np.float32(np.random.default_rng(sum(shape)).normal(size=shape))
-
-
-CONSTANTS = {
-    "w": draw(8, 3, 3, 3),
-    "k": draw(8, 5),
-    "c": draw(5),
-    "q": draw(5, 8, 1, 1),
-    "shape": np.array([-1, 5]),
-    "axes": np.array([2, 3]),
-    "wide": draw(5, 8, 3, 3),
-}
-MAPS = (node("Conv", "x w", "a", pads=[1, 1, 1, 1]), node("Relu", "a", "b"))
-POOLED = (*MAPS, node("GlobalAveragePool", "b", "p"))
-FLAT = (*POOLED, node("Flatten", "p", "f"))
-HEADS = {
-    "Gemm": [*FLAT, node("Gemm", "f k c", "y")],
-    "Gemm without a bias": [*FLAT, node("Gemm", "f k", "y")],
-    "MatMul": [*FLAT, node("MatMul", "f k", "y")],
-    "MatMul, Add and Softmax": [
-        *(*FLAT, node("MatMul", "f k", "m"), node("Add", "c m", "l")),
-        node("Softmax", "l", "y", axis=-1),
-    ],
-    "Conv of maps": [
-        *(*MAPS, node("Conv", "b q c", "h"), node("Relu", "h", "r")),
-        *(node("GlobalAveragePool", "r", "m"), node("Flatten", "m", "y")),
-    ],
-    "Conv, Reshape and Softmax": [
-        *(*POOLED, node("Conv", "p q", "h"), node("Reshape", "h shape", "l")),
-        node("Softmax", "l", "y", axis=-1),
-    ],
-    "Conv and Squeeze": [*POOLED, node("Conv", "p q", "h"), node("Squeeze", "h axes", "y")],
-    "Conv and ReduceMean": [
-        *(*MAPS, node("Conv", "b q c", "h")),
-        node("ReduceMean", "h axes", "y", keepdims=0),
-    ],
-}
-
-
-def make_classifier(nodes, shape=("N", 3, None, None), outputs=("N", 5)):
-    used = {name for each in nodes for name in each.input}
-    constants = {name: array for name, array in CONSTANTS.items() if name in used}
-    return make_model(nodes, [tensor("x", shape)], [tensor("y", outputs)], constants)
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_heads(name, tmp_path):
-    """Logits, without a softmax; for other classes too, and exported again with them."""
-    model = make_classifier(HEADS[name])
-
-    def check(model, trained):
-        (want,) = ReferenceEvaluator(model).run(None, {"x": IMAGES.transpose(0, 3, 1, 2)})
-        found = np.asarray(trained(IMAGES))
-        if "Softmax" in name:
-            found = jax.nn.softmax(found)
-        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
-
-    trained = from_onnx(model).as_trained()
-    check(model, trained)
-    adapted = zoo.adapt(trained, num_classes=3)
-    head = adapted.variables["params"]["head"]
-    head["kernel"], head["bias"] = draw(*head["kernel"].shape), draw(3)
-    assert np.asarray(adapted(IMAGES)).shape == (4, 3)
-    zoo.to_onnx(adapted, tmp_path / "m.onnx")
-    exported = onnx.load(tmp_path / "m.onnx")
-    onnx.checker.check_model(exported, full_check=True)
-    check(exported, adapted)
-    unread = {each.name for each in exported.graph.initializer}
-    assert unread <= {each for node in exported.graph.node for each in node.input}
-    again = from_onnx(exported).as_trained()
-    assert again.labels == ("class 0", "class 1", "class 2")
-    np.testing.assert_allclose(again(IMAGES), adapted(IMAGES), rtol=1e-5, atol=1e-6)
-
-
-def test_channels_behind():
-    """As models of TensorFlow have them."""
-    nodes = [node("Transpose", "x", "t", perm=[0, 3, 1, 2]), *HEADS["Gemm"]]
-    nodes[1] = node("Conv", "t w", "a", pads=[1, 1, 1, 1])
-    model = make_classifier(nodes, ("N", 16, 16, 3))
-    trained = from_onnx(model).as_trained()
-    images = draw(2, 16, 16, 3)
-    want = ReferenceEvaluator(model).run(None, {"x": images})[0]
-    np.testing.assert_allclose(trained(images), want, rtol=1e-4, atol=1e-5)
-    assert (trained.channels, trained.info.preprocessing.size) == (3, 16)
-
-
-def test_grey_images():
-    nodes = [node("ReduceMean", "x", "m", axes=[2, 3], keepdims=0), node("Gemm", "m k c", "y")]
-    constants = {"k": draw(1, 5), "c": draw(5)}
-    model = make_model(nodes, [tensor("x", ["N", 1, 8, 8])], [tensor("y", ["N", 5])], constants, 13)
-    trained = from_onnx(model).as_trained()
-    assert (trained.channels, trained.info.preprocessing.channels) == (1, "grey")
-    assert len(trained.classify(np.zeros((8, 8, 3), np.uint8))) == 5
+def test_checkpoints_of_other_models(trained, tmp_path):
+    trained.save(tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="holds a OnnxClassifier, not a ResNet18"):
+        zoo.trained("ResNet18", weights=tmp_path / "mine")
+    with pytest.raises(OnnxError, match=r"checkpoint of OnnxClassifier: zoo.trained\('OnnxClass"):
+        from_onnx(tmp_path / "mine")
+    from_onnx(convnet()).save(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="other does not fit OnnxClassifier"):
+        zoo.trained("OnnxClassifier", weights=tmp_path / "other")
+    zoo.pretrained.checkpoint.save(tmp_path / "none", trained.variables, {})
+    with pytest.raises(OnnxError, match="none is a checkpoint that has no graph of an imported mo"):
+        from_onnx(tmp_path / "none")
 
 
 def test_what_the_file_says(trained, tmp_path):
@@ -305,39 +220,44 @@ def test_an_imported_model_keeps_its_size(trained, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("nodes", "shape", "message"),
-    [
-        (
-            MAPS,
-            ("N", 3, 8, 8),
-            "before at most a mean and a softmax; this one ends in Conv 'Conv/a'",
-        ),
-        (HEADS["Gemm"], ("N", 4), r"takes images, and not x: float32 \[N, 4\]"),
-        (HEADS["Gemm"], ("N", 3, 2, 4), r"must be squares, and not x: float32 \[N, 3, 2, 4\]"),
-        (HEADS["Gemm"], ("N", 3, 2, None), r"must be squares, and not x: float32 \[N, 3, 2, \?\]"),
-        ([*FLAT, node("Add", "k k", "v"), node("Gemm", "f v c", "y")], None, "a Gemm, a MatMul"),
-        ([*FLAT, node("Gemm", "f k c", "g"), node("Exp", "g", "y")], None, "ends in Exp 'Exp/y'"),
-        ([*FLAT, node("Gemm", "f k c", "y", alpha=2.0)], None, "this one ends in Gemm 'Gemm/y'"),
-        ([*FLAT, node("Add", "f c", "m"), node("Add", "m c", "y")], None, "ends in Add 'Add/y'"),
-        (
-            [*FLAT, node("MatMul", "f k", "g"), node("Add", "g g", "h"), node("Softmax", "h", "y")],
-            *(None, "this one ends in Add 'Add/h'"),
-        ),
-        (
-            [node("Reshape", "x shape", "f"), node("Gemm", "f k c", "y")],
-            *(None, "takes an image of 224x224, and this model fails: Reshape 'Reshape/f'"),
-        ),
-        ([*MAPS, node("Conv", "b wide c", "y")], None, "this one ends in Conv 'Conv/y'"),
-        ([*MAPS, node("Conv", "b q c", "y")], None, r"\[N, 5\], and this model, of one image of 2"),
-    ],
-)
-def test_what_is_no_classifier(nodes, shape, message):
-    model = make_classifier(nodes, shape or ("N", 3, None, None), None)
-    model.graph.output[0].name = nodes[-1].output[0]
-    imported = from_onnx(model)
-    with pytest.raises(UnsupportedError, match=message):
-        imported.as_trained()
+def test_labels_and_preprocessing_must_fit():
+    imported = from_onnx(convnet())
+    with pytest.raises(ValueError, match="labels must have a name for each of 5 classes, got 1"):
+        imported.as_trained(labels=["a"])
+    preprocessing = imported.as_trained().info.preprocessing.resized(16)
+    message = "must give images of 8 pixels and 3 channels, as the model takes, got 16 and 3"
+    with pytest.raises(ValueError, match=message):
+        imported.as_trained(preprocessing=preprocessing)
+
+
+def test_a_description_counts_the_nodes(trained):
+    """Products of both convolutions, one of them of 4 groups, and of the head."""
+    described = zoo.describe(trained)
+    assert described.parameters == 485 - 8  # the statistics are none
+    assert described.multiply_adds == 64 * 4 * 27 + 64 * 4 * 9 + 64 * 5
+    assert [layer.kind for layer in described.layers] == [
+        *("Conv", "BatchNormalization", "Conv", "Dense"),
+    ]
+
+
+def test_training_slows_down_what_comes_first(trained):
+    factors = layer_factors(trained.model, 0.5)
+    assert factors["head"] == 1
+    assert factors["conv1"] < factors["bn1"] < factors["Conv"] < 1
+    decayed = find_decayed(trained.variables["params"])
+    assert decayed["conv1.weight"]
+    assert not decayed["bn1.scale"]
+
+
+def test_backbone_takes_no_imported_models(trained):
+    with pytest.raises(ValueError, match=r"zoo.backbone takes models that are made of"):
+        zoo.backbone(trained)
+
+
+def test_a_pair_has_the_models_size(trained):
+    photo = np.zeros((9, 9, 3), np.uint8)
+    found = zoo.embed((trained.model, trained.variables), [photo])
+    assert len(found) == 1
 
 
 def test_images_that_do_not_fit(trained):

@@ -3,6 +3,11 @@
 The reference is the evaluator that the package onnx brings.
 """
 
+import base64
+import copy
+import pickle
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +19,7 @@ from onnx.reference import ReferenceEvaluator
 import zoo
 from tests.zoo.onnx.small import convnet, make_model, node, serialize, tensor
 from zoo.onnx import OnnxError, UnsupportedError, from_onnx
+from zoo_pretrained import checkpoint
 from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
 
 IMAGES = np.float32(np.random.default_rng(1).normal(size=(2, 3, 8, 8)))
@@ -386,3 +392,95 @@ def test_what_is_too_large_for_a_checkpoint(tmp_path):
     with pytest.raises(UnsupportedError, match=r"still has 4,0.* bytes, so that no checkpoint can"):
         from_onnx(model).save(tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_bodies_and_other_files(tmp_path):
+    """They come into the model, so that what was saved needs the file no more."""
+    then = helper.make_graph(
+        [node("Mul", "x inner", "t")],
+        "then",
+        [],
+        [tensor("t")],
+        [onnx.numpy_helper.from_array(X, "inner")],
+    )
+    other = helper.make_graph([node("Identity", "x", "e")], "else", [], [tensor("e")])
+    branch = helper.make_node("If", ["flag"], ["y"], then_branch=then, else_branch=other)
+    inputs = [tensor("x", [2, 3]), tensor("flag", [], TensorProto.BOOL)]
+    model = make_model([branch], inputs, ["y"], {})
+    options = {"save_as_external_data": True, "location": "m.data", "size_threshold": 0}
+    onnx.save(model, tmp_path / "m.onnx", convert_attribute=True, **options)
+    imported = from_onnx(tmp_path / "m.onnx")
+    content = imported.to_proto().SerializeToString()
+    (tmp_path / "m.data").unlink()
+    np.testing.assert_allclose(from_onnx(content)(X, np.array(True)), X * X, rtol=1e-6)
+
+
+def test_weights_in_lists_and_sparse_tensors(tmp_path):
+    dense = np.zeros((2, 3), np.float32)
+    dense[1, 2], dense[0, 1] = 3, 2
+    values = onnx.numpy_helper.from_array(np.float32([2, 3]), "s")
+    indices = onnx.numpy_helper.from_array(np.array([1, 5]))
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value_floats=[1.0, 2.0, 3.0]),
+        node("Mul", "x w", "a"),
+        node("Add", "a s", "y"),
+    ]
+    model = make_model(nodes, [tensor("x", [2, 3])], ["y"], {})
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2, 3]))
+    imported = from_onnx(model)
+    changed = jax.tree.map(lambda array: array + 1, imported.variables)
+    imported.save(tmp_path / "a", changed)
+    want = X * np.float32([2, 3, 4]) + dense + 1
+    for each in (from_onnx(tmp_path / "a"), from_onnx(imported.to_proto(changed))):
+        np.testing.assert_allclose(each(X), want, rtol=1e-6)
+
+
+def test_copies_of_a_model(model):
+    model(IMAGES)
+    for each in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(each(IMAGES), model(IMAGES))
+
+
+def make_text(proto):
+    return base64.b64encode(zlib.compress(proto.SerializeToString())).decode()
+
+
+@pytest.mark.parametrize(
+    ("break_text", "message"),
+    [
+        (lambda proto: make_text(proto)[:-8], "ends too early"),
+        (lambda proto: "!" + make_text(proto), "cannot be read"),
+        (lambda proto: make_text(make_bomb(proto)), "ends too early, or is too large"),
+        (lambda proto: make_text(make_hollow(proto)), "has no values of 'minus_one'"),
+    ],
+)
+def test_damaged_graphs_in_checkpoints(tmp_path, break_text, message):
+    """Of hostile ones as well: zeros that a few letters stand for, and integers without values."""
+    imported = from_onnx(convnet())
+    metadata = {"arguments": {"graph": break_text(imported.proto)}}
+    checkpoint.save(tmp_path / "a", imported.variables, metadata)
+    with pytest.raises(OnnxError, match=message):
+        from_onnx(tmp_path / "a")
+
+
+def make_bomb(proto):
+    bomb = type(proto)()
+    bomb.CopyFrom(proto)
+    bomb.producer_name = "0" * 10_000_000
+    return bomb
+
+
+def make_hollow(proto):
+    hollow = type(proto)()
+    hollow.CopyFrom(proto)
+    for each in hollow.graph.initializer:
+        if each.name == "minus_one":
+            each.ClearField("raw_data")
+            each.data_location = TensorProto.EXTERNAL
+    return hollow
+
+
+def test_files_that_are_not_named():
+    model = make_hollow(convnet())
+    with pytest.raises(OnnxError, match="'minus_one' lies in a file that the model does not name"):
+        from_onnx(model)

@@ -6,7 +6,7 @@ that are powers of two, so what lies beyond an array's end is masked, always: ja
 it by itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -37,13 +37,27 @@ class Tile(NamedTuple):
         )
 
 
-def choose_tile(channels: int, dtype: Any, warps: int) -> Tile:
-    """The tile that leaves the fewest channels of the last one masked; of these the widest."""
+def choose_tile(channels: int, dtype: Any, warps: int, row_costs: Mapping[int, float]) -> Tile:
+    """The tile that costs least for this number of channels; of several the widest.
+
+    A tile of narrow rows leaves fewer channels of the last one masked, but the threads of a warp
+    ask for more lines of the cache.
+
+    Args:
+      channels: of the array.
+      dtype: of its elements.
+      warps: of a program.
+      row_costs: what an element costs in tiles whose rows have so many bytes, beside 1 in wider.
+    """
     size = jnp.dtype(dtype).itemsize
     elements = 32 * warps * VECTOR_BYTES // size
     vector = VECTOR_BYTES // size
     widths = [vector << i for i in range(8) if (vector << i) * size <= MAX_WIDTH_BYTES]
-    width = min(reversed(widths), key=lambda w: cdiv(channels, w) * w)
+
+    def cost(width: int) -> float:
+        return cdiv(channels, width) * width * row_costs.get(width * size, 1.0)
+
+    width = min(reversed(widths), key=cost)
     return Tile(elements // width, width, warps)
 
 
