@@ -21,6 +21,7 @@ from zoo_kernels.depthwise_conv import cpu as depthwise_cpu
 from zoo_kernels.depthwise_conv import lax as depthwise_lax
 from zoo_kernels.depthwise_conv import onednn as depthwise_onednn
 from zoo_kernels.depthwise_conv import xla as depthwise_xla
+from zoo_kernels.max_pool import cpu as max_pool_cpu
 from zoo_kernels.max_pool import lax as max_pool_lax
 from zoo_kernels.max_pool import xla as max_pool_xla
 
@@ -53,7 +54,11 @@ IMPLEMENTATIONS = {
         batch_norm_xla.IMPLEMENTATION,
         batch_norm_cpu.IMPLEMENTATION,
     ),
-    "max_pool": (max_pool_lax.IMPLEMENTATION, max_pool_xla.IMPLEMENTATION),
+    "max_pool": (
+        max_pool_lax.IMPLEMENTATION,
+        max_pool_xla.IMPLEMENTATION,
+        max_pool_cpu.IMPLEMENTATION,
+    ),
 }
 
 

@@ -39,7 +39,9 @@ def bias_act(
       implementation: None chooses by platform, a name is strict, a sequence is tried in order.
 
     Returns:
-      An array like x. The sum is taken in float32 or better, and rounded once.
+      An array like x. The sum is taken in float32 or better, and rounded once; but on a GPU, of
+      half precision with relu and the like, in x's type, so that it becomes a part of the
+      convolution that gives x, which takes the sum in float32.
 
     Raises:
       ValueError: arguments that do not fit each other.

@@ -51,7 +51,7 @@ class WeightGradConfig(NamedTuple):
 # each tap and each of its 4 or 8 channels in a register, of which it has 255 at most.
 CONFIGS = {
     (3, 4): WeightGradConfig(((2, 4), (1, 8), (1, 7)), (3, 3), 4),
-    (3, 2): WeightGradConfig(((1, 4), (1, 5)), (3, 3), 4),
+    (3, 2): WeightGradConfig(((2, 2),), (3, 3), 2),
     (6, 4): WeightGradConfig(((1, 8), (1, 7)), (3, 6), 4),
     (6, 2): WeightGradConfig(((1, 7), (1, 8), (1, 4)), (1, 6), 4),
     (9, 4): WeightGradConfig(((1, 8), (1, 7)), (2, 9), 4),

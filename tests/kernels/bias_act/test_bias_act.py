@@ -69,6 +69,31 @@ def test_derivative_is_zero_at_the_kinks_of_relu6():
     assert derivatives.ravel().tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("act", ["identity", "relu", "relu6", "silu"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_half_precision_by_xla_adds_the_bias_in_that_type(dtype, act, residual):
+    """As it fuses it with a convolution then; its error is that of rounding twice, and the bias."""
+    rng = np.random.default_rng(0)
+    x, r = (jnp.asarray(rng.normal(size=(64, 40)), dtype) for _ in range(2))
+    bias = jnp.asarray(rng.normal(size=40), jnp.float32)
+    options = {"residual": r} if residual else {}
+    got = kernels.bias_act(x, bias, act, implementation="xla", **options)
+    assert got.dtype == x.dtype
+    with jax.enable_x64():
+        z = np.float64(x) + np.float64(bias) + (np.float64(r) if residual else 0)
+        want = np.asarray(PLAIN[act](z))
+    unit = float(jnp.finfo(dtype).eps) / 2
+    size = np.abs(np.float64(x)) + 2 * np.abs(np.float64(bias)) + np.abs(np.float64(r))
+    assert (np.abs(np.float64(got) - want) <= 3 * unit * size).all()
+    gradient = jax.grad(
+        lambda b: (
+            kernels.bias_act(x, b, act, implementation="xla", **options).astype("float32").sum()
+        )
+    )(bias)
+    assert gradient.dtype == bias.dtype  # which is summed in it
+
+
 def test_bfloat16_is_rounded_once():
     """x + bias is 1 + 2⁻⁸, which bfloat16 cannot hold, so a second rounding would show."""
     x = jnp.ones((1, 1), jnp.bfloat16)

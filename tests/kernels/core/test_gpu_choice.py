@@ -64,16 +64,18 @@ def choose(case_name, dtype):
         options = {"strides": case.strides, "padding": case.kernel // 2}
     op = functools.partial(OPERATORS[case.op], **options)
 
-    def run(dy, *arrays):
-        def call(*arrays):
-            y = op(*arrays)
-            return y[0] if case.op == "batch_norm" else y
+    def call(*arrays):
+        y = op(*arrays)
+        return y[0] if case.op == "batch_norm" else y
 
-        y, vjp = jax.vjp(call, *arrays)
-        return y, vjp(dy)
+    def differentiate(dy, *arrays):
+        return jax.vjp(call, *arrays)[1](dy)
 
-    choices = kernels.explain(run, dy, x, *others)
-    found = {c.pass_name: c for c in choices if c.platform in ("cuda", "any")}
+    choices = [
+        *kernels.explain(call, x, *others),
+        *kernels.explain(differentiate, dy, x, *others),
+    ]
+    found = {c.pass_name: c for c in choices if c.platform == "any"}
     found |= {c.pass_name: c for c in choices if c.platform == "cuda"}
     return {name: choice.implementation for name, choice in found.items()}
 
@@ -86,17 +88,13 @@ def test_the_default_is_never_slower_than_xla(key):
     implementations = {chosen[name] for name in PASSES[pass_name] if name in chosen}
     if implementations == {"xla"}:
         return  # XLA's own time
-    if case.startswith("bias_act"):
-        # What was measured as the default: XLA's forward pass, the Triton kernel backward.
-        ratios = [row["default_us"] / row["xla_us"] for row in rows]
-    else:
-        ratios = count_ratios(rows)
+    ratios = count_ratios(rows)
     assert round(max(ratios), 2) <= 1.05 or is_unsteady(rows), f"{implementations}: {ratios}"
 
 
-@pytest.mark.parametrize("key", [key for key in load_rows() if "x" in key[0]], ids="-".join)
+@pytest.mark.parametrize("key", [key for key in load_rows() if "act" not in key[0]], ids="-".join)
 def test_triton_is_the_default_where_it_is_faster_on_both(key):
-    """By more than 15 %."""
+    """By more than 15 %; but for bias_act, which XLA fuses with what is around it."""
     case, dtype, pass_name = key
     ratios, chosen = count_ratios(load_rows()[key]), choose(case, dtype)
     last = PASSES[pass_name][-1]
