@@ -10,7 +10,6 @@ a part of an array as the whole. Without a GPU nothing is tuned, and nothing is 
 
 import argparse
 import collections
-import contextlib
 import math
 import os
 import re
@@ -121,17 +120,8 @@ def compile_step(name: str, kind: str, batch: int, size: int) -> str:
     placed = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), arguments
     )
-    with _describe_device():
-        lowered = step.trace(*placed).lower(lowering_platforms=("cuda",))
+    lowered = step.trace(*placed).lower(lowering_platforms=("cuda",))
     return str(lowered.compile().as_text())
-
-
-def _describe_device() -> contextlib.AbstractContextManager[Any]:
-    """From jax 0.11 on Pallas asks which GPU it lowers for."""
-    if jax.__version_info__ < (0, 11):
-        return contextlib.nullcontext()
-    device = jax.sharding.AbstractDevice("NVIDIA H100", num_cores=132, platform="gpu")
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), (), abstract_device=device))
 
 
 def main() -> None:

@@ -327,10 +327,11 @@ def _lowering_rule(
 def _without_mesh() -> Iterator[None]:
     """Removes the caller's mesh: a kernel sees one device's arrays, and knows of no mesh."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    device = mesh.abstract_device or jax_compat.stand_in_gpu()
+    if mesh.empty and device is None:
         yield
         return
-    bare = jax.sharding.AbstractMesh((), (), abstract_device=mesh.abstract_device)
+    bare = jax.sharding.AbstractMesh((), (), abstract_device=device)
     with jax.sharding.use_abstract_mesh(bare):
         yield
 
