@@ -9,6 +9,7 @@ from zoo.cli.output import MAX_COUNT, MAX_SIZE, format_bytes, print_line, print_
 from zoo.models.base import UnknownModelError
 from zoo.runtime.bench import PASSES, Measurement, measure
 from zoo.runtime.memory import keep_memory
+from zoo_pretrained.printable import OneLineError
 
 
 def bench(
@@ -62,7 +63,7 @@ def bench(
             dtype=dtype,
             rounds=rounds,
         )
-    except UnknownModelError:
+    except (UnknownModelError, OneLineError):
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error

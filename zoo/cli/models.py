@@ -11,6 +11,7 @@ from zoo.cli.output import MAX_SIZE, format_bytes, print_line, print_table, term
 from zoo.models.costs import load_costs
 from zoo.models.suggest import suggest
 from zoo_pretrained import catalogue, resolve
+from zoo_pretrained.printable import OneLineError
 
 
 def list_models(
@@ -64,7 +65,7 @@ def describe(
     """Show what a model costs: parameters, multiply-adds, memory of activations."""
     try:
         description = zoo.describe(model, size=size)
-    except zoo.UnknownModelError:
+    except (zoo.UnknownModelError, OneLineError):
         raise
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--size") from error
