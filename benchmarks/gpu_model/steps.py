@@ -5,7 +5,8 @@
 
 What is counted is what XLA makes of a step in bfloat16, of SGD with momentum or of fused inference.
 A kernel's bytes are its operands and results, so that what the caches hold counts as memory, and
-a part of an array as the whole. Without a GPU nothing is tuned, and nothing is timed.
+a part of an array as the whole; a loop counts as one kernel. Without a GPU nothing is tuned, and
+nothing is timed.
 """
 
 import argparse
@@ -60,8 +61,8 @@ def count_bytes(shape: str) -> int:
     """The bytes of a type as HLO writes it, an array's or a tuple's."""
     total = 0
     for dtype, sides in ARRAY.findall(shape):
-        bits = BITS.get(dtype) if dtype in BITS else int(dtype[1:])
-        total += (bits or 0) * math.prod(int(side) for side in sides.split(",") if side) // 8
+        bits = BITS[dtype] if dtype in BITS else int(dtype[1:])
+        total += bits * math.prod(int(side) for side in sides.split(",") if side) // 8
     return total
 
 

@@ -157,7 +157,8 @@ def model_pass(case_pass: CasePass, arch: int, memory_rate: float = MEMORY_RATE)
         code = compile_launch(launch, arch)
         work = describe_work(launch, code, access)
         times = model_launches(np.array([work], float), memory_rate)
-        total += float(combine(times)[0]) + COEFFICIENTS[-1 if number else -2]
+        total += float(combine(times)[0])
+        total += COEFFICIENTS.other if number else COEFFICIENTS.first
         rows.append(
             {
                 "name": launch.name,

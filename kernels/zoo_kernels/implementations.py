@@ -10,6 +10,7 @@ from zoo_kernels.batch_norm import cpu as batch_norm_cpu
 from zoo_kernels.batch_norm import lax as batch_norm_lax
 from zoo_kernels.batch_norm import xla as batch_norm_xla
 from zoo_kernels.bias_act import cpu as bias_act_cpu
+from zoo_kernels.bias_act import cudnn as bias_act_cudnn
 from zoo_kernels.bias_act import lax as bias_act_lax
 from zoo_kernels.bias_act import xla as bias_act_xla
 from zoo_kernels.conv import cpu as conv_cpu
@@ -48,6 +49,7 @@ IMPLEMENTATIONS = {
         bias_act_lax.IMPLEMENTATION,
         bias_act_xla.IMPLEMENTATION,
         bias_act_cpu.IMPLEMENTATION,
+        bias_act_cudnn.IMPLEMENTATION,
     ),
     "batch_norm": (
         batch_norm_lax.IMPLEMENTATION,

@@ -42,11 +42,6 @@ class Head:
     graph: Graph
     flattened: tuple[str, ...]
 
-    @property
-    def is_conv(self) -> bool:
-        """Whether it is a convolution."""
-        return self.node.op == "Conv"
-
     def as_layer(self, kernel: Any) -> Any:
         """Weights as a layer of the zoo has them, [in, out], of those of the model; or back."""
         return kernel.T if self.is_transposed else kernel

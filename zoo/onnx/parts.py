@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Container, Mapping
 
+import jax.numpy as jnp
+
 from zoo.models.initializers import ONES, ZEROS, Constant, Initializer, Normal, he_normal
 from zoo.onnx.errors import UnsupportedError
 from zoo.onnx.graph import Node
@@ -58,7 +60,9 @@ def take_apart(structure: str) -> ClassifierParts:
     head = find_head(model)
     (images,) = model.inputs
     sides = images.shape if images.shape is not None else (None,) * 4
-    if len(sides) != 4 or (images.dtype is not None and images.dtype.kind not in "fV"):
+    if len(sides) != 4 or (
+        images.dtype is not None and not jnp.issubdtype(images.dtype, jnp.floating)
+    ):
         raise UnsupportedError(f"a classifier takes images of floating point, and not {images}")
     channels_last = sides[3] in COLOURS and sides[1] not in COLOURS
     channels, *size = (sides[3], *sides[1:3]) if channels_last else sides[1:]
@@ -67,8 +71,10 @@ def take_apart(structure: str) -> ClassifierParts:
         raise UnsupportedError(f"images must be squares, and not {images}")
     paths: dict[str, tuple[str, str]] = {}
     taken = {HEAD}
-    for name, (collection, *path) in model.paths.items():
-        if name not in (head.kernel, head.bias):
+    read = [name for node in model.graph.all_nodes() for name in node.inputs]
+    for name in dict.fromkeys((*read, *model.paths)):  # in the order of the nodes
+        if name in model.paths and name not in (head.kernel, head.bias):
+            collection, *path = model.paths[name]
             flat = make_unique(".".join(path), taken)
             paths[name] = collection, flat
             taken.add(flat)

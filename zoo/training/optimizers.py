@@ -1,6 +1,5 @@
 """Optimizers and schedules of the learning rate, made by optax from settings."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,9 @@ from zoo.models.base import Model
 from zoo.surgery.describe import describe
 from zoo.training.settings import Settings
 from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
+
+# Of imported models, for rates that decay with the depth.
+IMPORTED_BLOCKS = 12
 
 Schedule = Any  # an integer → the learning rate
 
@@ -76,10 +78,13 @@ def scale_rate(optimizer_state: Any, factor: float) -> Any:
 
 
 def find_decayed(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Which parameters weight decay shrinks: kernels, and not norms and biases."""
+    """Which parameters weight decay shrinks: kernels, and not norms, biases and slopes.
+
+    Those of imported models have names of their own; there it is what has two sides and more.
+    """
     return unflatten_variables(
         {
-            path: path.endswith("kernel") or np.ndim(array) > 1
+            path: path.endswith("kernel") or sum(side > 1 for side in np.shape(array)) > 1
             for path, array in flatten_variables(params)
         }
     )
@@ -89,24 +94,22 @@ def layer_factors(model: Model, decay: float, channels: int = 3) -> dict[str, fl
     """The factor of the rate of each block, "stage2/block3" or an outermost layer.
 
     That of the last is 1, and of each before it `decay` times as much (Clark et al. 2020, arXiv
-    2003.10555, section 3).
+    2003.10555, section 3). Parameters of an imported model are in twelve blocks of equal number.
     """
-    if model.is_imported:  # whose parameters lie side by side
-        blocks = list(model.variable_shapes()["params"])
-    else:
-        blocks = [block.path for block in describe(model, channels=channels).by(2)]
+    if model.is_imported:  # whose parameters lie side by side, in the order of their nodes
+        params = list(model.variable_shapes()["params"])
+        groups = {name: n * IMPORTED_BLOCKS // len(params) for n, name in enumerate(params)}
+        groups[model.classifier[-1]] = IMPORTED_BLOCKS
+        return {name: decay ** (IMPORTED_BLOCKS - group) for name, group in groups.items()}
+    blocks = [block.path for block in describe(model, channels=channels).by(2)]
     names = list(dict.fromkeys(_block_of(path) for path in blocks))
     return {name: decay ** (len(names) - 1 - depth) for depth, name in enumerate(names)}
 
 
 def _block_of(path: str) -> str:
-    """The block that a path is in: "stage2/block3" of "stage2/block3/conv1/kernel".
-
-    Of an imported model's parameter, as "layer1.0.conv1.weight", it is "layer1/0".
-    """
-    first, *rest = re.split(r"[/.]", path)
-    is_block = rest and (rest[0].startswith(("block", "layer")) or rest[0].isdigit())
-    return f"{first}/{rest[0]}" if is_block else first
+    """The block that a path is in: "stage2/block3" of "stage2/block3/conv1/kernel"."""
+    first, *rest = path.split("/")
+    return f"{first}/{rest[0]}" if rest and rest[0].startswith(("block", "layer")) else first
 
 
 def _scale_layers(model: Model, decay: float, channels: int) -> Any:

@@ -26,7 +26,8 @@ from zoo_kernels.core.pallas.row_reductions import is_batched, launch_row_kernel
 
 unsupported = row_reductions.unsupported
 
-# Rows, images times pixels, up to which launches take much of a pass's time.
+# Rows, images times pixels, up to which launches take much of a pass's time. Of 12,544 rows that is
+# measured, and of 200,704 and more not; nothing was measured between.
 FEW_ROWS = 1 << 15
 
 
@@ -40,7 +41,7 @@ def defers(pass_name: str, spec: BatchNormSpec, *arrays: Any) -> str | None:
     x = arrays[0]
     few = x.size // x.shape[-1] <= FEW_ROWS
     if pass_name == "forward" and (few or x.dtype.itemsize == 4):
-        return "took up to 1.19 times XLA's time on an H200"
+        return "took up to 1.19 and 1.05 times XLA's time on an H200 and an H100"
     return None
 
 

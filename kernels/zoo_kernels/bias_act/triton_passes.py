@@ -17,9 +17,9 @@ unsupported = row_reductions.unsupported
 def defers(pass_name: str, spec: BiasActSpec, *arrays: Any) -> str:
     """The reason why XLA's formulation is the better default for a pass.
 
-    Alone, the backward kernel was faster than XLA's on an H100 and an H200 at 10x224x224x100 with
-    ReLU, and slower in the other rows that were measured. But in VGG16's training step XLA joins
-    it with the gradient of the max pool behind it, which moves 15 % fewer bytes: docs/gpu.md.
+    Forward and backward together, the kernels were faster than XLA's on an H100 and an H200 at
+    10x224x224x100 with ReLU, and slower or the same in the other rows. In whole models XLA joins
+    the backward pass with the gradient of a max pool behind it: docs/gpu.md.
     """
     if pass_name == "backward":
         return "would be a pass over memory of its own; XLA fuses it with the gradients around it"

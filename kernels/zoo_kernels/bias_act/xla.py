@@ -1,6 +1,6 @@
 """Bias, residual and activation by XLA, which fuses each pass into one loop.
 
-Passes take the compiler's `Reductions` first: `cpu` registers them with others.
+Passes with sums take the compiler's `Reductions` first: `cpu` registers them with others.
 """
 
 import functools
@@ -14,18 +14,17 @@ from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.reductions import XLA, Reductions
 
 
-def forward(reductions: Reductions, spec: BiasActSpec, *arrays: Any) -> jax.Array:
+def forward(spec: BiasActSpec, *arrays: Any) -> jax.Array:
     """(x, scale, bias, residual) → y."""
-    return forward_saving_z(reductions, spec, *arrays)[0]
+    return forward_saving_z(spec, *arrays)[0]
 
 
 def forward_saving_y(reductions: Reductions, spec: BiasActSpec, *arrays: Any) -> jax.Array:
     """(x, scale, bias, residual) → y, for the backward pass too, which reads it in other shapes."""
-    return reductions.materialize(forward(reductions, spec, *arrays))
+    return reductions.materialize(forward(spec, *arrays))
 
 
 def forward_saving_z(
-    reductions: Reductions,
     spec: BiasActSpec,
     x: jax.Array,
     scale: jax.Array | None,
@@ -33,19 +32,8 @@ def forward_saving_z(
     residual: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     """→ y = act(z) and z = x · scale + bias + residual, both like x."""
-    if reductions is XLA and scale is None and x.dtype.itemsize == 2 and _rounds_alike(spec.act):
-        # On a GPU XLA makes one kernel of a convolution and this, which adds in float32 and rounds
-        # once; but it does not of a convolution in half precision and a sum in float32.
-        z = x + bias.astype(x.dtype)
-        z = z if residual is None else z + residual
-        return activations.ACTIVATIONS[spec.act].value(z), z
     z = add_bias_residual(x, scale, bias, residual)
     return activations.ACTIVATIONS[spec.act].value(z).astype(x.dtype), z.astype(x.dtype)
-
-
-def _rounds_alike(act: str) -> bool:
-    """Whether an activation of a rounded number is its activation, rounded."""
-    return act in ("identity", "relu", "relu6")
 
 
 def backward(
@@ -85,9 +73,9 @@ def backward(
 def bind_passes(reductions: Reductions) -> dispatch.Passes:
     """The passes with a compiler's reductions."""
     return {
-        "forward": functools.partial(forward, reductions),
+        "forward": forward,
         "forward_saving_y": functools.partial(forward_saving_y, reductions),
-        "forward_saving_z": functools.partial(forward_saving_z, reductions),
+        "forward_saving_z": forward_saving_z,
         "backward": functools.partial(backward, reductions),
     }
 

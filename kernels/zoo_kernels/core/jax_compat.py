@@ -216,7 +216,8 @@ def require_devices_during_lowering(primitive: Any) -> None:
 def stand_in_gpu() -> Any:
     """A GPU for Pallas to lower for where there is none; None where there is one.
 
-    From jax 0.11 on it asks for the device, which changes nothing in kernels like these.
+    From jax 0.11 on Pallas reads a device's name and its number of cores while it lowers. Our
+    kernels depend on neither.
     """
     if version() < (0, 11):
         return None

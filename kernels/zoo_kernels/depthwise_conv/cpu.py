@@ -17,7 +17,6 @@ from jax import lax
 from zoo_kernels.core import convolution, cpu, dispatch, subpixel
 from zoo_kernels.core.dtypes import accumulation_dtype
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
-from zoo_kernels.core.reductions import CPU
 from zoo_kernels.core.subpixel import Correlate
 from zoo_kernels.core.window import Pair
 from zoo_kernels.depthwise_conv.xla import fuse_bias_act
@@ -204,4 +203,4 @@ PASSES: convolution.Passes = {
     WEIGHT_GRAD: weight_grad,
 }
 CONV = dispatch.Implementation("cpu", PASSES, platforms=("cpu",))
-CONV_BIAS_ACT = fuse_bias_act(CONV, CPU)
+CONV_BIAS_ACT = fuse_bias_act(CONV)

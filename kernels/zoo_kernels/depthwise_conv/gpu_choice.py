@@ -1,8 +1,8 @@
 """Where XLA's convolution is the better default on a GPU, as an H100 and an H200 measured.
 
 The rows are in benchmarks/results/h100-jax0.11.json and h200-jax0.11.json;
-tests/kernels/core/test_gpu_choice.py holds the table against them. A kernel that has become faster
-since is yielded all the same, until it is measured.
+tests/kernels/core/test_gpu_choice.py holds the table against them. Kernels that were improved after
+the measurement stay in the table until they are measured again.
 """
 
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Slower(NamedTuple):
 
 
 SLOWER = (
-    # Threads of a warp that asked for 16 or 32 bytes each of other lines; tiles are wider since.
+    # Each thread's load was in a cache line of its own. Tiles have been made wider since.
     Slower(FORWARD, (1, 3), False, 4, (1.30, 1.36), min_size=32, channels=16),
     Slower(FORWARD, (1, 3), False, 2, (1.91, 2.11), channels=32),
     Slower(INPUT_GRAD, (1, 3), False, 4, (1.20, 1.25), min_size=32, channels=16),

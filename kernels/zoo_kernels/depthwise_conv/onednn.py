@@ -12,7 +12,6 @@ import jax
 
 from zoo_kernels.core import dispatch, onednn
 from zoo_kernels.core.linear_vjp import FORWARD, INPUT_GRAD, WEIGHT_GRAD, ConvSpec
-from zoo_kernels.core.reductions import CPU
 from zoo_kernels.depthwise_conv import cpu
 from zoo_kernels.depthwise_conv.xla import fuse_bias_act
 
@@ -40,4 +39,4 @@ CONV = dispatch.Implementation(
     platforms=("cpu",),
     unsupported=_unsupported,
 )
-CONV_BIAS_ACT = fuse_bias_act(CONV, CPU)
+CONV_BIAS_ACT = fuse_bias_act(CONV)

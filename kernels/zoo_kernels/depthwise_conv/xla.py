@@ -6,23 +6,17 @@ from zoo_kernels.bias_act import BiasActSpec
 from zoo_kernels.bias_act import xla as bias_act
 from zoo_kernels.core import convolution, dispatch
 from zoo_kernels.core.linear_vjp import FORWARD, ConvSpec
-from zoo_kernels.core.reductions import XLA, Reductions
 from zoo_kernels.depthwise_conv import DepthwiseBiasActSpec
 
 
-def fuse_bias_act(conv: dispatch.Implementation, reductions: Reductions) -> dispatch.Implementation:
-    """Adds bias and activation to an implementation of the convolution, for XLA to fuse.
-
-    Args:
-      conv: the implementation.
-      reductions: of the compiler that it is for.
-    """
+def fuse_bias_act(conv: dispatch.Implementation) -> dispatch.Implementation:
+    """Adds bias and activation to an implementation of the convolution, for XLA to fuse."""
 
     def forward(
         spec: DepthwiseBiasActSpec, x: jax.Array, w: jax.Array, bias: jax.Array
     ) -> jax.Array:
         y = conv.passes[FORWARD](ConvSpec(spec.window), x, w)
-        return bias_act.forward(reductions, BiasActSpec(spec.act, False), y, None, bias, None)
+        return bias_act.forward(BiasActSpec(spec.act, residual=False), y, None, bias, None)
 
     def unsupported(
         spec: DepthwiseBiasActSpec, x: jax.Array, w: jax.Array, bias: jax.Array
@@ -33,4 +27,4 @@ def fuse_bias_act(conv: dispatch.Implementation, reductions: Reductions) -> disp
 
 
 CONV = dispatch.Implementation("xla", convolution.DIRECT)
-CONV_BIAS_ACT = fuse_bias_act(CONV, XLA)
+CONV_BIAS_ACT = fuse_bias_act(CONV)

@@ -7,6 +7,7 @@ import pytest
 
 import zoo_kernels as kernels
 from tests.kernels.cases import OPTIMISED
+from zoo_kernels.bias_act import BiasActSpec, cudnn
 from zoo_kernels.core.activations import ACTIVATIONS
 
 PLAIN = {
@@ -70,28 +71,57 @@ def test_derivative_is_zero_at_the_kinks_of_relu6():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("act", ["identity", "relu", "relu6", "silu"])
+@pytest.mark.parametrize("act", cudnn.ACTS)
 @pytest.mark.parametrize("residual", [False, True])
-def test_half_precision_by_xla_adds_the_bias_in_that_type(dtype, act, residual):
-    """As it fuses it with a convolution then; its error is that of rounding twice, and the bias."""
+def test_half_precision_inside_a_convolution(dtype, act, residual):
+    """What a GPU's compiler is given: its error is that of rounding twice, and of the bias."""
     rng = np.random.default_rng(0)
     x, r = (jnp.asarray(rng.normal(size=(64, 40)), dtype) for _ in range(2))
     bias = jnp.asarray(rng.normal(size=40), jnp.float32)
-    options = {"residual": r} if residual else {}
-    got = kernels.bias_act(x, bias, act, implementation="xla", **options)
+    spec, r = BiasActSpec(act, residual), r if residual else jnp.zeros_like(x)
+    got = cudnn.IMPLEMENTATION.passes["forward"](spec, x, None, bias, r if residual else None)
     assert got.dtype == x.dtype
+    x, bias, r = (np.float64(each) for each in (x, bias, r))
     with jax.enable_x64():
-        z = np.float64(x) + np.float64(bias) + (np.float64(r) if residual else 0)
-        want = np.asarray(PLAIN[act](z))
+        want = np.asarray(PLAIN[act](x + bias + r))
     unit = float(jnp.finfo(dtype).eps) / 2
-    size = np.abs(np.float64(x)) + 2 * np.abs(np.float64(bias)) + np.abs(np.float64(r))
-    assert (np.abs(np.float64(got) - want) <= 3 * unit * size).all()
-    gradient = jax.grad(
-        lambda b: (
-            kernels.bias_act(x, b, act, implementation="xla", **options).astype("float32").sum()
-        )
-    )(bias)
-    assert gradient.dtype == bias.dtype  # which is summed in it
+    assert (np.abs(np.float64(got) - want) <= 3 * unit * (abs(x) + 2 * abs(bias) + abs(r))).all()
+
+
+def test_second_derivatives_in_half_precision():
+    """A bias's sums over rows are in float32, however often it is differentiated."""
+    x, bias = jnp.ones((20_000, 1), jnp.bfloat16), jnp.ones(1)
+
+    def loss(call):
+        return lambda bias: (call(bias).astype("float32") ** 2).mean()
+
+    spec = BiasActSpec("relu", False)
+    forward = cudnn.IMPLEMENTATION.passes["forward"]
+    for call in (
+        lambda bias: kernels.bias_act(x, bias),
+        lambda bias: kernels.bias_act(x, bias, implementation="xla"),
+    ):
+        second = jax.grad(lambda b, call=call: jax.grad(loss(call))(b).sum())(bias)
+        assert abs(second[0] - 2) < 0.02
+    first = jax.grad(loss(lambda bias: forward(spec, x, None, bias, None)))(bias)
+    assert abs(first[0] - 4) < 0.04
+
+
+def test_where_cudnn_takes_the_bias():
+    half = jnp.ones((2, 4), jnp.bfloat16)
+
+    def choose(x, act="relu", **options):
+        choices = kernels.explain(kernels.bias_act, x, jnp.ones(4), act, **options)
+        found = {choice.platform: choice.implementation for choice in choices}
+        return found.get("cuda", found["any"])
+
+    assert choose(half) == "cudnn"
+    assert choose(half, residual=half) == "cudnn"
+    assert choose(half, "silu") == "xla"
+    assert choose(half.astype("float32")) == "xla"
+    single = half.astype("float16")
+    assert choose(single) == "cudnn"
+    assert choose(single, residual=single) == "xla"  # of which a part may overflow
 
 
 def test_bfloat16_is_rounded_once():

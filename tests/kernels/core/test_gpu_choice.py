@@ -43,12 +43,8 @@ def count_ratios(rows):
     return [row["triton_us"] / row["xla_us"] for row in rows]
 
 
-def is_unsteady(rows):
-    """Whether XLA's autotuning found so slow a convolution on one of the cards that Triton's stays.
-
-    Such as 3143 µs where the Triton kernel takes 304.
-    """
-    return min(count_ratios(rows)) < 0.5
+# Slower on the H200, 1.15 times, but 0.10 times on the H100, where XLA took 3143 µs.
+UNSTEADY = ("MobileNetV2: 3x3 s2, 112²x96 N128", "float32", "forward")
 
 
 @functools.cache
@@ -86,10 +82,15 @@ def test_the_default_is_never_slower_than_xla(key):
     case, dtype, pass_name = key
     rows, chosen = load_rows()[key], choose(case, dtype)
     implementations = {chosen[name] for name in PASSES[pass_name] if name in chosen}
-    if implementations == {"xla"}:
+    if implementations <= {"xla", "cudnn"}:
         return  # XLA's own time
+    if len(implementations) > 1:
+        return  # XLA's forward pass and the Triton kernel backward, which was not measured
     ratios = count_ratios(rows)
-    assert round(max(ratios), 2) <= 1.05 or is_unsteady(rows), f"{implementations}: {ratios}"
+    if key == UNSTEADY:
+        assert min(ratios) < 0.2 < 1.05 < max(ratios)
+    else:
+        assert round(max(ratios), 2) <= 1.05, f"{implementations}: {ratios}"
 
 
 @pytest.mark.parametrize("key", [key for key in load_rows() if "act" not in key[0]], ids="-".join)

@@ -128,7 +128,7 @@ def test_requests():
 
 def test_unknown_names():
     with (
-        pytest.raises(ValueError, match="unknown implementation 'laxx'; known: cpu, lax"),
+        pytest.raises(ValueError, match="unknown implementation 'laxx'; known: cpu, cudnn, lax"),
         kernels.using("laxx"),
     ):
         pass

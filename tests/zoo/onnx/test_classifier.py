@@ -243,7 +243,10 @@ def test_a_description_counts_the_nodes(trained):
 def test_training_slows_down_what_comes_first(trained):
     factors = layer_factors(trained.model, 0.5)
     assert factors["head"] == 1
-    assert factors["conv1"] < factors["bn1"] < factors["Conv"] < 1
+    names = ("conv1.weight", "bn1.scale", "bn1.bias", "Conv.d.kernel")
+    assert [factors[name] for name in names] == sorted(factors[name] for name in names)
+    assert factors[names[0]] < factors[names[-1]] < 1
+    assert factors.keys() == trained.variables["params"].keys()
     decayed = find_decayed(trained.variables["params"])
     assert decayed["conv1.weight"]
     assert not decayed["bn1.scale"]

@@ -47,7 +47,7 @@ def choose_tile(channels: int, dtype: Any, warps: int, row_costs: Mapping[int, f
       channels: of the array.
       dtype: of its elements.
       warps: of a program.
-      row_costs: what an element costs in tiles whose rows have so many bytes, beside 1 in wider.
+      row_costs: bytes of a tile's row → what an element costs; 1 for widths that are not listed.
     """
     size = jnp.dtype(dtype).itemsize
     elements = 32 * warps * VECTOR_BYTES // size
