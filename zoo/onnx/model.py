@@ -311,11 +311,14 @@ class OnnxModel:
         Raises:
           FileExistsError: the path exists, and `overwrite` is False or it is not a checkpoint.
           OnnxError: variables are missing.
-          UnsupportedError: the graph is too large for a checkpoint.
+          UnsupportedError: the graph is too large for a checkpoint, or there are no parameters.
         """
+        structure = self.structure
+        if not self.parameters:
+            raise UnsupportedError("the model has no parameters, of which a checkpoint needs some")
         chosen = self.variables if variables is None else variables
         _pick(chosen, self.paths)
-        metadata = {"arguments": {"graph": self.structure}, "weights": Path(path).name}
+        metadata = {"arguments": {"graph": structure}, "weights": Path(path).name}
         checkpoint.save(path, chosen, metadata, overwrite=overwrite)
 
     def as_trained(

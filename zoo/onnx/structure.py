@@ -32,7 +32,7 @@ def empty_parameters(
     """
     onnx = import_onnx()
     graph = proto.graph
-    _make_dense(proto, parameters, read)
+    _make_dense(proto, parameters)
     for tensor in _list_tensors(proto):
         if tensor.name in parameters:
             name, kind, shape = tensor.name, tensor.data_type, list(tensor.dims)
@@ -57,7 +57,7 @@ def empty_parameters(
     proto.ClearField("training_info")
 
 
-def _make_dense(proto: Any, parameters: Container[str], read: Callable[[Any], np.ndarray]) -> None:
+def _make_dense(proto: Any, parameters: Container[str]) -> None:
     """Gives parameters that are sparse, or lists of floats in a node, a tensor."""
     onnx = import_onnx()
     graph = proto.graph

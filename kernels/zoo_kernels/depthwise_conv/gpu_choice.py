@@ -21,30 +21,30 @@ class Slower(NamedTuple):
       kernel: the least and the largest side of the kernels.
       strided: whether a stride is more than 1.
       bytes: of an element.
-      times: how many times XLA's time it took on the H200 and on the H100, the worst row of each.
+      ratios: how many times XLA's time it took on the H200 and on the H100, the worst row of each.
       min_size: the least side of the images.
-      channels: where it is given, only numbers of channels that this does not divide.
+      not_multiple_of: where it is given, only numbers of channels that this does not divide.
     """
 
     pass_name: str
     kernel: tuple[int, int]
     strided: bool
     bytes: int
-    times: tuple[float, float]
+    ratios: tuple[float, float]
     min_size: int = 1
-    channels: int = 0
+    not_multiple_of: int = 0
 
 
 SLOWER = (
     # Each thread's load was in a cache line of its own. Tiles have been made wider since.
-    Slower(FORWARD, (1, 3), False, 4, (1.30, 1.36), min_size=32, channels=16),
-    Slower(FORWARD, (1, 3), False, 2, (1.91, 2.11), channels=32),
-    Slower(INPUT_GRAD, (1, 3), False, 4, (1.20, 1.25), min_size=32, channels=16),
-    Slower(INPUT_GRAD, (1, 3), False, 2, (1.82, 2.10), channels=32),
+    Slower(FORWARD, (1, 3), False, 4, (1.30, 1.36), min_size=32, not_multiple_of=16),
+    Slower(FORWARD, (1, 3), False, 2, (1.91, 2.11), not_multiple_of=32),
+    Slower(INPUT_GRAD, (1, 3), False, 4, (1.20, 1.25), min_size=32, not_multiple_of=16),
+    Slower(INPUT_GRAD, (1, 3), False, 2, (1.82, 2.10), not_multiple_of=32),
     Slower(FORWARD, (4, 6), True, 4, (1.52, 1.79)),
     # The weight gradient waits for its loads in each step.
     Slower(WEIGHT_GRAD, (1, 3), False, 4, (2.93, 2.58), min_size=15),
-    Slower(WEIGHT_GRAD, (1, 3), False, 2, (3.99, 3.80), channels=32),
+    Slower(WEIGHT_GRAD, (1, 3), False, 2, (3.99, 3.80), not_multiple_of=32),
     Slower(WEIGHT_GRAD, (1, 3), True, 4, (1.38, 1.23)),
     Slower(WEIGHT_GRAD, (1, 3), True, 2, (1.25, 1.12)),
     Slower(WEIGHT_GRAD, (4, 6), False, 4, (1.28, 1.11)),
@@ -59,7 +59,7 @@ def defers(pass_name: str, spec: ConvSpec, *arrays: jax.Array) -> str | None:
     found = find_slower(pass_name, spec.window, arrays[0].dtype)
     if found is None:
         return None
-    h200, h100 = found.times
+    h200, h100 = found.ratios
     return f"took up to {h200} and {h100} times XLA's time on an H200 and an H100"
 
 
@@ -74,7 +74,7 @@ def find_slower(pass_name: str, window: Any, dtype: Any) -> Slower | None:
             and each.bytes == jnp.dtype(dtype).itemsize
             and each.kernel[0] <= side <= each.kernel[1]
             and size >= each.min_size
-            and (not each.channels or window.channels % each.channels)
+            and (not each.not_multiple_of or window.channels % each.not_multiple_of)
         ):
             return each
     return None

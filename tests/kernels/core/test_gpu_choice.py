@@ -85,6 +85,7 @@ def test_the_default_is_never_slower_than_xla(key):
     if implementations <= {"xla", "cudnn"}:
         return  # XLA's own time
     if len(implementations) > 1:
+        assert case.startswith("batch_norm")
         return  # XLA's forward pass and the Triton kernel backward, which was not measured
     ratios = count_ratios(rows)
     if key == UNSTEADY:
@@ -117,7 +118,7 @@ def test_every_class_was_measured():
             worst[found] = tuple(map(max, worst[found], ratios))
     for each, ratios in worst.items():
         assert max(ratios) > 1.05, each
-        assert each.times == pytest.approx(ratios, abs=0.006), each
+        assert each.ratios == pytest.approx(ratios, abs=0.006), each
 
 
 def test_explain_says_why():
