@@ -72,6 +72,7 @@ bench: $(call installed,peers)
 bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.models --batches 1,8,32 --peers flax,torch,torch-compiled
 	$(BIN)/python -m benchmarks.models.scaling --peers torch
+	$(BIN)/python -m benchmarks.models.latency --starts 5
 	$(BIN)/python -m benchmarks.operators --peers lax,torch --options
 	$(BIN)/python -m benchmarks.models.classify
 	$(BIN)/python -m benchmarks.models.weights

@@ -6,7 +6,7 @@ then answers each line of its input with a line of JSON:
 
 - "prepare WORKLOAD": builds and warms up a workload; answers with the seconds of a round, or with
   an object that has these under "seconds" beside other costs.
-- "round": runs one round; answers with its figures.
+- "round" or "round ARGUMENT": runs one round; answers with its figures.
 
 To what it cannot do it answers {"refusal": reason}.
 """
@@ -60,7 +60,7 @@ class Measurement(NamedTuple):
 
 
 def serve(
-    prepare: Callable[[str], tuple[float | Mapping[str, Any], Callable[[], Any]]],
+    prepare: Callable[[str], tuple[float | Mapping[str, Any], Callable[..., Any]]],
     versions: Mapping[str, str],
 ) -> None:
     """Runs a candidate: answers requests on the standard input until it ends.
@@ -68,6 +68,7 @@ def serve(
     Args:
       prepare: prepares a workload. Returns the seconds of a round, or a mapping of costs that has
         them (see `Measurement.costs`), and a function that runs one round and returns its figures.
+        It is called on the round's argument, if `interleave` has any.
       versions: of what runs here.
     """
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -77,16 +78,17 @@ def serve(
         print(json.dumps(answer), file=answers, flush=True)
 
     send({"ready": dict(versions)})
-    run_round: Callable[[], Any] | None = None
+    run_round: Callable[..., Any] | None = None
     for line in sys.stdin:
+        request, _, argument = line.rstrip("\n").partition(" ")
         try:
-            if line.startswith("prepare "):
+            if request == "prepare":
                 run_round = None  # frees the memory of the last workload
-                cost, run_round = prepare(line.removeprefix("prepare ").rstrip("\n"))
+                cost, run_round = prepare(argument)
                 send(cost)
             else:
                 assert run_round is not None, "no workload is prepared"
-                send(run_round())
+                send(run_round(argument) if argument else run_round())
         except Exception as error:
             if not isinstance(error, NotImplementedError):  # its message says enough
                 traceback.print_exc()
@@ -116,7 +118,11 @@ def serve_wall_times(
 
 
 def interleave(
-    candidates: Mapping[str, Sequence[str]], rounds: int, workloads: Sequence[str], longest: float
+    candidates: Mapping[str, Sequence[str]],
+    rounds: int,
+    workloads: Sequence[str],
+    longest: float,
+    arguments: Sequence[str] = ("",),
 ) -> Iterator[Measurement]:
     """Starts the candidates' commands, and measures each workload in all of them, round by round.
 
@@ -124,6 +130,9 @@ def interleave(
     that the system has yet to clear) does not always meet the same next one. A workload whose
     rounds would take more than `longest` seconds gets fewer of them, at least 3. A workload that a
     candidate refuses is measured in the others, and so is all that follows a candidate's exit.
+
+    A round asks all candidates for each of `arguments`, one after another; the figures are in that
+    order.
     """
     processes = {
         name: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -143,8 +152,11 @@ def interleave(
             if round_seconds:
                 count = max(2, min(rounds, max(3, int(longest / round_seconds))))
             answers = [
-                _request_all(_rotate(processes, number), "round", refusals)
+                _request_all(
+                    _rotate(processes, number + position), f"round {argument}".rstrip(), refusals
+                )
                 for number in range(count)
+                for position, argument in enumerate(arguments)
             ]
             figures = {
                 name: [answer[name] for answer in answers]
@@ -216,11 +228,17 @@ def wall_seconds_after_pause(work: Callable[[], Any], repeats: int) -> float:
     return wall_seconds(work, repeats)
 
 
-def _rotate(processes: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """The same processes in another order: the first `count` are moved to the end."""
+def _rotate(processes: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The same processes in another order, that of a number of a round.
+
+    Each begins one of as many rounds as there are processes. Of three and more, the next so many
+    rounds are backwards: otherwise each would always follow the same one.
+    """
     names = list(processes)
-    first = count % len(names)
-    return {name: processes[name] for name in names[first:] + names[:first]}
+    cycle, first = divmod(number, len(names))
+    rotated = names[first:] + names[:first]
+    backwards = len(names) > 2 and cycle % 2
+    return {name: processes[name] for name in (reversed(rotated) if backwards else rotated)}
 
 
 def _request_all(

@@ -1,7 +1,7 @@
-"""Times whole models, or single layers, beside flax.linen with lax and beside PyTorch.
+"""Times whole models, or single layers, beside flax.linen, PyTorch and onnxruntime.
 
     python -m benchmarks.models [--models 'mobilenet*,ResNet50' | --layers] [--batches 1,8]
-        [--peers flax,torch,torch-compiled,plain-jit,keep-memory,
+        [--peers flax,torch,torch-compiled,onnxruntime,compiled,plain-jit,keep-memory,
             torch-keep-memory]
         [--jax-python PATH] [--json FILE] [--device cpu|gpu|rehearsal]
 
@@ -10,7 +10,8 @@ without a cache; peak memory is the most that a process holds in a round, less w
 the model was made. A training step is SGD with momentum 0.9 at a rate of 1e-3. In bfloat16 the
 parameters stay float32 (PyTorch: by autocast). The limit is the least time that the rates measured
 in the same run allow. "keep-memory" and "torch-keep-memory" are processes that give no memory back
-to the system (`zoo.keep_memory()`).
+to the system (`zoo.keep_memory()`). "compiled" (`Trained.compile`) and "onnxruntime" run inference
+on a CPU, from and to NumPy's arrays, with the weights of `random_weights`.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.recording import ROOT
-from benchmarks.models import run, workers
+from benchmarks.models import deployed, run, workers
 from benchmarks.models.cases import DEFAULT_MODELS, PASSES
 from benchmarks.operators.cases import DEVICES
 
@@ -29,6 +30,8 @@ PEERS = {
     "flax": "flax",
     "torch": "torch",
     "torch-compiled": "torch compiled",
+    "onnxruntime": deployed.ONNXRUNTIME,
+    "compiled": deployed.COMPILED,
     "plain-jit": "ours, plain jit",
     "keep-memory": f"ours{workers.KEEP_MEMORY}",
     "torch-keep-memory": f"torch{workers.KEEP_MEMORY}",

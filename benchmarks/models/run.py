@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.harness import interleaved
 from benchmarks.harness.recording import describe_commit, format_command, write_json
+from benchmarks.models import deployed
 from benchmarks.models.cases import LAYER_PASSES, Workload, count_costs, least_seconds
 from benchmarks.models.layers import LAYERS
 from benchmarks.operators.cases import COPY, DEVICES, PRODUCT
@@ -30,11 +31,16 @@ RECORDED_OPTIONS = (
 TF32 = "as both frameworks have it: jax yes; PyTorch in convolutions, not in products"
 
 
+def is_jax(name: str) -> bool:
+    """Whether a candidate runs on jax, whose Python may be another."""
+    return not name.startswith("torch") and name != deployed.ONNXRUNTIME
+
+
 def make_commands(options: argparse.Namespace) -> dict[str, list[str]]:
     """The command of each candidate, by its name."""
     return {
         name: [
-            sys.executable if name.startswith("torch") else options.jax_python,
+            options.jax_python if is_jax(name) else sys.executable,
             *("-m", "benchmarks.models", "--worker", name, "--device", options.device),
         ]
         for name in ["ours", *options.peers]

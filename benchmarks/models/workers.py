@@ -1,4 +1,4 @@
-"""The candidates of `benchmarks.models`: the zoo's models, the same in plain flax, and PyTorch."""
+"""The candidates of `benchmarks.models`: the zoo's, the same in plain flax, and other libraries."""
 
 import functools
 import inspect
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import interleaved, memory
+from benchmarks.models import deployed
 from benchmarks.models.cases import (
     FORWARD_BACKWARD,
     FUSED_INFERENCE,
@@ -36,6 +37,8 @@ def run_candidate(name: str, device_name: str) -> None:
     name = name.removesuffix(KEEP_MEMORY)
     if name.startswith("torch"):
         return _run_torch(platform, compiled=name == "torch compiled")
+    if name in (deployed.COMPILED, deployed.ONNXRUNTIME):
+        return _run_deployed(platform, name)
     return _run_jax(platform, name)
 
 
@@ -57,15 +60,16 @@ def _warm_up(
     Args:
       run_once: does the work of a round, and returns when it is done.
       cost: what is known already.
-      initial_bytes: memory of the process before anything of the model was made.
+      initial_bytes: memory of the process before anything of the model was made; None if unknown.
       planned_bytes: gives the peak of a GPU's memory, instead of the process's.
     """
     seconds = interleaved.wall_seconds(run_once, 1)
     for _ in range(WARM_UP - 1 if seconds < interleaved.SLOW_SECONDS else 1):
         seconds = min(seconds, interleaved.wall_seconds(run_once, 1))
-    peak = planned_bytes() if planned_bytes else memory.peak_bytes(run_once)
-    if peak is not None:
-        cost["peak"] = peak if planned_bytes else peak - (initial_bytes or 0)
+    if planned_bytes:
+        cost["peak"] = planned_bytes()
+    elif initial_bytes is not None and (peak := memory.peak_bytes(run_once)) is not None:
+        cost["peak"] = peak - initial_bytes
     repeats = interleaved.count_repeats(seconds)
     run_round = functools.partial(interleaved.wall_seconds_after_pause, run_once, repeats)
     return {"seconds": seconds, **cost}, run_round
@@ -94,6 +98,7 @@ def _run_jax(platform: str, name: str) -> None:
 
     import zoo_kernels as kernels
     from benchmarks.models.flax_layers import flax_layers
+    from benchmarks.models.random_weights import perturb
     from zoo import fuse
     from zoo.runtime.bench import LEARNING_RATE
     from zoo.training import step as training
@@ -140,6 +145,8 @@ def _run_jax(platform: str, name: str) -> None:
 
         def make_state() -> Any:
             variables = model.init(jax.random.key(0), jax.numpy.zeros(images.shape))
+            if not workload.training:
+                variables = perturb(variables)
             if fused:
                 return fuse(model, variables).variables
             if workload.pass_name == TRAINING_STEP:
@@ -176,6 +183,35 @@ def _run_jax(platform: str, name: str) -> None:
         )
 
     interleaved.serve(prepare, {"jax": jax.__version__, "python": sys.version.split()[0]})
+
+
+def _run_deployed(platform: str, name: str) -> None:
+    """Runs "ours, compiled" or "onnxruntime": inference, from and to NumPy's arrays."""
+
+    def prepare(text: str) -> tuple[dict[str, Any], Callable[[], float]]:
+        workload = Workload.decode(text)
+        check_deployed(name, workload, platform)
+        fused = workload.pass_name == FUSED_INFERENCE
+        call, seconds, initial_bytes = deployed.deploy(
+            name, workload.build(), workload.batch, workload.size, fused
+        )
+        images = deployed.arrange_images(name, make_batch(workload)[0])
+        return _warm_up(lambda: call(images), {"compile": seconds}, initial_bytes)
+
+    python = {"python": sys.version.split()[0]}
+    interleaved.serve(prepare, deployed.find_versions(name) | python)
+
+
+def check_deployed(name: str, workload: Workload, platform: str) -> None:
+    """Raises NotImplementedError for what a deployed model does not do."""
+    if platform != "cpu":
+        raise NotImplementedError("it runs on a CPU alone")
+    if workload.layer or workload.training:
+        raise NotImplementedError("it runs inference of whole models alone")
+    if name == deployed.COMPILED and workload.pass_name != FUSED_INFERENCE:
+        raise NotImplementedError("it folds the norms into the convolutions")
+    if name == deployed.ONNXRUNTIME and workload.dtype != "float32":
+        raise NotImplementedError("models are exported in float32 alone")
 
 
 def _make_torch_pass(workload: Workload, model: Any, x: Any, labels: Any) -> Callable[[], Any]:

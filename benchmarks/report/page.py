@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.report import (
     gpu_tables,
+    latency_tables,
     style_tables,
     tables,
     task_tables,
@@ -28,6 +29,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "models": tables.format_models,
     "layers": tables.format_models,
     "scaling": tables.format_scaling,
+    "latency": latency_tables.format_latency,
     "operators": tables.format_operators,
     "training": training_tables.format_training,
     "visualize": visualize_tables.format_visualize,

@@ -19,6 +19,7 @@ ROW_KEYS = {
     "models": _MODEL,
     "layers": _MODEL,
     "scaling": ("model", "pass", "axis", "value", "batch", "size", "devices", "dtype"),
+    "latency": ("model", "batch", "size", "mode"),
     "operators": ("op", "case", "pass", "dtype"),
     "training": ("case", "batch"),
     "visualize": ("model", "method"),
@@ -51,8 +52,13 @@ _OPTIONAL: Mapping[str, Any] = {
     "limit": (int, float, type(None)),
     **dict.fromkeys(("compile", "peak", "refusals", "versions"), dict),
 }
+# What a timing of single calls has besides its quartiles.
+_PERCENTILES: Mapping[str, Any] = {"p90": float, "p99": float, "count": int}
 # The order of candidates in tables; any other comes after these.
-CANDIDATES = ("ours", "ours, options", "ours, plain jit", "triton", "flax", "lax", "torch")
+CANDIDATES = (
+    *("ours", "ours, compiled", "ours, options", "ours, plain jit", "triton"),
+    *("flax", "lax", "torch", "onnxruntime"),
+)
 
 
 class RecordError(ValueError):
@@ -213,6 +219,11 @@ def _check(record: Record) -> None:
         _expect(where, record.content, {"summary": list})
         for number, line in enumerate(record.content["summary"]):
             _expect(f"{where}, summary[{number}]", _as_mapping(line), _SUMMARY)
+    if record.kind == "latency":
+        for number, row in enumerate(record.content.get("starts", [])):
+            _expect(f"{where}, starts[{number}]", _as_mapping(row), {"seconds": dict})
+            for name, timing in row["seconds"].items():
+                _check_timing(f"{where}, starts[{number}]['seconds'][{name!r}]", timing)
     if any("rehearsal" in command for command in record.commands):
         raise RecordError(f"{where}: expected measurements, got those of a rehearsal")
     if not record.rows:
@@ -227,6 +238,8 @@ def _check(record: Record) -> None:
         _expect(location, row, {name: kind for name, kind in _OPTIONAL.items() if name in row})
         for name, timing in row["seconds"].items():
             _check_timing(f"{location}['seconds'][{name!r}]", timing)
+            if record.kind == "latency":
+                _expect(f"{location}['seconds'][{name!r}]", timing, _PERCENTILES)
         if record.kind == "training" and record.content["topic"] in COMPARED_TOPICS:
             _check_timing(f"{location}['ratio']", row.get("ratio"))
         if record.kind in ("visualize", "style"):

@@ -48,8 +48,8 @@ def format_models(record: Record) -> list[str]:
     return [
         *format_heading(record, fixed),
         *format_table(columns, record.rows, left),
-        *_summarize_targets(len(checks), missed),
-        *_list_refusals(record),
+        *summarize_targets(len(checks), missed),
+        *list_refusals(record),
     ]
 
 
@@ -81,7 +81,7 @@ def format_scaling(record: Record) -> list[str]:
         title = f"Milliseconds against {axis}"
         text += [f"{title} ({', '.join(fixed)}):" if fixed else f"{title}:", ""]
         text += [*format_table(columns, lines, left=3), ""]
-    return [*text[:-1], *_list_refusals(record)]
+    return [*text[:-1], *list_refusals(record)]
 
 
 def format_operators(record: Record) -> list[str]:
@@ -131,7 +131,7 @@ def format_heading(record: Record, fixed: Sequence[str]) -> list[str]:
         f"{library} {version}"
         for name in record.candidates
         for library, version in record.versions(name).items()
-        if library in ("jax", "torch")
+        if library in ("jax", "torch", "onnxruntime")
     )
     topic = f" ({record.topic})" if record.topic else ""
     title = f"### {record.kind.capitalize()}{topic}, jax {record.jax or 'unknown'}"
@@ -185,7 +185,7 @@ def _format_target(record: Record, row: ResultRow) -> str:
     return ""
 
 
-def _summarize_targets(count: int, missed: Sequence[str]) -> list[str]:
+def summarize_targets(count: int, missed: Sequence[str]) -> list[str]:
     """How many targets are reached, and a list of those that are not."""
     if not count:
         return []
@@ -193,10 +193,10 @@ def _summarize_targets(count: int, missed: Sequence[str]) -> list[str]:
     return ["", f"{reached} Missed:", "", *missed] if missed else ["", reached]
 
 
-def _list_refusals(record: Record) -> list[str]:
+def list_refusals(record: Record) -> list[str]:
     """The candidates that were not timed, and why."""
     refusals = dict.fromkeys(
-        f"- {row.get('model')}, {row['pass']}: {name} was not timed: {reason}"
+        f"- {row.get('model')}, {row.get('pass') or row['mode']}: {name} was not timed: {reason}"
         for row in record.rows
         for name, reason in row.get("refusals", {}).items()
     )

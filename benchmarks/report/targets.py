@@ -1,9 +1,10 @@
-"""Targets for models: time beside PyTorch and flax, peak memory, compile time."""
+"""Targets for models: time beside other libraries, peak memory, compile time."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.models.cases import FUSED_INFERENCE, INFERENCE, TRAINING_STEP
+from benchmarks.models.deployed import COMPILED, ONNXRUNTIME
 from benchmarks.report.records import Record, ResultRow, row_key
 
 # Where the targets hold, on a CPU.
@@ -23,6 +24,15 @@ MAX_TIME_RATIO_OLD_JAX = {FUSED_INFERENCE: 1.5, TRAINING_STEP: 2.0}
 # The least that plain flax may take, over ours.
 MIN_FLAX_RATIO = {(TRAINING_STEP, "MobileNetV2"): 6.0}
 MAX_COMPILE_SECONDS = 20.0
+# The most that a call of a compiled model may take over onnxruntime, at each batch and in each
+# mode: of all these models at these sizes, and of so many of them.
+LATENCY_SIZES = {
+    **dict.fromkeys(("MobileNetV2", "EfficientNetLite0", "ResNet50", "DenseNet121"), 224),
+    "Xception": 299,
+}
+LATENCY_BATCHES = (1, 8)
+LATENCY_RATIO = f"{COMPILED} / {ONNXRUNTIME}"
+MAX_LATENCY_RATIO, EQUAL_LATENCY_RATIO, MIN_EQUAL_MODELS = 1.15, 1.0, 3
 
 
 class TargetCheck(NamedTuple):
@@ -77,6 +87,37 @@ def check_targets(record: Record, row: ResultRow) -> Iterator[TargetCheck]:
         yield TargetCheck("peak, ours / torch", peak["ours"] / peak["torch"], 1.0)
     if compile_seconds := row.get("compile", {}).get("ours"):
         yield TargetCheck("compile, s", compile_seconds, MAX_COMPILE_SECONDS)
+
+
+def check_latency(row: ResultRow) -> TargetCheck | None:
+    """The target of a row of `benchmarks.models.latency`, if it has one and both were timed."""
+    ratio = find_ratio(row, COMPILED, ONNXRUNTIME)
+    if ratio is None or row["batch"] not in LATENCY_BATCHES:
+        return None
+    if LATENCY_SIZES.get(row["model"]) != row["size"]:
+        return None
+    return TargetCheck(LATENCY_RATIO, ratio, MAX_LATENCY_RATIO)
+
+
+def check_latencies(record: Record) -> Iterator[tuple[str, TargetCheck]]:
+    """(where, target) of each row, then of each batch and mode in which all models were timed."""
+    groups: dict[str, list[float]] = {}
+    for row in record.rows:
+        if check := check_latency(row):
+            setting = f"batch {row['batch']}, {row['mode']}"
+            groups.setdefault(setting, []).append(check.figure)
+            yield f"{row['model']}, {setting}", check
+    for setting, ratios in groups.items():
+        if len(ratios) == len(LATENCY_SIZES):
+            name = f"models of {len(ratios)} with {LATENCY_RATIO} ≤ {EQUAL_LATENCY_RATIO:g}"
+            count = sum(ratio <= EQUAL_LATENCY_RATIO for ratio in ratios)
+            yield setting, TargetCheck(name, count, MIN_EQUAL_MODELS, upper=False)
+
+
+def find_ratio(row: ResultRow, ours: str, peer: str) -> float | None:
+    """One candidate's median over another's; None where either was not timed."""
+    ours_median, peer_median = _median(row, ours), _median(row, peer)
+    return ours_median / peer_median if ours_median and peer_median else None
 
 
 def _find_pass(record: Record, row: ResultRow, pass_name: str) -> ResultRow:

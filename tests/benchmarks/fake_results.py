@@ -63,6 +63,35 @@ def scaling(exponent, axis="batch"):
     }
 
 
+def latency_row(model="MobileNetV2", batch=1, mode="back to back", **milliseconds):
+    """A row of `benchmarks.models.latency` of 50 calls."""
+    seconds = {
+        name.replace("_", ", "): {
+            **timing(each),
+            "p90": 1.5e-3 * each,
+            "p99": 2e-3 * each,
+            "count": 50,
+        }
+        for name, each in milliseconds.items()
+    }
+    size = 299 if model == "Xception" else 224
+    return {"model": model, "batch": batch, "size": size, "mode": mode, "seconds": seconds}
+
+
+def latency(*rows, **content):
+    """A file of `benchmarks.models.latency`."""
+    versions = {"ours, compiled": {"jax": "0.12.0"}, "onnxruntime": {"onnxruntime": "1.32.0"}}
+    return {
+        "benchmark": "latency",
+        "device": "AMD EPYC, 2 cores",
+        "command": "python -m benchmarks.models.latency",
+        "commit": "abc1234",
+        "versions": versions,
+        "rows": list(rows),
+        **content,
+    }
+
+
 def training(topic, *rows):
     """A file of `benchmarks.training`."""
     return {

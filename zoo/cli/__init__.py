@@ -15,6 +15,7 @@ from zoo.cli import (
     evaluate,
     models,
     onnx,
+    serve,
     style,
     style_training,
     train,
@@ -64,6 +65,7 @@ onnx_models.command()(onnx.run)
 onnx_models.command()(onnx.export)
 
 app.command()(classify.classify)
+app.command()(serve.serve)
 app.command()(visualize.visualize)
 app.command()(dream.dream)
 app.add_typer(styles, name="style")

@@ -232,6 +232,12 @@ class Trained:
                 f"zoo.adapt(…, num_classes=…) gives them one"
             )
 
+    def compile(self, batch_sizes: Any = (1, 8), **options: Any) -> Any:
+        """Stub."""
+        from zoo.inference.compiled import compile_model
+
+        return compile_model(self, batch_sizes, **options)
+
     @functools.cached_property
     def fused(self) -> tuple[Model, dict[str, Any]]:
         """The definition and variables without batch norms, by which inference is fastest."""

@@ -44,6 +44,31 @@ def test_candidates_take_turns(tmp_path):
     assert first.versions == {"a": {"name": "a"}, "b": {"name": "b"}}
 
 
+def test_no_candidate_always_follows_the_same_one(tmp_path):
+    log = tmp_path / "log"
+    body = """
+        def run_round():
+            with open({log!r}, "a") as file:
+                file.write({name!r})
+            return 1.0
+        return 0.001, run_round
+    """
+    candidates = {name: candidate(body.format(log=str(log), name=name)) for name in "abc"}
+    list(interleaved.interleave(candidates, 6, [""], longest=10.0))
+    rounds = textwrap.wrap(log.read_text(), 3)
+    assert rounds == ["abc", "bca", "cab", "cba", "acb", "bac"]
+
+
+def test_rounds_with_arguments():
+    body = "return 0.001, lambda argument: [workload, argument]"
+    candidates = {"a": candidate(body), "b": candidate(body)}
+    (measurement,) = interleaved.interleave(
+        candidates, 2, ["w"], longest=10.0, arguments=["1 2", "3"]
+    )
+    answers = [["w", "1 2"], ["w", "3"]] * 2
+    assert measurement.rounds == {"a": answers, "b": answers}
+
+
 def test_a_long_workload_gets_fewer_rounds():
     slow = candidate("return 4.0, lambda: 4.0")
     (measurement,) = interleaved.interleave({"slow": slow}, 11, [""], longest=20.0)

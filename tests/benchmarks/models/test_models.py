@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.models import cases
+from benchmarks.models import cases, workers
 from benchmarks.models.__main__ import parse_arguments
 from benchmarks.models.cases import Workload
 from benchmarks.models.layers import LAYERS
-from benchmarks.models.run import select_workloads
+from benchmarks.models.run import make_commands, measure, select_workloads
 from benchmarks.report import records
 from tests.zoo.runtime.test_memory import GLIBC
 
@@ -50,6 +50,14 @@ def test_selected_workloads():
     layers = select_workloads(parse_arguments(["--layers"]))
     assert len(layers) == len(LAYERS) * 3 * 2  # batches 1, 16 and 64
     assert [Workload.decode(each.encode()) for each in layers] == layers
+
+
+def test_candidates_run_under_their_python():
+    peers = "onnxruntime,compiled,torch,flax"
+    options = parse_arguments(["--peers", peers, "--jax-python", "other-python"])
+    pythons = {name: command[0] for name, command in make_commands(options).items()}
+    own = dict.fromkeys(("onnxruntime", "torch"), sys.executable)
+    assert pythons == dict.fromkeys(("ours", "ours, compiled", "flax"), "other-python") | own
 
 
 def test_costs_of_a_layer():
@@ -139,6 +147,37 @@ def test_layers_run(root, tmp_path):
     for row in record.rows:
         assert not row["refusals"]
         assert set(row["seconds"]) == {"ours"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("onnxruntime", {"pass_name": cases.LOSS_GRADIENT}, "inference"),
+        ("onnxruntime", {"model": LAYER}, "whole models"),
+        ("onnxruntime", {"dtype": "bfloat16"}, "float32"),
+        ("ours, compiled", {"pass_name": cases.INFERENCE}, "folds the norms"),
+    ],
+)
+def test_what_deployed_models_refuse(name, change, reason):
+    workload = Workload("MobileNetV2", cases.FUSED_INFERENCE, 1, 224)
+    workers.check_deployed(name, workload, "cpu")
+    with pytest.raises(NotImplementedError, match=reason):
+        workers.check_deployed(name, workload._replace(**change), "cpu")
+    with pytest.raises(NotImplementedError, match="a CPU"):
+        workers.check_deployed(name, workload, "cuda")
+
+
+@pytest.mark.peer
+def test_a_model_runs_beside_onnxruntime(root, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra `peers` has it")
+    monkeypatch.chdir(root)
+    options = parse_arguments(["--peers", "onnxruntime,compiled", "--rounds", "2"])
+    workload = Workload("SqueezeNet1_1", cases.FUSED_INFERENCE, 2, 32)
+    row, versions = measure(workload, options, rate=1e11, bandwidth=1e10)
+    names = {"ours", "ours, compiled", "onnxruntime"}
+    assert set(row["seconds"]) == set(row["compile"]) == names
+    assert set(row["peak"]) == names - {"ours, compiled"}
+    assert set(versions["onnxruntime"]) == {"onnxruntime", "python"}
 
 
 @pytest.mark.peer

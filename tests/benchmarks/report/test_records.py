@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from benchmarks.models import __main__ as models_main
+from benchmarks.models import latency as latency_main
 from benchmarks.models import scaling
 from benchmarks.operators import __main__ as operators
 from benchmarks.report import records
@@ -17,7 +18,7 @@ from benchmarks.style import quality
 from benchmarks.training import __main__ as training_main
 from benchmarks.visualize import __main__ as visualize_main
 from tests.benchmarks.conftest import PAGE
-from tests.benchmarks.fake_results import models, row, training_loop
+from tests.benchmarks.fake_results import latency, latency_row, models, row, timing, training_loop
 
 
 def broken(change):
@@ -57,6 +58,14 @@ def broken(change):
         (
             json.dumps({"command": "python -m benchmarks.operators", "device": "", "rows": []}),
             "expected 'summary'",
+        ),
+        (
+            json.dumps(latency({**latency_row(), "seconds": {"ours": timing(3)}})),
+            "rows[0]['seconds']['ours']: expected 'p90', got only",
+        ),
+        (
+            json.dumps(latency(latency_row(ours=3), starts=[{"model": "MobileNetV2"}])),
+            "starts[0]: expected 'seconds', got only 'model'",
         ),
         (json.dumps({**training_loop(), "topic": 3}), "expected 'topic' as str, got 3"),
         (
@@ -108,6 +117,7 @@ PARSERS = {
     "operators": operators.parse_arguments,
     "models": models_main.parse_arguments,
     "scaling": scaling.parse_arguments,
+    "latency": latency_main.parse_arguments,
     "training": training_main.parse_arguments,
     "visualize": visualize_main.parse_arguments,
     "style": style_main.parse_arguments,

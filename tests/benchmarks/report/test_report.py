@@ -6,9 +6,12 @@ from benchmarks.report import page as report_page
 from benchmarks.report.__main__ import main
 from benchmarks.report.readme import CPU, format_readme_parts
 from benchmarks.report.records import RESULTS, RecordError, read_folder
+from benchmarks.report.targets import LATENCY_SIZES
 from benchmarks.visualize import cases
 from tests.benchmarks.conftest import PAGE
 from tests.benchmarks.fake_results import (
+    latency,
+    latency_row,
     models,
     row,
     scaling,
@@ -171,6 +174,59 @@ def test_one_value_has_no_exponent(write_page):
     content["rows"] = content["rows"][:1]
     _, page = write_page(scaling=content)
     assert "| ours | 10.0 ± 0.1 | – |" in page
+
+
+def test_a_table_of_single_calls(write_page):
+    rows = [
+        latency_row(ours=24, ours_compiled=11, onnxruntime=10),
+        latency_row(mode="taking turns", ours_compiled=12, onnxruntime=10),
+        latency_row(batch=2, ours_compiled=20, onnxruntime=10),  # has no target
+    ]
+    rows[1]["refusals"] = {"ours": "out of memory"}
+    _, page = write_page(latency=latency(*rows))
+    assert "### Latency, jax 0.12.0\n\nAMD EPYC, 2 cores; jax 0.12.0; onnxruntime 1.32.0; " in page
+    lines = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    head, _, alone, turns, other = [[cell.strip() for cell in line] for line in lines]
+    assert dict(zip(head, alone, strict=True)) == {
+        "model": "MobileNetV2",
+        "batch": "1",
+        "mode": "back to back",
+        "ours, ms": "24.0 / 36.0 / 48.0",
+        "ours, compiled, ms": "11.0 / 16.5 / 22.0",
+        "onnxruntime, ms": "10.0 / 15.0 / 20.0",
+        "calls of each": "50",
+        "ours / onnxruntime": "2.40",
+        "ours, compiled / onnxruntime": "1.10",
+        "target": "**1.10 ≤ 1.15**",
+    }
+    assert (turns[3], turns[-3], turns[-1]) == ("–", "–", "1.20 > 1.15")
+    assert other[-1] == ""
+    assert "Targets reached: 1 of 2. Missed:" in page
+    ratio = "ours, compiled / onnxruntime"
+    assert f"- MobileNetV2, batch 1, taking turns: {ratio} 1.20 > 1.15\n" in page
+    assert "- MobileNetV2, taking turns: ours was not timed: out of memory" in page
+
+
+@pytest.mark.parametrize(("slower", "text"), [(2, ""), (3, "2.00 < 3")])
+def test_the_target_of_all_models_together(write_page, slower, text):
+    rows = [
+        latency_row(name, ours_compiled=11 if i < slower else 10, onnxruntime=10)
+        for i, name in enumerate(LATENCY_SIZES)
+    ]
+    _, page = write_page(latency=latency(*rows))
+    assert f"Targets reached: {5 if text else 6} of 6." in page
+    line = "- batch 1, back to back: models of 5 with ours, compiled / onnxruntime ≤ 1 2.00 < 3"
+    assert (line in page) == bool(text)
+    _, page = write_page(latency=latency(*rows[1:]))
+    assert "Targets reached: 4 of 4." in page
+
+
+def test_a_table_of_starts(write_page):
+    start = {"model": "MobileNetV2", "batch": 1, "seconds": {"onnxruntime": timing(160)}}
+    _, page = write_page(latency=latency(latency_row(ours=3), starts=[start]))
+    assert "From a process's start to its first logits, with the weights in a file:" in page
+    assert "| MobileNetV2 | 1 | 160 ± 2 |" in page
+    assert "Targets" not in page
 
 
 @without_plots

@@ -1,0 +1,1 @@
+"""Load tests of `zoo serve`, beside the same server around onnxruntime."""

@@ -1,0 +1,1 @@
+"""A server of image classification: HTTP, dynamic batching, and limits on what it takes."""
