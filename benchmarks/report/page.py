@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.report import (
     gpu_tables,
     latency_tables,
+    serving_tables,
     style_tables,
     tables,
     task_tables,
@@ -40,6 +41,7 @@ PARTS: dict[str, tuple[str, Callable[[Record], list[str]]]] = {
     **{kind: (kind, table) for kind, table in TABLES.items()},
     "operator-cases": ("operators", tables.format_operator_cases),
     "classify": ("classify", task_tables.format_classify),
+    "serving": ("serving", serving_tables.format_serving),
     "weights": ("weights", task_tables.format_weights),
     "style-quality": ("style_quality", style_tables.format_quality),
     "gpu-training": ("gpu_survey", gpu_tables.format_training),

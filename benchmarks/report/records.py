@@ -31,6 +31,11 @@ COMPARED_TOPICS = ("loop", "input")
 _COMMAND: Mapping[str, Any] = {"device": str, "command": (str, list)}
 _CONTENT: Mapping[str, Mapping[str, Any]] = {
     "classify": {**_COMMAND, "start_s": dict, "batch": int, "seconds_a_batch": dict},
+    "serving": {
+        **dict.fromkeys(("device", "command", "commit", "model", "jax"), str),
+        "versions": dict,
+        "rows": list,
+    },
     "weights": {**_COMMAND, "seconds_warm": dict, "seconds_cold": dict, "peak_bytes": dict},
     "style_quality": {**_COMMAND, "commit": str, "judge": str, "versions": dict, "rows": list},
     "gpu_model": {"arch": int, "jax": str, "rows": list},

@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--clients", default="1,4,16", help="numbers of clients, with commas")
     parser.add_argument("--peers", default=ONNXRUNTIME, help="other servers, with commas; or none")
     parser.add_argument("--rounds", type=int, default=5, help="into which the requests are divided")
-    parser.add_argument("--batch-sizes", default="1,8", help="as of zoo serve")
+    parser.add_argument("--batch-sizes", default="1,2,4,8", help="as of zoo serve")
     parser.add_argument("--max-wait-ms", type=float, default=2.0, help="as of zoo serve")
     parser.add_argument("--jax-python", default=sys.executable, help="another Python for ours")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -194,6 +194,7 @@ def main() -> None:
     os.chdir(ROOT)
     packages = {ZOO: ("jax", "starlette", "uvicorn"), ONNXRUNTIME: ("onnxruntime",)}
     commands = make_commands(options)
+    versions = {name: find_versions(commands[name][0], packages[name]) for name in commands}
     record: dict[str, Any] = {
         "benchmark": "serving",
         "device": interleaved.describe_cpu(),
@@ -201,7 +202,8 @@ def main() -> None:
         "commit": describe_commit(),
         "model": options.model,
         "rounds": options.rounds,
-        "versions": {name: find_versions(commands[name][0], packages[name]) for name in commands},
+        "jax": versions[ZOO]["jax"],
+        "versions": versions,
         "rows": [],
     }
     with contextlib.ExitStack() as stack:

@@ -54,7 +54,10 @@ class _Client:
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-        return int(head[9:12]), json.loads(await reader.readexactly(length))
+        answer = json.loads(await reader.readexactly(length))
+        if b"\r\nconnection: close\r\n" in head:
+            await self.close()
+        return int(head[9:12]), answer
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -119,4 +122,5 @@ def _find_label(answer: tuple[int, Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(load(*map(int, sys.argv[1:])))._asdict()))
+    chosen_port, total, at_a_time = map(int, sys.argv[1:])
+    print(json.dumps(asyncio.run(load(chosen_port, total, at_a_time))._asdict()))

@@ -25,8 +25,8 @@ def serve(
         int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
     ] = 8000,
     batch_sizes: Annotated[
-        str, typer.Option(help="How many photos the compiled programs take, such as 1,8.")
-    ] = "1,8",
+        str, typer.Option(help="The batches that programs are compiled for, in photos.")
+    ] = "1,2,4,8",
     max_wait_ms: Annotated[
         float,
         typer.Option(min=0, max=60_000, help="How long a photo waits for others of its batch."),
@@ -68,12 +68,12 @@ def _load(model: str, weights: str | None) -> zoo.Trained:
 
 
 def _parse_sizes(text: str) -> tuple[int, ...]:
-    """The numbers in a text such as "1,8"."""
+    """The numbers in a text such as "1,2,4"."""
     parts = [part.strip() for part in text.split(",")]
     sizes = [int(part) if part.isdecimal() and len(part) < 9 else 0 for part in parts]
     if not all(1 <= size <= MAX_BATCH for size in sizes):
         raise typer.BadParameter(
-            f"expected numbers from 1 to {MAX_BATCH} as in 1,8, got {text!r}",
+            f"expected numbers from 1 to {MAX_BATCH} as in 1,2,4, got {text!r}",
             param_hint="--batch-sizes",
         )
     return tuple(sorted(set(sizes)))

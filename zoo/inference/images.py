@@ -277,7 +277,8 @@ def _identify(file: IO[bytes], name: str) -> Image.Image:
     """
     Image.init()
     start = file.tell()
-    prefix = file.read(16)
+    # Pillow's checks of a format take it that the first bytes are there.
+    prefix = file.read(16).ljust(16, b"\0")
     for name_of_format in FORMATS:
         factory, accept = Image.OPEN.get(name_of_format, (None, None))
         if factory is None or (accept and accept(prefix) is not True):

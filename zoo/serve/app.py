@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
@@ -16,48 +16,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from zoo.inference.images import ImageError, ImageSource
-from zoo.inference.trained import Info
+from zoo.inference.images import ImageError
 from zoo.serve import bodies
 from zoo.serve.batching import Batcher, ClosedError, QueueFullError
 from zoo.serve.bodies import RequestError
-from zoo_pretrained.catalogue import Label
+from zoo.serve.classifier import Classifier
 
 MIB = 1 << 20
 # Decoding and resizing release Python's lock; more threads would only take turns with the model's.
 MAX_DECODERS = 4
 RETRY_SECONDS = 1
-
-
-class Classifier(Protocol):
-    """A model as it is served: what `Trained.compile` returns, or anything that acts like it.
-
-    All of it is called in several threads at once, except `probabilities`.
-    """
-
-    @property
-    def info(self) -> Info:
-        """Facts about the weights."""
-
-    @property
-    def size(self) -> int:
-        """Height and width of the input, in pixels."""
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """How many photos a batch may have; no batch is larger than the largest of these."""
-
-    def preprocess(self, images: ImageSource | Iterable[ImageSource], /) -> np.ndarray:
-        """Images → [N, size, size, C]; ImageError if one is none."""
-
-    def probabilities(self, x: Any, /) -> Any:
-        """[N, size, size, C] → [N, classes]."""
-
-    def count_top(self, top: int | None = None, /) -> int:
-        """How many classes to name by default."""
-
-    def rank_labels(self, probabilities: Any, top: int, /) -> list[list[tuple[Label, float]]]:
-        """The likeliest classes of each row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,7 +164,9 @@ class _Service:
                     ]
                     for classes in ranked
                 ],
-            }
+            },
+            # So that the client sends no more requests on a connection that is about to be closed.
+            headers=_CLOSE if self._is_stopping() else None,
         )
 
     async def _receive(self, request: Request, content_type: str) -> bodies.Body:
@@ -212,18 +182,17 @@ class _Service:
         limit, seconds = self._limits.max_body, self._limits.body_seconds
         length = request.headers.get("content-length", "")
         body = bytearray()
-        too_large = RequestError(413, f"the body has more than {limit} bytes, which is the limit")
         if length.isdecimal() and (len(length) > 18 or int(length) > limit):
-            raise too_large
+            raise _too_large(limit)
         try:
             async with asyncio.timeout(seconds):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > limit:
-                        raise too_large
+                        raise _too_large(limit)
         except TimeoutError:
-            headers = {"Connection": "close"}  # or the rest would be taken for a request
-            raise RequestError(408, f"the body took over {seconds:g} seconds", headers) from None
+            # Closed, or the rest would still be received.
+            raise RequestError(408, f"the body took over {seconds:g} seconds", _CLOSE) from None
         return bytes(body)
 
     async def _decode(self, images: list[bytes]) -> list[np.ndarray]:
@@ -258,6 +227,11 @@ class _Service:
 
 
 _RETRY = {"Retry-After": str(RETRY_SECONDS)}
+_CLOSE = {"Connection": "close"}
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(413, f"the body has more than {limit} bytes, which is the limit")
 
 
 def _read_top(request: Request) -> int | None:

@@ -1,8 +1,9 @@
 """Reads the bodies of requests: an image, a form with files, or JSON."""
 
 import base64
+import functools
 import json
-import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from zoo.runtime.extras import require
@@ -119,43 +120,76 @@ def _decode(text: Any, number: int) -> bytes:
 
 def _parse_form(content_type: str, body: bytes, max_images: int) -> Body:
     multipart = require("python_multipart.multipart", "serve")
-    images: list[bytes] = []
-    tops: list[int] = []
-    ends: list[bool] = []
-
-    def add_file(file: Any) -> None:
-        _check_count(len(images) + 1, max_images)
-        file.file_object.seek(0)
-        images.append(file.file_object.read())
-        file.close()
-
-    def add_field(field: Any) -> None:
-        name = printable((field.field_name or b"").decode("utf-8", "replace"))
-        if name != "top":
-            raise RequestError(
-                400, f"the field {name!r} is no file; curl sends one by -F {name}=@photo.jpg"
-            )
-        tops.append(parse_top((field.value or b"").decode("utf-8", "replace")))
-        if len(tops) > 1:
-            raise RequestError(400, "top is given twice")
-
+    form = _Form(multipart.parse_options_header, max_images)
     try:
-        boundary = multipart.parse_options_header(content_type)[1].get(b"boundary")
-        parser = multipart.FormParser(
-            *(FORM, add_field, add_file),
-            on_end=lambda: ends.append(True),
-            boundary=boundary,
-            config={"MAX_MEMORY_FILE_SIZE": math.inf},  # no files on the disk
-        )
+        boundary = multipart.parse_options_header(content_type)[1][b"boundary"]
+        parser = multipart.MultipartParser(boundary, form.callbacks())
         parser.write(body)
         parser.finalize()
     except RequestError:
         raise
+    except KeyError as error:
+        raise RequestError(400, f"the form is malformed: {error} is missing") from None
     except Exception as error:  # of whatever the parser does not expect
         raise RequestError(400, f"the form is malformed: {error}") from None
-    if not ends:
+    if not form.ended:
         raise RequestError(400, "the form ends before its last boundary")
-    return Body(images, *tops)
+    return Body(form.images, form.top)
+
+
+class _Form:
+    """The parts of a form, which a parser hands over piece by piece."""
+
+    def __init__(self, parse_options: Callable[..., Any], max_images: int) -> None:
+        self.images: list[bytes] = []
+        self.top: int | None = None
+        self.ended = False
+        self._parse_options, self._max_images = parse_options, max_images
+        self._header, self._value, self._content = bytearray(), bytearray(), bytearray()
+        self._disposition: Mapping[bytes, bytes] = {}
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        """What the parser calls, by its names."""
+        return {
+            "on_part_begin": self._begin_part,
+            "on_header_field": functools.partial(self._add, self._header),
+            "on_header_value": functools.partial(self._add, self._value),
+            "on_header_end": self._end_header,
+            "on_part_data": functools.partial(self._add, self._content),
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
+
+    @staticmethod
+    def _add(to: bytearray, data: bytes, start: int, end: int) -> None:
+        to += data[start:end]
+
+    def _begin_part(self) -> None:
+        self._disposition = {}
+        self._content.clear()
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._parse_options(bytes(self._value))[1]
+        self._header.clear()
+        self._value.clear()
+
+    def _end_part(self) -> None:
+        name = printable(self._disposition[b"name"].decode("utf-8", "replace"))
+        if b"filename" in self._disposition:
+            _check_count(len(self.images) + 1, self._max_images)
+            self.images.append(bytes(self._content))
+        elif name != "top":
+            raise RequestError(
+                400, f"the field {name!r} is no file; curl sends one by -F {name}=@photo.jpg"
+            )
+        elif self.top is not None:
+            raise RequestError(400, "top is given twice")
+        else:
+            self.top = parse_top(self._content.decode("utf-8", "replace"))
+
+    def _end(self) -> None:
+        self.ended = True
 
 
 def _check_count(count: int, max_images: int) -> None:

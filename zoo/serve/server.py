@@ -10,7 +10,8 @@ from types import FrameType
 import numpy as np
 import uvicorn
 
-from zoo.serve.app import Classifier, Limits, make_app
+from zoo.serve.app import Limits, make_app
+from zoo.serve.classifier import Classifier
 from zoo_pretrained.printable import OneLineError
 
 # Seconds for which a connection stays open between requests: longer than a proxy's usual 60.

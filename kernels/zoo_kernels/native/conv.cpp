@@ -91,18 +91,29 @@ struct Epilogue {
   Act act;
 };
 
-// Comparisons are written so that NaN stays NaN.
-inline Vector Clip(Vector v, Vector low, Vector high) {
-  v = low > v ? low : v;
-  return high < v ? high : v;
+// The larger and the smaller of two; NaN where v is NaN.
+inline Vector AtLeast(float low, Vector v) {
+#if defined(__AVX512F__)
+  return Vector(_mm512_max_ps(_mm512_set1_ps(low), __m512(v)));
+#else
+  return Splat(low) > v ? Splat(low) : v;
+#endif
+}
+
+inline Vector AtMost(float high, Vector v) {
+#if defined(__AVX512F__)
+  return Vector(_mm512_min_ps(_mm512_set1_ps(high), __m512(v)));
+#else
+  return Splat(high) < v ? Splat(high) : v;
+#endif
 }
 
 template <Act kAct>
 inline Vector Activate(Vector v) {
-  if constexpr (kAct == kRelu) return Vector{} > v ? Vector{} : v;
-  if constexpr (kAct == kRelu6) return Clip(v, Vector{}, Splat(6.0f));
+  if constexpr (kAct == kRelu) return AtLeast(0.0f, v);
+  if constexpr (kAct == kRelu6) return AtMost(6.0f, AtLeast(0.0f, v));
   if constexpr (kAct == kHardSwish)
-    return v * Clip(v + Splat(3.0f), Vector{}, Splat(6.0f)) * Splat(1.0f / 6.0f);
+    return v * AtMost(6.0f, AtLeast(0.0f, v + Splat(3.0f))) * Splat(1.0f / 6.0f);
   return v;
 }
 
@@ -155,7 +166,7 @@ class Pool {
     context_ = &run;
     tasks_ = tasks;
     next_.store(0, std::memory_order_relaxed);
-    caller_cpu_.store(Cpu(), std::memory_order_relaxed);
+    LeaveCallersCpu();
     state_.store(kOpen, std::memory_order_release);
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();
@@ -176,26 +187,24 @@ class Pool {
 #endif
     if (const char* text = std::getenv("ZOO_NATIVE_THREADS")) count = std::atoi(text);
     for (int i = 1; i < count; ++i) workers_.emplace_back([this] { Work(); });
-    for (auto& worker : workers_) worker.detach();
-  }
-
-  static int Cpu() {
+    for (auto& worker : workers_) {
 #if defined(__linux__)
-    return sched_getcpu();
-#else
-    return -1;
+      handles_.push_back(worker.native_handle());
 #endif
+      worker.detach();
+    }
   }
 
-  // Leaves the caller's core: some schedulers wake a thread where it was woken from, and then both
-  // share a core for milliseconds while another is idle.
+  // Keeps the workers off the caller's core: some schedulers wake a thread where it was woken from,
+  // and it would then wait for the caller while another core is idle.
   void LeaveCallersCpu() {
 #if defined(__linux__)
-    int caller = caller_cpu_.load(std::memory_order_relaxed);
-    if (caller < 0 || Cpu() != caller || !CPU_ISSET(caller, &allowed_)) return;
+    const int cpu = sched_getcpu();
+    if (cpu < 0 || cpu == callers_cpu_ || !CPU_ISSET(cpu, &allowed_)) return;
+    callers_cpu_ = cpu;
     cpu_set_t others = allowed_;
-    CPU_CLR(caller, &others);
-    pthread_setaffinity_np(pthread_self(), sizeof(others), &others);
+    CPU_CLR(cpu, &others);
+    for (pthread_t worker : handles_) pthread_setaffinity_np(worker, sizeof(others), &others);
 #endif
   }
 
@@ -221,7 +230,6 @@ class Pool {
                                                              std::memory_order_acq_rel)) {
       }
       if (!(state & kOpen)) continue;
-      LeaveCallersCpu();
       RunTasks();
       state_.fetch_sub(1, std::memory_order_release);
     }
@@ -235,9 +243,10 @@ class Pool {
   alignas(64) std::atomic<int> next_{0};
   alignas(64) std::atomic<uint32_t> state_{0};
   alignas(64) std::atomic<uint32_t> epoch_{0};
-  std::atomic<int> caller_cpu_{-1};
 #if defined(__linux__)
   cpu_set_t allowed_;
+  int callers_cpu_ = -1;
+  std::vector<pthread_t> handles_;
 #endif
 };
 
@@ -388,6 +397,9 @@ Split Choose(int64_t units, int64_t units_per_block, int64_t panels, double flop
   const int64_t wanted = std::min<int64_t>(threads, useful);
   int64_t blocks = CeilDiv(units, units_per_block);
   int64_t groups = 1;
+  // Blocks of one size, if there are any that are not much larger or smaller.
+  for (int64_t n = wanted; n <= 2 * blocks && n <= units; n += wanted)
+    if (units % n == 0 && n * 2 >= blocks) return {n, 1};
   if (blocks % wanted && blocks < 4 * wanted) {
     const int64_t rounded = CeilDiv(blocks, wanted) * wanted;
     if (rounded <= units && blocks > 1) blocks = rounded;
@@ -494,129 +506,184 @@ void DenseConv(const float* x, const float* weights, float* y, const Sizes& size
 
 // ------------------------------------------------------------------------- Depthwise convolutions
 
-// Four neighbours of a row at once: they share input values. All taps are inside the image.
-template <int kKernel, int kStride>
-void DepthwiseFour(const float* x, int64_t row_pitch, int64_t channels, const float* weights,
-                   Vector* sums) {
-  constexpr int kOutputs = 4;
+// Input rows of a few vectors of channels, with their padding: what one task filters. They are
+// copied from the input, or computed by a 1x1 convolution before the depthwise one.
+struct Rows {
+  float* data;
+  int64_t width;     // columns, with padding
+  int64_t channels;  // values of a column
+};
+
+// Outputs of a row that are computed at once: they share weights, which stay in registers.
+constexpr int kNeighbours = 4;
+
+// A row of outputs for one vector of channels. A window may be followed by columns of no meaning.
+template <int kKernel, int kStride, Act kAct>
+void FilterRow(const float* rows, const Rows& layout, const float* weights, const Window& window,
+               Vector bias, float* __restrict out, int64_t outputs, int64_t pitch, int lanes) {
+  const int kernel_h = kKernel ? kKernel : window.kernel_h;
+  const int kernel_w = kKernel ? kKernel : window.kernel_w;
+  const int stride = kKernel ? kStride : window.stride_w;
+  const int64_t step_h = layout.width * layout.channels * (kKernel ? 1 : window.dilation_h);
+  const int64_t step_w = layout.channels * (kKernel ? 1 : window.dilation_w);
+  for (int64_t first = 0; first < outputs; first += kNeighbours) {
+    const float* x = rows + first * stride * layout.channels;
+    Vector sum0 = bias, sum1 = bias, sum2 = bias, sum3 = bias;
+    const int64_t next = stride * layout.channels;
+    if constexpr (kKernel > 0) {
 #pragma GCC unroll 7
-  for (int i = 0; i < kKernel; ++i) {
+      for (int i = 0; i < kKernel; ++i) {
 #pragma GCC unroll 16
-    for (int j = 0; j < (kOutputs - 1) * kStride + kKernel; ++j) {
-      const Vector v = Load(x + i * row_pitch + j * channels);
-#pragma GCC unroll 4
-      for (int o = 0; o < kOutputs; ++o) {
-        const int tap = j - o * kStride;
-        if (tap >= 0 && tap < kKernel) sums[o] += v * Load(weights + (i * kKernel + tap) * kLanes);
-      }
-    }
-  }
-}
-
-using Four = void (*)(const float*, int64_t, int64_t, const float*, Vector*);
-
-Four ChooseFour(const Window& w) {
-  if (w.dilation_h != 1 || w.dilation_w != 1 || w.kernel_h != w.kernel_w ||
-      w.stride_h != w.stride_w || w.stride_w > 2)
-    return nullptr;
-  const bool two = w.stride_w == 2;
-  switch (w.kernel_h) {
-    case 3:
-      return two ? &DepthwiseFour<3, 2> : &DepthwiseFour<3, 1>;
-    case 5:
-      return two ? &DepthwiseFour<5, 2> : &DepthwiseFour<5, 1>;
-    case 7:
-      return two ? &DepthwiseFour<7, 2> : &DepthwiseFour<7, 1>;
-  }
-  return nullptr;
-}
-
-// Rows [top, bottom) of an image's outputs, for the vector of channels at `channel`.
-template <bool kWhole, Act kAct>
-void DepthwiseRows(const float* x, const float* weights, float* y, const Sizes& sizes,
-                   const Window& window, const Epilogue& epilogue, int64_t image, int64_t top,
-                   int64_t bottom, int64_t channel, Four four) {
-  const int64_t channels = sizes.channels;
-  const int some = static_cast<int>(std::min<int64_t>(channels - channel, kLanes));
-  const auto load = [&](const float* p) { return kWhole ? Load(p) : LoadSome(p, some); };
-  const Vector bias = Load(epilogue.bias + channel);
-  const auto finish = [&](int64_t at, Vector v) {
-    if (epilogue.residual) v += load(epilogue.residual + at);
-    v = Activate<kAct>(v);
-    if (kWhole) Store(y + at, v);
-    else StoreSome(y + at, v, some);
-  };
-  for (int64_t oh = top; oh < bottom; ++oh) {
-    const int64_t h0 = oh * window.stride_h - window.pad_h;
-    const int64_t base = (image * sizes.out_h + oh) * sizes.out_w;
-    const bool rows_inside = h0 >= 0 && h0 + (window.kernel_h - 1) * window.dilation_h < sizes.h;
-    for (int64_t ow = 0; ow < sizes.out_w;) {
-      const int64_t w0 = ow * window.stride_w - window.pad_w;
-      const int64_t end = w0 + 3 * window.stride_w + window.kernel_w;
-      if (kWhole && four && rows_inside && w0 >= 0 && end <= sizes.w && ow + 4 <= sizes.out_w) {
-        Vector sums[4] = {bias, bias, bias, bias};
-        four(x + ((image * sizes.h + h0) * sizes.w + w0) * channels + channel, sizes.w * channels,
-             channels, weights, sums);
-#pragma GCC unroll 4
-        for (int o = 0; o < 4; ++o) finish((base + ow + o) * channels + channel, sums[o]);
-        ow += 4;
-        continue;
-      }
-      Vector sum = bias;
-      for (int i = 0; i < window.kernel_h; ++i) {
-        const int64_t h = h0 + i * window.dilation_h;
-        if (h < 0 || h >= sizes.h) continue;
-        for (int j = 0; j < window.kernel_w; ++j) {
-          const int64_t w = w0 + j * window.dilation_w;
-          if (w < 0 || w >= sizes.w) continue;
-          sum += load(x + ((image * sizes.h + h) * sizes.w + w) * channels + channel) *
-                 Load(weights + (i * window.kernel_w + j) * kLanes);
+        for (int j = 0; j < (kNeighbours - 1) * kStride + kKernel; ++j) {
+          const Vector v = Load(x + i * step_h + j * step_w);
+          const float* w = weights + i * kKernel * kLanes;
+          if (j < kKernel) sum0 += v * Load(w + j * kLanes);
+          if (j >= kStride && j < kStride + kKernel) sum1 += v * Load(w + (j - kStride) * kLanes);
+          if (j >= 2 * kStride && j < 2 * kStride + kKernel)
+            sum2 += v * Load(w + (j - 2 * kStride) * kLanes);
+          if (j >= 3 * kStride) sum3 += v * Load(w + (j - 3 * kStride) * kLanes);
         }
       }
-      finish((base + ow) * channels + channel, sum);
-      ++ow;
+    } else {
+      for (int i = 0; i < kernel_h; ++i) {
+        for (int j = 0; j < kernel_w; ++j) {
+          const float* from = x + i * step_h + j * step_w;
+          const Vector w = Load(weights + (i * kernel_w + j) * kLanes);
+          sum0 += Load(from) * w;
+          sum1 += Load(from + next) * w;
+          sum2 += Load(from + 2 * next) * w;
+          sum3 += Load(from + 3 * next) * w;
+        }
+      }
     }
+    const auto finish = [&](int64_t i, Vector v) {
+      if (first + i >= outputs) return;
+      float* to = out + (first + i) * pitch;
+      if (lanes == kLanes) Store(to, Activate<kAct>(v));
+      else StoreSome(to, Activate<kAct>(v), lanes);
+    };
+    finish(0, sum0);
+    finish(1, sum1);
+    finish(2, sum2);
+    finish(3, sum3);
   }
 }
 
+using Filter = void (*)(const float*, const Rows&, const float*, const Window&, Vector, float*,
+                        int64_t, int64_t, int);
+
+template <Act kAct>
+Filter ChooseFilter(const Window& w) {
+  const bool square = w.kernel_h == w.kernel_w && w.dilation_h == 1 && w.dilation_w == 1;
+  if (square && w.stride_w == 1) {
+    if (w.kernel_h == 3) return &FilterRow<3, 1, kAct>;
+    if (w.kernel_h == 5) return &FilterRow<5, 1, kAct>;
+    if (w.kernel_h == 7) return &FilterRow<7, 1, kAct>;
+  }
+  if (square && w.stride_w == 2) {
+    if (w.kernel_h == 3) return &FilterRow<3, 2, kAct>;
+    if (w.kernel_h == 5) return &FilterRow<5, 2, kAct>;
+  }
+  return &FilterRow<0, 0, kAct>;
+}
+
+// The 1x1 convolution before a depthwise one.
+struct Expansion {
+  const float* weights;  // packed, or null: the input is filtered as it is
+  const float* bias;
+  Act act;
+  int64_t channels;  // of its input
+};
+
+// Filters each channel by itself; before that, `expansion` may make the channels.
 void DepthwiseConv(const float* x, const float* weights, float* y, const Sizes& sizes,
-                   const Window& window, const Epilogue& epilogue) {
+                   const Window& window, const Epilogue& epilogue, const Expansion& expansion) {
   Pool& pool = Pool::Get();
-  const int64_t vectors = CeilDiv(sizes.channels, kLanes);
-  const int64_t taps = window.kernel_h * window.kernel_w;
-  const double flops = 8.0 * sizes.images * sizes.out_h * sizes.out_w * taps * sizes.channels;
-  const int64_t useful = std::max<int64_t>(1, static_cast<int64_t>(flops / 4e5));
-  const int64_t wanted = std::min<int64_t>(pool.threads(), useful);
-  // Rows are shared by neighbouring blocks, so blocks are few; channels share nothing.
-  const int64_t blocks = std::min<int64_t>(sizes.out_h, CeilDiv(sizes.out_h * sizes.out_w, 784));
-  const int64_t groups = std::min<int64_t>(vectors, CeilDiv(4 * wanted, sizes.images * blocks));
-  const Four four = ChooseFour(window);
-  const int64_t tasks = sizes.images * blocks * groups;
-  const auto run = [&](int task) {
-    const int64_t group = task % groups, rest = task / groups;
+  const int64_t channels = sizes.outputs, vectors = CeilDiv(channels, kLanes);
+  const int64_t panels = CeilDiv(vectors, kTileVectors), taps = window.kernel_h * window.kernel_w;
+  const int64_t halo = (window.kernel_h - 1) * window.dilation_h + 1;
+  // The last outputs of a row are computed together, where there may be fewer of them.
+  const int64_t computed = CeilDiv(sizes.out_w, kNeighbours) * kNeighbours;
+  const int64_t width = std::max<int64_t>(
+      (computed - 1) * window.stride_w + (window.kernel_w - 1) * window.dilation_w + 1,
+      sizes.w + window.pad_w);
+  // As many rows as half of the second cache holds.
+  constexpr int64_t kBufferBytes = 192 << 10;
+  const int64_t row_bytes = width * kTileVectors * kLanes * sizeof(float);
+  const int64_t rows = std::max<int64_t>(kBufferBytes / row_bytes - halo, 0) / window.stride_h + 1;
+  int64_t blocks = CeilDiv(sizes.out_h, rows);
+  while (sizes.images * blocks * panels < pool.threads() && blocks < sizes.out_h) ++blocks;
+  const Filter filter = [&] {
+    Filter chosen = nullptr;
+    WithAct(epilogue.act, [&](auto act) { chosen = ChooseFilter<act()>(window); });
+    return chosen;
+  }();
+  const Taps depth{{0}, static_cast<int>(expansion.channels)};
+  pool.For(static_cast<int>(sizes.images * blocks * panels), [&](int task) {
+    const int64_t panel = task % panels, rest = task / panels;
     const int64_t image = rest / blocks, block = rest % blocks;
     const int64_t top = sizes.out_h * block / blocks, bottom = sizes.out_h * (block + 1) / blocks;
-    for (int64_t v = vectors * group / groups; v < vectors * (group + 1) / groups; ++v) {
-      const bool whole = (v + 1) * kLanes <= sizes.channels;
-      WithAct(epilogue.act, [&](auto act) {
-        const auto rows = whole ? &DepthwiseRows<true, act()> : &DepthwiseRows<false, act()>;
-        rows(x, weights + v * taps * kLanes, y, sizes, window, epilogue, image, top, bottom,
-             v * kLanes, four);
-      });
+    const int64_t channel = panel * kTileVectors * kLanes;
+    const int64_t here = std::min<int64_t>(kTileVectors, vectors - panel * kTileVectors);
+    const int64_t count = std::min<int64_t>(here * kLanes, channels - channel);
+    const int64_t in_rows = (bottom - top - 1) * window.stride_h + halo;
+    const Rows layout{Scratch(in_rows * width * here * kLanes), width, here * kLanes};
+    const int64_t row_size = layout.width * layout.channels;
+    for (int64_t i = 0; i < in_rows; ++i) {
+      const int64_t h = top * window.stride_h - window.pad_h + i;
+      float* row = layout.data + i * row_size;
+      if (h < 0 || h >= sizes.h) {
+        std::memset(row, 0, row_size * sizeof(float));
+        continue;
+      }
+      std::memset(row, 0, window.pad_w * layout.channels * sizeof(float));
+      float* inside = row + window.pad_w * layout.channels;
+      float* right = inside + sizes.w * layout.channels;
+      std::memset(right, 0, (row + row_size - right) * sizeof(float));
+      const int64_t first = (image * sizes.h + h) * sizes.w;
+      if (!expansion.weights) {
+        for (int64_t w = 0; w < sizes.w; ++w) {
+          const float* from = x + (first + w) * channels + channel;
+          float* to = inside + w * layout.channels;
+          if (count == kTileVectors * kLanes) {
+            for (int j = 0; j < kTileVectors; ++j) Store(to + j * kLanes, Load(from + j * kLanes));
+          } else {
+            std::memcpy(to, from, count * sizeof(float));
+            std::memset(to + count, 0, (layout.channels - count) * sizeof(float));
+          }
+        }
+        continue;
+      }
+      const float* packed = expansion.weights + channel * expansion.channels;
+      const auto& compute = here == 1 ? kOneVector : kTwoVectors;
+      const Epilogue part{expansion.bias + channel, nullptr, expansion.act};
+      const float* pointers[kTileRows];
+      for (int64_t w = 0, tile; w < sizes.w; w += tile) {
+        tile = ChooseTile(sizes.w - w);
+        for (int64_t j = 0; j < tile; ++j) pointers[j] = x + (first + w + j) * expansion.channels;
+        compute[tile - 1](pointers, depth, packed, inside + w * layout.channels, layout.channels, 0,
+                          part);
+      }
     }
-  };
-  if (wanted == 1) {
-    for (int i = 0; i < tasks; ++i) run(i);
-  } else {
-    pool.For(static_cast<int>(tasks), run);
-  }
+    for (int64_t v = 0; v < here; ++v) {
+      const int64_t at = channel + v * kLanes;
+      const int lanes = static_cast<int>(std::min<int64_t>(kLanes, channels - at));
+      const Vector bias = Load(epilogue.bias + at);
+      for (int64_t oh = top; oh < bottom; ++oh) {
+        const float* from = layout.data + (oh - top) * window.stride_h * row_size + v * kLanes;
+        filter(from, layout, weights + at * taps, window, bias,
+               y + ((image * sizes.out_h + oh) * sizes.out_w) * channels + at, sizes.out_w,
+               channels, lanes);
+      }
+    }
+  });
 }
 
 // ------------------------------------------------------------------------------------------- XLA
 
 ffi::Error Run(ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> weights, ffi::Buffer<ffi::F32> bias,
-               ffi::Buffer<ffi::F32> residual, ffi::Result<ffi::Buffer<ffi::F32>> y,
-               ffi::Span<const int64_t> window, int64_t depthwise, int64_t act) {
+               ffi::Buffer<ffi::F32> residual, ffi::Buffer<ffi::F32> expansion, ffi::Buffer<ffi::F32> expansion_bias, ffi::Result<ffi::Buffer<ffi::F32>> y,
+               ffi::Span<const int64_t> window, int64_t depthwise, int64_t act, int64_t expansion_act) {
   const auto in = x.dimensions(), out = y->dimensions();
   if (in.size() != 4 || out.size() != 4 || window.size() != 8)
     return ffi::Error::InvalidArgument("fused convolution: x and y have 4 dimensions");
@@ -627,8 +694,13 @@ ffi::Error Run(ffi::Buffer<ffi::F32> x, ffi::Buffer<ffi::F32> weights, ffi::Buff
                           residual.element_count() ? residual.typed_data() : nullptr,
                           static_cast<Act>(act)};
   if (y->element_count() == 0) return ffi::Error::Success();
-  (depthwise ? DepthwiseConv : DenseConv)(x.typed_data(), weights.typed_data(), y->typed_data(),
-                                          sizes, w, epilogue);
+  if (depthwise) {
+    const Expansion e{expansion.element_count() ? expansion.typed_data() : nullptr,
+                      expansion_bias.typed_data(), static_cast<Act>(expansion_act), in[3]};
+    DepthwiseConv(x.typed_data(), weights.typed_data(), y->typed_data(), sizes, w, epilogue, e);
+  } else {
+    DenseConv(x.typed_data(), weights.typed_data(), y->typed_data(), sizes, w, epilogue);
+  }
   return ffi::Error::Success();
 }
 
@@ -642,7 +714,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(zoo_fused_conv, Run,
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::F32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>()
                                   .Attr<ffi::Span<const int64_t>>("window")
                                   .Attr<int64_t>("depthwise")
-                                  .Attr<int64_t>("act"));
+                                  .Attr<int64_t>("act")
+                                  .Attr<int64_t>("expansion_act"));

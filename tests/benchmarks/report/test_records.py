@@ -13,6 +13,7 @@ from benchmarks.models import scaling
 from benchmarks.operators import __main__ as operators
 from benchmarks.report import records
 from benchmarks.report.__main__ import main
+from benchmarks.serving import __main__ as serving_main
 from benchmarks.style import __main__ as style_main
 from benchmarks.style import quality
 from benchmarks.training import __main__ as training_main
@@ -101,7 +102,7 @@ def test_missing_files_and_markers_are_named(write_page, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "kind", ["classify", "weights", "gpu_model", "gpu_calibration", "gpu_survey"]
+    "kind", ["classify", "serving", "weights", "gpu_model", "gpu_calibration", "gpu_survey"]
 )
 def test_missing_content_is_named(write_page, tmp_path, capsys, kind):
     (tmp_path / "bad.json").write_text(json.dumps({"benchmark": kind}))
@@ -118,6 +119,7 @@ PARSERS = {
     "models": models_main.parse_arguments,
     "scaling": scaling.parse_arguments,
     "latency": latency_main.parse_arguments,
+    "serving": serving_main.parse_arguments,
     "training": training_main.parse_arguments,
     "visualize": visualize_main.parse_arguments,
     "style": style_main.parse_arguments,

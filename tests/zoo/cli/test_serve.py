@@ -51,7 +51,7 @@ def test_a_busy_port(shell):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--batch-sizes", "1,x"], "expected numbers from 1 to 1024 as in 1,8, got '1,x'"),
+        (["--batch-sizes", "1,x"], "expected numbers from 1 to 1024 as in 1,2,4, got '1,x'"),
         (["--batch-sizes", "0"], "got '0'"),
         (["--batch-sizes", ""], "got ''"),
         (["--batch-sizes", "9999"], "got '9999'"),

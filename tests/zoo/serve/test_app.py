@@ -84,7 +84,8 @@ def test_health():
         assert request(port, "GET", "/health")[:2] == (200, {"status": "ok"})
         stopping.set()
         assert request(port, "GET", "/health")[:2] == (503, {"status": "stopping"})
-        assert post(port, RED)[0] == 200
+        status, _, headers = post(port, RED)
+        assert (status, headers["Connection"]) == (200, "close")
 
 
 BAD = {

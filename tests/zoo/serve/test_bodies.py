@@ -38,13 +38,6 @@ def test_a_form_has_files():
     assert parse(FORM, as_form(("x", "a", large))[0]) == Body([large])
 
 
-def test_a_form_may_be_encoded_in_base64():
-    body = as_form(("x", "a", b"YWI="))[0].replace(
-        b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n", 1
-    )
-    assert parse(FORM, body) == Body([b"ab"])
-
-
 @pytest.mark.parametrize(
     ("body", "words"),
     [
