@@ -1,6 +1,7 @@
 """The table of implementations, by operator.
 
-On its platforms the last one that can do a call, and does not defer to another, is the default.
+On its platforms the last one that can do a call, and does not defer to another, is the default,
+of those that are not for requests by name only.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from zoo_kernels.depthwise_conv import xla as depthwise_xla
 from zoo_kernels.max_pool import cpu as max_pool_cpu
 from zoo_kernels.max_pool import lax as max_pool_lax
 from zoo_kernels.max_pool import xla as max_pool_xla
+from zoo_kernels.native import implementation as native
 
 IMPLEMENTATIONS = {
     "conv": (
@@ -32,18 +34,21 @@ IMPLEMENTATIONS = {
         conv_xla.IMPLEMENTATION,
         conv_cpu.IMPLEMENTATION,
         conv_onednn.IMPLEMENTATION,
+        native.CONV,
     ),
     "depthwise_conv": (
         depthwise_lax.CONV,
         depthwise_xla.CONV,
         depthwise_cpu.CONV,
         depthwise_onednn.CONV,
+        native.DEPTHWISE_CONV,
     ),
     "depthwise_bias_act": (
         depthwise_lax.CONV_BIAS_ACT,
         depthwise_xla.CONV_BIAS_ACT,
         depthwise_cpu.CONV_BIAS_ACT,
         depthwise_onednn.CONV_BIAS_ACT,
+        native.DEPTHWISE_BIAS_ACT,
     ),
     "bias_act": (
         bias_act_lax.IMPLEMENTATION,
@@ -60,6 +65,7 @@ IMPLEMENTATIONS = {
         max_pool_lax.IMPLEMENTATION,
         max_pool_xla.IMPLEMENTATION,
         max_pool_cpu.IMPLEMENTATION,
+        native.MAX_POOL,
     ),
 }
 

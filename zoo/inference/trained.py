@@ -5,9 +5,9 @@ import functools
 import json
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import flax.linen as nn
 import jax
@@ -23,6 +23,9 @@ from zoo.models.suggest import matches
 from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.catalogue import Label
 from zoo_pretrained.printable import OneLineError
+
+if TYPE_CHECKING:
+    from zoo.inference.compiled import Compiled
 
 DEFAULT_TOP = 5
 
@@ -232,11 +235,49 @@ class Trained:
                 f"zoo.adapt(…, num_classes=…) gives them one"
             )
 
-    def compile(self, batch_sizes: Any = (1, 8), **options: Any) -> Any:
-        """Stub."""
+    def compile(
+        self,
+        batch_sizes: int | Sequence[int] = (1, 8),
+        *,
+        size: int | None = None,
+        dtype: str = "float32",
+        implementation: str | None = None,
+        keep_memory: bool = False,
+    ) -> "Compiled":
+        """Compiles the model for inference: batch norms folded, weights fixed, a few batch sizes.
+
+            net = zoo.trained(zoo.ResNet50).compile(batch_sizes=(1, 8))
+            net.classify("cat.jpg")
+
+        On a CPU (Linux, x86-64, with a C++ compiler) its layers are those of `zoo_kernels.native`,
+        which take about ten seconds to be compiled once for a machine; elsewhere they are XLA's.
+
+        Args:
+          batch_sizes: the numbers of images that programs are made for.
+          size: height and width of the images in pixels; by default the model's own.
+          dtype: of the computation, "float32" or "bfloat16".
+          implementation: "native" or "xla"; None chooses.
+          keep_memory: the process keeps the memory that it frees (`zoo.keep_memory`): large batches
+            are faster.
+
+        Returns:
+          What is called on images, by several threads at a time; see `Compiled`.
+
+        Raises:
+          ArgumentError: an argument cannot be.
+          NoClassifierError: the weights have no classifier.
+          NotImplementedError: the implementation asked for cannot be had; the message says why.
+        """
         from zoo.inference.compiled import compile_model
 
-        return compile_model(self, batch_sizes, **options)
+        return compile_model(
+            self,
+            batch_sizes,
+            size=size,
+            dtype=dtype,
+            implementation=implementation,
+            keep_memory=keep_memory,
+        )
 
     @functools.cached_property
     def fused(self) -> tuple[Model, dict[str, Any]]:

@@ -120,6 +120,14 @@ class Conv(nn.Module):
     act: str = "identity"
     options: LayerOptions = LayerOptions()
 
+    @property
+    def explicit_padding(self) -> Padding:
+        """The padding as `kernels.conv` takes it."""
+        padding = self.options.padding if self.padding is None else self.padding
+        if padding == "symmetric":
+            return (self.kernel_size - 1) * self.dilation // 2
+        return padding
+
     @nn.compact
     def __call__(
         self,
@@ -140,11 +148,8 @@ class Conv(nn.Module):
             convolve = kernels.depthwise_conv
         else:
             convolve = functools.partial(kernels.conv, groups=self.groups)
-        padding = self.options.padding if self.padding is None else self.padding
-        if padding == "symmetric":
-            padding = (k - 1) * self.dilation // 2
         convolve = functools.partial(
-            convolve, strides=self.strides, padding=padding, dilation=self.dilation
+            convolve, strides=self.strides, padding=self.explicit_padding, dilation=self.dilation
         )
         if self.use_bias:
             bias = get_parameter(self, "bias", ZEROS, (self.features,), x)

@@ -45,6 +45,7 @@ class Implementation:
         better default for this pass, or None. A request by name overrules it.
       describe: `describe(pass_name, spec, *arrays)` gives what `explain` adds on how this
         implementation does the pass, or None.
+      by_name_only: it never is the default, whatever the call.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Implementation:
     unsupported: Callable[..., str | None] = lambda spec, *arrays: None
     defers: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
     describe: Callable[..., str | None] = lambda pass_name, spec, *arrays: None
+    by_name_only: bool = False
 
 
 class Choice(NamedTuple):
@@ -200,6 +202,8 @@ def _choose(
     chosen: dict[str, Implementation] = {}
     for name in _check_names(op, requested):
         implementation = registered[name]
+        if requested is None and implementation.by_name_only:
+            continue
         reason = implementation.unsupported(spec, *arrays)
         if reason is None and requested is None:
             reason = implementation.defers(pass_name, spec, *arrays)

@@ -94,7 +94,7 @@ def resolve_convolution(
             f"{op}: the output channels of w, shape {w.shape}, must be a multiple of the "
             f"{groups} group(s)"
         )
-    return Operands(x, w, _resolve_window(op, x, (kh, kw), strides, padding, dilation, groups))
+    return Operands(x, w, resolve_window(op, x, (kh, kw), strides, padding, dilation, groups))
 
 
 def resolve_pool(
@@ -110,7 +110,7 @@ def resolve_pool(
     if x.dtype.name not in DTYPES:
         raise ValueError(f"{op}: x must be of a dtype of {', '.join(DTYPES)}, got {x.dtype}")
     kernel = _check_pair(op, "size", size)
-    return x, _resolve_window(op, x, kernel, strides, padding, dilation, x.shape[3])
+    return x, resolve_window(op, x, kernel, strides, padding, dilation, x.shape[3])
 
 
 def _check_images(op: str, x: Any) -> jax.Array:
@@ -120,7 +120,7 @@ def _check_images(op: str, x: Any) -> jax.Array:
     return x
 
 
-def _resolve_window(
+def resolve_window(
     op: str,
     x: jax.Array,
     kernel: Pair,
@@ -129,7 +129,7 @@ def _resolve_window(
     dilation: int | Sequence[int],
     groups: int,
 ) -> Window:
-    """Resolves the window, and checks that it fits into x."""
+    """Resolves a window, and checks that it fits into x, of which only the shape is read."""
     size = (x.shape[1], x.shape[2])
     stride = _check_pair(op, "strides", strides)
     dilations = _check_pair(op, "dilation", dilation)

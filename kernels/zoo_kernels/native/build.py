@@ -1,0 +1,142 @@
+"""Compiles the C++ of this folder, once for a machine, and gives it to XLA."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+# Turns the C++ off ("0"), or names the compiler as `CXX` does.
+SETTING = "ZOO_NATIVE"
+SOURCES = ("simd.h", "threads.h", "dense.h", "depthwise.h", "handlers.cpp")
+TARGETS = ("zoo_conv", "zoo_depthwise_conv", "zoo_max_pool")
+FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-pthread", "-w")
+# Seconds; it takes about five.
+TIME_LIMIT = 300
+
+
+class Library(NamedTuple):
+    """The compiled C++.
+
+    Args:
+      path: the file.
+      lanes: how many float32 values a vector has.
+    """
+
+    path: Path
+    lanes: int
+
+
+class BuildError(RuntimeError):
+    """There is no compiled C++, and none can be made; the message says why."""
+
+
+def unavailable() -> str | None:
+    """Why the C++ cannot run here; None if it can. The first call may compile it, in 10 seconds."""
+    try:
+        library()
+    except BuildError as error:
+        return str(error)
+    return None
+
+
+def library() -> Library:
+    """The compiled C++, known to XLA by the names of `TARGETS`.
+
+    Raises:
+      BuildError: it cannot be had.
+    """
+    loaded = _load()
+    if isinstance(loaded, str):
+        raise BuildError(loaded)
+    return loaded
+
+
+@functools.cache
+def _load() -> Library | str:
+    """The library, or the reason why there is none, which is found out once."""
+    if os.environ.get(SETTING) == "0":
+        return f"is turned off by {SETTING}=0"
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return "is for Linux on x86-64"
+    try:
+        path = compile_library(_cache_folder())
+        functions = ctypes.CDLL(str(path))
+    except (BuildError, OSError) as error:
+        return str(error)
+    for target in TARGETS:
+        jax.ffi.register_ffi_target(
+            target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu"
+        )
+    return Library(path, functions.zoo_lanes())
+
+
+def compile_library(folder: Path, flags: tuple[str, ...] = FLAGS) -> Path:
+    """Compiles the C++ into a folder, unless it was compiled there for this machine before.
+
+    Returns:
+      The library's path; its name depends on the source, the compiler, jaxlib and the processor.
+
+    Raises:
+      BuildError: no compiler, or it fails.
+      OSError: the folder cannot be written.
+    """
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
+    if compiler is None:
+        return _fail("needs a C++ compiler, such as g++, and none is installed")
+    here = Path(__file__).parent
+    command = [compiler, *flags, "-isystem", jax.ffi.include_dir(), str(here / SOURCES[-1])]
+    try:
+        version = _run([compiler, "--version"])
+        digest = hashlib.sha256()
+        for part in (*command, version, _processor(), *((here / s).read_text() for s in SOURCES)):
+            digest.update(part.encode())
+        path = folder / f"native-{digest.hexdigest()[:16]}.so"
+        if path.exists():
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside its place first: another process may compile or load it at the same time.
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".native-") as temporary:
+            made = Path(temporary, path.name)
+            _run([*command, "-o", str(made)])
+            made.replace(path)
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or error.stdout or "").strip().splitlines() or [str(error)]
+        return _fail(f"does not compile with {compiler}: {lines[0]}")
+    except subprocess.TimeoutExpired:
+        return _fail(f"does not compile with {compiler} within {TIME_LIMIT} seconds")
+    return path
+
+
+def _run(command: list[str]) -> str:
+    """Runs a command, and returns what it prints."""
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIME_LIMIT)
+    return result.stdout
+
+
+def _fail(message: str) -> Path:
+    raise BuildError(message)
+
+
+def _processor() -> str:
+    """What the processor can do, on which `-march=native` depends."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted({line for line in lines if line.startswith(("flags", "model"))}))
+
+
+def _cache_folder() -> Path:
+    """Where compiled programs are kept: beside those of jax, which `zoo cache` lists."""
+    if configured := os.environ.get("ZOO_CACHE"):
+        return Path(configured).expanduser() / "compiled"
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "jax-zoo" / "compiled"
