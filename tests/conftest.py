@@ -1,6 +1,8 @@
 """Options and fixtures for all tests."""
 
 import os
+import platform
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 import zoo
+from zoo_kernels.native import build
 
 settings.register_profile("quick", max_examples=12)
 settings.register_profile("medium", max_examples=100)
@@ -55,6 +58,26 @@ def _isolate_from_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         for name in ("ZOO_STORES", "ZOO_OFFLINE", "ZOO_TIMEOUT"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def native_library(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The compiled C++ of `zoo_kernels.native`; skips where it cannot be compiled.
+
+    It is kept between runs in pytest's own cache, by a name that depends on its source.
+    """
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        pytest.skip("the native layers are for Linux on x86-64")
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("no C++ compiler is installed")
+    if os.environ.get(build.SETTING) == "0":
+        pytest.skip(f"the native layers are turned off by {build.SETTING}=0")
+    cache = getattr(pytestconfig, "cache", None)
+    folder = cache.mkdir("native") if cache else tmp_path_factory.mktemp("native")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "_cache_folder", lambda: folder)
+        assert build.unavailable() is None
+    return build.library().path
 
 
 @pytest.fixture(scope="session")

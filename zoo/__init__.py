@@ -18,7 +18,9 @@ from zoo.checkpoints.export import export
 from zoo.checkpoints.load import trained
 from zoo.checkpoints.save import save
 from zoo.checkpoints.weights import NoWeightsError
+from zoo.inference.compiled import Compiled
 from zoo.inference.images import ImageError
+from zoo.inference.saved_programs import CompiledError, load_compiled
 from zoo.inference.trained import Info, Trained, list_models
 from zoo.models.base import UnknownModelError, create
 from zoo.models.densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201, DenseNet264
@@ -79,6 +81,8 @@ __all__ = [
     "VGG16_BN",
     "VGG19",
     "VGG19_BN",
+    "Compiled",
+    "CompiledError",
     "DenseNet121",
     "DenseNet161",
     "DenseNet169",
@@ -136,6 +140,7 @@ __all__ = [
     "keep_memory",
     "kernels",
     "list_models",
+    "load_compiled",
     "onnx",
     "pretrained",
     "save",

@@ -1,8 +1,10 @@
 """Models compiled ahead of time, for inference alone."""
 
 import dataclasses
+import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +13,40 @@ from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
 from zoo.inference.images import ImageSource, is_single_image
-from zoo.inference.native_layers import replace_layers
+from zoo.inference.native_layers import replace_layers, why_not_native
 from zoo.inference.trained import Info, Trained
 from zoo.runtime.checks import ArgumentError, check_count
 from zoo.runtime.memory import keep_memory as keep_freed_memory
-from zoo_kernels import native
 from zoo_pretrained.catalogue import Label
 
 DEFAULT_BATCH_SIZES = (1, 8)
 DTYPES = ("float32", "bfloat16")
 NATIVE, XLA = "native", "xla"
+
+
+class Program(NamedTuple):
+    """A model's inference, yet to be compiled for a number of images.
+
+    Args:
+      function: (weights, x) → logits.
+      weights: arrays in a list.
+      implementation: "native" or "xla".
+      remaining: the convolutions that are XLA's where the others are native.
+    """
+
+    function: Callable[[Any, Any], Any]
+    weights: list[Any]
+    implementation: str
+    remaining: tuple[str, ...] = ()
+
+    def bind(self) -> Callable[[np.ndarray], Any]:
+        """X → logits, compiled at the first call for a shape."""
+        weights = self.weights
+        if self.implementation == XLA and jax.default_backend() == "cpu":
+            # As constants: XLA then lays them out when it compiles, and not in each call.
+            return kernels.jit(lambda x: self.function(weights, x))
+        function, on_device = kernels.jit(self.function), jax.device_put(weights)
+        return lambda x: function(on_device, x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,8 +63,6 @@ class Compiled:
       channels: of the images.
       batch_sizes: what it was compiled for, ascending.
       dtype: of the computation.
-      implementation: "native" for the C++ layers of `zoo_kernels.native`, or "xla".
-      remaining: the convolutions that are XLA's where the others are native.
     """
 
     info: Info
@@ -46,10 +70,22 @@ class Compiled:
     channels: int
     batch_sizes: tuple[int, ...]
     dtype: str
-    implementation: str
-    remaining: tuple[str, ...]
-    _classifier: Trained = dataclasses.field(repr=False)
-    _run: Callable[[np.ndarray], Any] = dataclasses.field(repr=False)
+    classifier: Trained = dataclasses.field(repr=False)  # without its weights
+    program: Program = dataclasses.field(repr=False)
+
+    def __post_init__(self) -> None:
+        for batch_size in self.batch_sizes:  # compiles
+            shape = (batch_size, self.size, self.size, self.channels)
+            np.asarray(self._run(np.zeros(shape, np.float32)))
+
+    @functools.cached_property
+    def _run(self) -> Callable[[np.ndarray], Any]:
+        return self.program.bind()
+
+    @property
+    def implementation(self) -> str:
+        """What computes: "native" for the layers of `zoo_kernels.native`, or "xla"."""
+        return self.program.implementation
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
         """Logits [N, num_classes] of normalised images [N, size, size, C].
@@ -83,11 +119,11 @@ class Compiled:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes, one for each logit."""
-        return self._classifier.labels
+        return self.classifier.labels
 
     def preprocess(self, images: ImageSource | Iterable[ImageSource]) -> np.ndarray:
         """Images of any kind → [N, size, size, C], normalised; see `Trained.preprocess`."""
-        return self._classifier.preprocess(images, size=self.size)
+        return self.classifier.preprocess(images, size=self.size)
 
     def probabilities(self, x: ArrayLike) -> np.ndarray:
         """Class probabilities [N, num_classes] of normalised images."""
@@ -109,11 +145,29 @@ class Compiled:
 
     def count_top(self, top: int | None = None) -> int:
         """How many classes to name: `top`, or by default 5, or all if there are fewer."""
-        return self._classifier.count_top(top)
+        return self.classifier.count_top(top)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Saves the programs and their weights, for `zoo.load_compiled`: to start without tracing.
+
+        They are for this version of the zoo, and for processors whose vectors are as long as those
+        of this one; a checkpoint (`Trained.save`) is for all.
+
+        Args:
+          path: the folder to make; it appears complete or not at all.
+          overwrite: replaces a compiled model that is there.
+
+        Raises:
+          FileExistsError: the path exists, and `overwrite` is False or it is no compiled model.
+          MissingExtraError: the package flatbuffers is not installed (the extra `serve`).
+        """
+        from zoo.inference.saved_programs import save_compiled
+
+        save_compiled(self, path, overwrite=overwrite)
 
     def rank_labels(self, probabilities: Any, top: int) -> list[list[tuple[Label, float]]]:
         """The `top` likeliest labels of each row of [N, num_classes], with their probabilities."""
-        return self._classifier.rank_labels(probabilities, top)
+        return self.classifier.rank_labels(probabilities, top)
 
 
 def compile_model(
@@ -136,29 +190,34 @@ def compile_model(
     model, variables = trained.fused
     model = model.clone(dtype=jnp.dtype(dtype))
     shape = (sizes[0], size, size, trained.channels)
-    reason = _why_not_native(model, variables, dtype)
+    reason = why_not_native(model, variables)
     if implementation not in (None, NATIVE, XLA):
         raise ArgumentError(f"implementation must be native or xla, got {implementation!r}")
     if implementation == NATIVE and reason is not None:
         raise NotImplementedError(f"implementation='native' {reason}")
-    chosen = NATIVE if reason is None and implementation != XLA else XLA
-    if chosen == NATIVE:
-        run, remaining = _compile_natively(model, variables, shape)
+    if reason is None and implementation != XLA:
+        program = _make_native(model, variables, shape)
     else:
-        run, remaining = _compile_by_xla(model, variables), ()
-    for batch_size in sizes:  # compiles
-        np.asarray(run(np.zeros((batch_size, *shape[1:]), np.float32)))
-    return Compiled(
-        trained.info,
-        size,
-        trained.channels,
-        sizes,
-        dtype,
-        chosen,
-        remaining,
-        trained.replace(variables={"params": {model.classifier[-1]: {}}}, info=trained.info),
-        run,
-    )
+        leaves, tree = jax.tree.flatten(variables)
+
+        def apply(weights: list[Any], x: Any) -> Any:
+            return model.apply(jax.tree.unflatten(tree, weights), x)
+
+        program = Program(apply, [np.asarray(leaf) for leaf in leaves], XLA)
+    head: dict[str, Any] = {"params": {model.classifier[-1]: {}}}
+    classifier = trained.replace(variables=head, info=trained.info)
+    return Compiled(trained.info, size, trained.channels, sizes, dtype, classifier, program)
+
+
+def _make_native(model: Any, variables: Mapping[str, Any], shape: tuple[int, ...]) -> Program:
+    """A program of native layers."""
+    replaced = replace_layers(model.apply, variables, shape)
+    leaves, tree = jax.tree.flatten(replaced.weights)
+
+    def apply(weights: list[Any], x: Any) -> Any:
+        return replaced.function(jax.tree.unflatten(tree, weights), x)
+
+    return Program(apply, leaves, NATIVE, replaced.remaining)
 
 
 def _check_sizes(batch_sizes: int | Sequence[int]) -> tuple[int, ...]:
@@ -166,34 +225,3 @@ def _check_sizes(batch_sizes: int | Sequence[int]) -> tuple[int, ...]:
     if not several:
         raise ArgumentError("batch_sizes must name at least one size, got none")
     return tuple(sorted({check_count("batch_sizes", size) for size in several}))
-
-
-def _why_not_native(model: Any, variables: Mapping[str, Any], dtype: str) -> str | None:
-    """Why a model's layers cannot be native here; None if they can."""
-    if jax.default_backend() != "cpu":
-        return f"is for CPUs, and jax runs on {jax.default_backend()}"
-    if dtype != "float32" or any(a.dtype != jnp.float32 for a in jax.tree.leaves(variables)):
-        return "computes in float32 only"
-    if model.is_imported:
-        return "is for the zoo's own models; this one was imported"
-    return native.unavailable()
-
-
-def _compile_natively(
-    model: Any, variables: Mapping[str, Any], shape: tuple[int, ...]
-) -> tuple[Callable[[np.ndarray], Any], tuple[str, ...]]:
-    """Logits by native layers, and the paths of the convolutions that stay XLA's."""
-    program = replace_layers(model, variables, shape)
-    weights = jax.device_put(program.weights)
-    function = kernels.jit(program.function)
-    return lambda x: function(weights, x), program.remaining
-
-
-def _compile_by_xla(model: Any, variables: Mapping[str, Any]) -> Callable[[np.ndarray], Any]:
-    """Logits by XLA. On a CPU the weights are constants, which it then lays out only once."""
-    if jax.default_backend() == "cpu":
-        weights = jax.tree.map(np.asarray, variables)
-        return kernels.jit(lambda x: model.apply(weights, x))
-    weights = jax.device_put(variables)
-    function = kernels.jit(model.apply)
-    return lambda x: function(weights, x)

@@ -48,7 +48,7 @@ class NativeProgram(NamedTuple):
     """A model on native layers.
 
     Args:
-      function: (weights, x) → logits.
+      function: (weights, x) → what was asked for.
       weights: those that are packed, by layer, and the variables that are not.
       remaining: the paths of the convolutions that stay XLA's.
     """
@@ -58,10 +58,34 @@ class NativeProgram(NamedTuple):
     remaining: tuple[str, ...]
 
 
+def why_not_native(
+    model: Model, variables: Mapping[str, Any], *, compiles: bool = True
+) -> str | None:
+    """Why a model's layers cannot be native here; None if they can.
+
+    Args:
+      model, variables: fused or plain.
+      compiles: let the native layers be compiled, if that was not done before.
+    """
+    if jax.default_backend() != "cpu":
+        return f"is for CPUs, and jax runs on {jax.default_backend()}"
+    arrays = jax.tree.leaves(variables)
+    if model.dtype != jnp.float32 or any(array.dtype != jnp.float32 for array in arrays):
+        return "computes in float32 only"
+    if model.is_imported:
+        return "is for the zoo's own models, and this one was imported"
+    return native.unavailable(compiles=compiles)
+
+
 def replace_layers(
-    model: Model, variables: Mapping[str, Any], shape: tuple[int, ...]
+    apply: Callable[[Any, jax.Array], Any], variables: Mapping[str, Any], shape: tuple[int, ...]
 ) -> NativeProgram:
-    """Rewrites a fused model in float32, for images of that shape [N, H, W, C].
+    """Rewrites a fused model's inference in float32.
+
+    Args:
+      apply: (variables, x) → what is asked for, such as `model.apply`.
+      variables: of the fused model.
+      shape: of images [N, H, W, C]; others will do as well.
 
     Raises:
       zoo_kernels.native.build.BuildError: there are no native layers on this machine.
@@ -70,18 +94,18 @@ def replace_layers(
     remaining: list[str] = []
     pack = functools.partial(_pack_layer, packed, remaining)
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    jax.eval_shape(lambda x: _run_with(pack, model, variables, x), images)
+    jax.eval_shape(lambda x: _run_with(pack, apply, variables, x), images)
 
     def function(weights: tuple[Packed, Any], x: jax.Array) -> jax.Array:
         packed, others = weights
-        return _run_with(_Replacement(packed), model, others, x)
+        return _run_with(_Replacement(packed), apply, others, x)
 
     return NativeProgram(function, (packed, _leave_out(variables, packed)), tuple(remaining))
 
 
-def _run_with(handler: Callable[[Call], Any], model: Model, variables: Any, x: Any) -> Any:
+def _run_with(handler: Callable[[Call], Any], apply: Any, variables: Any, x: Any) -> Any:
     with intercept(handler):
-        return model.apply(variables, x)
+        return apply(variables, x)
 
 
 def _leave_out(tree: Mapping[str, Any], packed: Packed) -> dict[str, Any]:

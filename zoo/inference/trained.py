@@ -169,8 +169,14 @@ class Trained:
         }
 
     def probabilities(self, x: ArrayLike) -> jax.Array:
-        """Class probabilities [N, num_classes] of normalised images, by the fused model."""
+        """Class probabilities [N, num_classes] of normalised images, by the fused model.
+
+        By native layers, where they were compiled before; see `compile`.
+        """
         self.require_head()
+        arrays = jax.tree.leaves((self.variables, x))
+        if not any(isinstance(array, jax.core.Tracer) for array in arrays) and self._native:
+            return self._native(x)
         model, variables = self.fused
         return _probabilities(model)(variables, x)
 
@@ -278,6 +284,28 @@ class Trained:
             implementation=implementation,
             keep_memory=keep_memory,
         )
+
+    @functools.cached_property
+    def _native(self) -> Callable[[ArrayLike], jax.Array] | None:
+        """(x) → probabilities by native layers; None where they are not at hand."""
+        from zoo.inference.native_layers import replace_layers, why_not_native
+
+        if why_not_native(self.model, self.variables, compiles=False) is not None:
+            return None
+        model, variables = (
+            (self.model, self.variables)
+            if self.model.fused
+            else fold_norms(self.model, self.variables)
+        )
+        size = self.info.preprocessing.size
+        program = replace_layers(model.apply, variables, (1, size, size, self.channels))
+        weights = jax.device_put(program.weights)
+
+        @kernels.jit
+        def probabilities(weights: Any, x: ArrayLike) -> jax.Array:
+            return jax.nn.softmax(program.function(weights, jax.numpy.asarray(x)))
+
+        return functools.partial(probabilities, weights)
 
     @functools.cached_property
     def fused(self) -> tuple[Model, dict[str, Any]]:

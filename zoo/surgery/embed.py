@@ -15,11 +15,14 @@ import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.batches import list_sources, load_batches, name_source, warn_skipped
 from zoo.inference.images import ImageError, ImageSource
+from zoo.inference.native_layers import replace_layers, why_not_native
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
+from zoo.models.fold import fold_norms
 from zoo.runtime.checks import check_count
 from zoo.runtime.progress import Progress
 from zoo.surgery.features import features
+from zoo.surgery.intercept import Call, intercept
 from zoo_pretrained.printable import OneLineError
 
 
@@ -242,7 +245,7 @@ def embed_sources(
       layer, batch_size, normalize, progress: as for `embed`.
       strict: raises the error of an image that cannot be read.
     """
-    run = _compiled_pool(trained.model.clone(remat=False), layer)
+    run = _choose_pool(trained, layer)
     numbers: list[int] = []
     vectors: list[np.ndarray] = []
     errors: list[ImageError] = []
@@ -252,7 +255,7 @@ def embed_sources(
         numbers += batch.numbers
         errors += batch.errors
         if batch.x is not None:
-            vectors.append(np.asarray(run(trained.variables, batch.x))[: len(batch.numbers)])
+            vectors.append(np.asarray(run(batch.x))[: len(batch.numbers)])
     matrix = np.concatenate(vectors)
     if not np.isfinite(matrix).all():
         raise FloatingPointError(
@@ -273,6 +276,42 @@ def make_embeddings(
 def _normalize(vectors: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _choose_pool(trained: Trained, layer: str | None) -> Callable[[jax.Array], jax.Array]:
+    """X → a layer's output, averaged over positions, [N, C], float32."""
+    model, variables = trained
+    if layer is not None or why_not_native(model, variables, compiles=False) is not None:
+        return functools.partial(_compiled_pool(model.clone(remat=False), layer), variables)
+    if not model.fused:
+        model, variables = fold_norms(model, variables)
+    apply = functools.partial(_pool_last_map, model)
+    size = trained.info.preprocessing.size
+    program = replace_layers(apply, variables, (1, size, size, trained.channels))
+    return functools.partial(kernels.jit(program.function), jax.device_put(program.weights))
+
+
+def _pool_last_map(model: Model, variables: Mapping[str, Any], x: jax.Array) -> jax.Array:
+    """The last feature map before the classifier, averaged over positions."""
+    maps: list[jax.Array] = []
+
+    def keep(call: Call) -> Any:
+        if call.path in {*model.classifier, "dropout"}:
+            call.stop()
+        y = call.run()
+        if call.path and "/" not in call.path and jnp.ndim(y) == 4:
+            maps.append(y)
+        return y
+
+    with intercept(keep):
+        model.apply(variables, x)
+    if not maps:
+        raise _no_map(model)
+    return maps[-1].mean(axis=(1, 2))
+
+
+def _no_map(model: Model) -> "EmbeddingError":
+    return EmbeddingError(f"{model.title} has no feature map before its classifier; name a layer")
 
 
 @functools.lru_cache(maxsize=32)
@@ -308,7 +347,5 @@ def _find_output(
         if y.ndim == 4 and path not in excluded
     ]
     if not maps:
-        raise EmbeddingError(
-            f"{module.title} has no feature map before its classifier; name a layer"
-        )
+        raise _no_map(module)
     return maps[-1]

@@ -3,11 +3,13 @@
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,8 +40,14 @@ class BuildError(RuntimeError):
     """There is no compiled C++, and none can be made; the message says why."""
 
 
-def unavailable() -> str | None:
-    """Why the C++ cannot run here; None if it can. The first call may compile it, in 10 seconds."""
+def unavailable(*, compiles: bool = True) -> str | None:
+    """Why the C++ cannot run here; None if it can.
+
+    Args:
+      compiles: compile it if that was not done before, in about ten seconds.
+    """
+    if not compiles and not _is_compiled():
+        return "is not compiled yet; `Trained.compile` does that"
     try:
         library()
     except BuildError as error:
@@ -88,41 +96,73 @@ def compile_library(folder: Path, flags: tuple[str, ...] = FLAGS) -> Path:
       BuildError: no compiler, or it fails.
       OSError: the folder cannot be written.
     """
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
-    if compiler is None:
-        return _fail("needs a C++ compiler, such as g++, and none is installed")
-    here = Path(__file__).parent
-    command = [compiler, *flags, "-isystem", jax.ffi.include_dir(), str(here / SOURCES[-1])]
-    try:
-        version = _run([compiler, "--version"])
-        digest = hashlib.sha256()
-        for part in (*command, version, _processor(), *((here / s).read_text() for s in SOURCES)):
-            digest.update(part.encode())
-        path = folder / f"native-{digest.hexdigest()[:16]}.so"
-        if path.exists():
-            return path
-        folder.mkdir(parents=True, exist_ok=True)
-        # Beside its place first: another process may compile or load it at the same time.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".native-") as temporary:
-            made = Path(temporary, path.name)
-            _run([*command, "-o", str(made)])
-            made.replace(path)
-    except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout or "").strip().splitlines() or [str(error)]
-        return _fail(f"does not compile with {compiler}: {lines[0]}")
-    except subprocess.TimeoutExpired:
-        return _fail(f"does not compile with {compiler} within {TIME_LIMIT} seconds")
+    compiler = _find_compiler()
+    path = _library_path(folder, compiler, flags)
+    if path.exists():
+        return path
+    source = Path(__file__).parent / SOURCES[-1]
+    command = [compiler, *flags, "-isystem", jax.ffi.include_dir(), str(source)]
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside its place first: another process may compile or load it at the same time.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".native-") as temporary:
+        made = Path(temporary, path.name)
+        _run([*command, "-o", str(made)])
+        made.replace(path)
     return path
 
 
+@functools.cache
+def _is_compiled() -> bool:
+    """Whether the library is there; what is compiled later in this process does not count."""
+    try:
+        return _library_path(_cache_folder(), _find_compiler(), FLAGS).exists()
+    except BuildError:
+        return False
+
+
+def _find_compiler() -> str:
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
+    if compiler is None:
+        raise BuildError("needs a C++ compiler, such as g++, and none is installed")
+    return compiler
+
+
+def _library_path(folder: Path, compiler: str, flags: tuple[str, ...]) -> Path:
+    """Where the library is or will be, by all that it depends on."""
+    version = _run([compiler, "--version"])
+    jaxlib = importlib.metadata.version("jaxlib")
+    name = _digest((*flags, version, jaxlib, _processor(), digest_sources()))
+    return folder / f"native-{name}.so"
+
+
+def digest_sources() -> str:
+    """A digest of the C++, which tells its versions apart."""
+    return _digest((Path(__file__).parent / source).read_text() for source in SOURCES)
+
+
+def _digest(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 def _run(command: list[str]) -> str:
-    """Runs a command, and returns what it prints."""
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIME_LIMIT)
+    """Runs a compiler, and returns what it prints.
+
+    Raises:
+      BuildError: it fails, or is not there.
+    """
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"is not compiled by {command[0]} in {TIME_LIMIT} seconds") from None
+    except OSError as error:
+        raise BuildError(f"is not compiled by {command[0]}: {error}") from error
+    if result.returncode:
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["it fails"]
+        raise BuildError(f"is not compiled by {command[0]}: {lines[0]}")
     return result.stdout
-
-
-def _fail(message: str) -> Path:
-    raise BuildError(message)
 
 
 def _processor() -> str:

@@ -209,8 +209,11 @@ void DenseConv(const Input& input, const float* weights, float* y, const Sizes& 
   const int64_t pixels = sizes.images * sizes.out_h * sizes.out_w;
   const double flops = 2.0 * pixels * sizes.outputs * window.kernel_h * window.kernel_w *
                        sizes.channels;
-  const bool pointwise = window.kernel_h == 1 && window.kernel_w == 1 && window.pad_h == 0 &&
-                         window.pad_w == 0;
+  // Padding may be below and to the right alone.
+  const bool padded = window.pad_h > 0 || window.pad_w > 0 ||
+                      (sizes.out_h - 1) * window.stride_h >= sizes.h ||
+                      (sizes.out_w - 1) * window.stride_w >= sizes.w;
+  const bool pointwise = window.kernel_h == 1 && window.kernel_w == 1 && !padded;
   const bool aliased = sizes.channels * sizeof(float) % kAlias == 0;
   const int64_t pitch = sizes.channels + (aliased ? kLanes : 0);
   const float* x = input.parts[0].data;

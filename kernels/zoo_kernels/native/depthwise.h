@@ -28,6 +28,18 @@ void FilterRow(const float* rows, const Rows& layout, const float* weights, cons
   const int stride = kKernel ? kStride : window.stride_w;
   const int64_t step_h = layout.width * layout.channels * (kKernel ? 1 : window.dilation_h);
   const int64_t step_w = layout.channels * (kKernel ? 1 : window.dilation_w);
+  // Weights that the registers hold beside the sums are loaded once.
+  constexpr int kTaps = kKernel * kKernel;
+  constexpr bool kHeld = kTaps > 0 && kTaps + kNeighbours + 2 <= kRegisters;
+  Vector held[kHeld ? kTaps : 1];
+  if constexpr (kHeld) {
+#pragma GCC unroll 32
+    for (int i = 0; i < kTaps; ++i) held[i] = Load(weights + i * kLanes);
+  }
+  const auto tap = [&](int i, int j) {
+    if constexpr (kHeld) return held[i * kKernel + j];
+    else return Load(weights + (i * kernel_w + j) * kLanes);
+  };
   for (int64_t first = 0; first < outputs; first += kNeighbours) {
     const float* x = rows + first * stride * layout.channels;
     Vector sum0 = bias, sum1 = bias, sum2 = bias, sum3 = bias;
@@ -38,19 +50,17 @@ void FilterRow(const float* rows, const Rows& layout, const float* weights, cons
 #pragma GCC unroll 16
         for (int j = 0; j < (kNeighbours - 1) * kStride + kKernel; ++j) {
           const Vector v = Load(x + i * step_h + j * step_w);
-          const float* w = weights + i * kKernel * kLanes;
-          if (j < kKernel) sum0 += v * Load(w + j * kLanes);
-          if (j >= kStride && j < kStride + kKernel) sum1 += v * Load(w + (j - kStride) * kLanes);
-          if (j >= 2 * kStride && j < 2 * kStride + kKernel)
-            sum2 += v * Load(w + (j - 2 * kStride) * kLanes);
-          if (j >= 3 * kStride) sum3 += v * Load(w + (j - 3 * kStride) * kLanes);
+          if (j < kKernel) sum0 += v * tap(i, j);
+          if (j >= kStride && j < kStride + kKernel) sum1 += v * tap(i, j - kStride);
+          if (j >= 2 * kStride && j < 2 * kStride + kKernel) sum2 += v * tap(i, j - 2 * kStride);
+          if (j >= 3 * kStride) sum3 += v * tap(i, j - 3 * kStride);
         }
       }
     } else {
       for (int i = 0; i < kernel_h; ++i) {
         for (int j = 0; j < kernel_w; ++j) {
           const float* from = x + i * step_h + j * step_w;
-          const Vector w = Load(weights + (i * kernel_w + j) * kLanes);
+          const Vector w = tap(i, j);
           sum0 += Load(from) * w;
           sum1 += Load(from + next) * w;
           sum2 += Load(from + 2 * next) * w;

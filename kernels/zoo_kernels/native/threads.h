@@ -54,7 +54,7 @@ class Pool {
 
  private:
   static constexpr uint32_t kOpen = 1u << 31;
-  static constexpr int kSpins = 20000;
+  static constexpr int kSpins = 60000;
 
   Pool() {
     int count = static_cast<int>(std::thread::hardware_concurrency());
