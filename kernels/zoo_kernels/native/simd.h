@@ -87,7 +87,7 @@ inline Vector Activate(Vector v) {
   if constexpr (kAct == kRelu) return AtLeast(0.0f, v);
   if constexpr (kAct == kRelu6) return AtMost(6.0f, AtLeast(0.0f, v));
   if constexpr (kAct == kHardSwish)
-    return v * AtMost(6.0f, AtLeast(0.0f, v + Splat(3.0f))) * Splat(1.0f / 6.0f);
+    return v * (AtMost(6.0f, AtLeast(0.0f, v + Splat(3.0f))) * Splat(1.0f / 6.0f));
   if constexpr (kAct == kHardSigmoid)
     return AtMost(6.0f, AtLeast(0.0f, v + Splat(3.0f))) * Splat(1.0f / 6.0f);
   return v;
