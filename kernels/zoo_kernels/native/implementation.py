@@ -34,12 +34,13 @@ def _depthwise(
     return native.depthwise_conv(x, packed, padded, window=spec.window, act=act)
 
 
-def _max_pool(window: Window, x: jax.Array) -> jax.Array:
-    return native.max_pool(x, window)
+def _max_pool(window: Window, x: jax.Array) -> list[jax.Array]:
+    return [native.max_pool(x, window)]
 
 
 def _not_float32(*arrays: jax.Array) -> str | None:
-    if any(array.dtype != jnp.float32 for array in arrays):
+    values = (a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating))  # and no indices
+    if any(array.dtype != jnp.float32 for array in values):
         return "computes in float32 only"
     return native.unavailable()
 
