@@ -35,9 +35,6 @@ BACK_TO_BACK, TURNS = "back to back", "taking turns"
 PEERS = (deployed.ONNXRUNTIME, deployed.OURS)
 # Timed calls of each candidate in a round, in each mode.
 CALLS = 5
-# Seconds before each call where candidates take turns: so few that threads of the candidate before
-# may still be awake.
-TURN_PAUSE = 0.005
 RECORDED_OPTIONS = ("models", "batches", "size", "peers", "pause", "rounds", "longest")
 # The largest difference of logits, over the largest logit. Random norms multiply roundings.
 TOLERANCE = 1e-2
@@ -48,7 +45,7 @@ def list_modes(pause: float) -> dict[str, list[Mode]]:
     return {
         BACK_TO_BACK: [Mode(pause=0, calls=CALLS, warm_up=3)],
         f"after {1e3 * pause:g} ms": [Mode(pause, CALLS, warm_up=1)],
-        TURNS: [Mode(TURN_PAUSE, calls=1, warm_up=0)] * CALLS,
+        TURNS: [Mode(pause=0, calls=1, warm_up=0)] * CALLS,
     }
 
 

@@ -20,7 +20,7 @@ WARM_UP = 5
 class Mode(NamedTuple):
     """What a candidate is asked for at once: `calls`, each after a pause of some seconds.
 
-    Before these are `warm_up` calls that are not timed.
+    Before these are `warm_up` calls that are not timed, and before all a pause of 0.1 seconds.
     """
 
     pause: float
@@ -38,7 +38,8 @@ class Mode(NamedTuple):
 
     def estimate_seconds(self, call: float) -> float:
         """About how long it takes, if a call takes so many seconds."""
-        return (self.warm_up + self.calls) * call + self.calls * self.pause
+        pauses = interleaved.PAUSE_SECONDS + self.calls * self.pause
+        return (self.warm_up + self.calls) * call + pauses
 
 
 class LatencyPoint(NamedTuple):
@@ -71,8 +72,11 @@ def run_candidate(name: str) -> None:
     import jax
 
     from zoo.models.base import MODELS
+    from zoo.runtime.memory import keep_memory
 
     jax.config.update("jax_platforms", "cpu")
+    if name == deployed.COMPILED and not keep_memory():  # before jax computes anything
+        raise SystemExit(f"{name}: this C library cannot be told to keep memory")
 
     def prepare(text: str) -> tuple[dict[str, Any], Any]:
         point = LatencyPoint.decode(text)
@@ -92,6 +96,9 @@ def run_candidate(name: str) -> None:
 
         def run_round(text: str) -> list[float]:
             mode = Mode.decode(text)
+            # onnxruntime's threads keep a core busy for 20 to 50 ms after their work. Sooner,
+            # whoever comes next would be timed beside them.
+            time.sleep(interleaved.PAUSE_SECONDS)
             for _ in range(mode.warm_up):
                 time_call()
             samples = []

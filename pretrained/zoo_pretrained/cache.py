@@ -17,8 +17,10 @@ from zoo_pretrained.checkpoint import CHECKSUMS
 from zoo_pretrained.fetch.errors import SettingError
 from zoo_pretrained.fetch.files import hold_lock
 
-# What jax and XLA keep of compiled programs.
-_COMPILED = re.compile(r".+-(cache|atime)|\.lockfile|xla_gpu_.+")
+# What jax and XLA keep of compiled programs, and the library of the native layers.
+_COMPILED = re.compile(
+    r".+-(cache|atime)|\.lockfile|xla_gpu_.+|native-[0-9a-f]{16}\.so|\.native-[a-z0-9_]{8}"
+)
 
 
 class CacheItem(NamedTuple):

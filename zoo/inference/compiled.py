@@ -185,17 +185,17 @@ def compile_model(
     size = trained.info.preprocessing.size if size is None else check_count("size", size)
     if dtype not in DTYPES:
         raise ArgumentError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if implementation not in (None, NATIVE, XLA):
+        raise ArgumentError(f"implementation must be native or xla, got {implementation!r}")
     if keep_memory and not keep_freed_memory():
         raise ArgumentError("keep_memory=True needs Linux with glibc")
     model, variables = trained.fused
-    model = model.clone(dtype=jnp.dtype(dtype))
+    model = model.clone(dtype=jnp.dtype(dtype), remat=False)
     shape = (sizes[0], size, size, trained.channels)
-    reason = why_not_native(model, variables)
-    if implementation not in (None, NATIVE, XLA):
-        raise ArgumentError(f"implementation must be native or xla, got {implementation!r}")
+    reason = "is not asked for" if implementation == XLA else why_not_native(model, variables)
     if implementation == NATIVE and reason is not None:
         raise NotImplementedError(f"implementation='native' {reason}")
-    if reason is None and implementation != XLA:
+    if reason is None:
         program = _make_native(model, variables, shape)
     else:
         leaves, tree = jax.tree.flatten(variables)
@@ -221,7 +221,7 @@ def _make_native(model: Any, variables: Mapping[str, Any], shape: tuple[int, ...
 
 
 def _check_sizes(batch_sizes: int | Sequence[int]) -> tuple[int, ...]:
-    several = [batch_sizes] if isinstance(batch_sizes, int) else list(batch_sizes)
+    several = list(batch_sizes) if isinstance(batch_sizes, Iterable) else [batch_sizes]
     if not several:
         raise ArgumentError("batch_sizes must name at least one size, got none")
     return tuple(sorted({check_count("batch_sizes", size) for size in several}))

@@ -83,7 +83,7 @@ def replace_layers(
     """Rewrites a fused model's inference in float32.
 
     Args:
-      apply: (variables, x) → what is asked for, such as `model.apply`.
+      apply: (variables, x) → what is asked for, such as `model.apply` of one with remat=False.
       variables: of the fused model.
       shape: of images [N, H, W, C]; others will do as well.
 
@@ -98,6 +98,8 @@ def replace_layers(
 
     def function(weights: tuple[Packed, Any], x: jax.Array) -> jax.Array:
         packed, others = weights
+        if jnp.issubdtype(x.dtype, jnp.floating):  # the model refuses others
+            x = x.astype(jnp.float32)
         return _run_with(_Replacement(packed), apply, others, x)
 
     return NativeProgram(function, (packed, _leave_out(variables, packed)), tuple(remaining))

@@ -298,7 +298,8 @@ class Trained:
             else fold_norms(self.model, self.variables)
         )
         size = self.info.preprocessing.size
-        program = replace_layers(model.apply, variables, (1, size, size, self.channels))
+        apply = model.clone(remat=False).apply
+        program = replace_layers(apply, variables, (1, size, size, self.channels))
         weights = jax.device_put(program.weights)
 
         @kernels.jit

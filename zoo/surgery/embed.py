@@ -285,7 +285,7 @@ def _choose_pool(trained: Trained, layer: str | None) -> Callable[[jax.Array], j
         return functools.partial(_compiled_pool(model.clone(remat=False), layer), variables)
     if not model.fused:
         model, variables = fold_norms(model, variables)
-    apply = functools.partial(_pool_last_map, model)
+    apply = functools.partial(_pool_last_map, model.clone(remat=False))
     size = trained.info.preprocessing.size
     program = replace_layers(apply, variables, (1, size, size, trained.channels))
     return functools.partial(kernels.jit(program.function), jax.device_put(program.weights))

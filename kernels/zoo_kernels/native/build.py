@@ -77,7 +77,7 @@ def _load() -> Library | str:
     try:
         path = compile_library(_cache_folder())
         functions = ctypes.CDLL(str(path))
-    except (BuildError, OSError) as error:
+    except (RuntimeError, OSError) as error:  # a BuildError, or there is no such home
         return str(error)
     for target in TARGETS:
         jax.ffi.register_ffi_target(

@@ -12,11 +12,14 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 
 namespace zoo {
 
-inline void Pause() {
-  __builtin_ia32_pause();
+// Waits for a moment, and now and then lets another thread have the core.
+inline void Pause(int turn) {
+  if (turn % 256 == 255) sched_yield();
+  else __builtin_ia32_pause();
 }
 
 // Threads that run the tasks of one parallel loop at a time, together with the loop's caller.
@@ -34,7 +37,8 @@ class Pool {
 
   template <typename F>
   void For(int tasks, const F& run) {
-    if (tasks <= 1 || workers_.empty()) {
+    // A forked process has none of the workers.
+    if (tasks <= 1 || workers_.empty() || getpid() != process_) {
       for (int i = 0; i < tasks; ++i) run(i);
       return;
     }
@@ -49,7 +53,7 @@ class Pool {
     epoch_.notify_all();
     RunTasks();
     state_.fetch_and(~kOpen, std::memory_order_acq_rel);
-    while (state_.load(std::memory_order_acquire) != 0) Pause();
+    for (int i = 0; state_.load(std::memory_order_acquire) != 0; ++i) Pause(i);
   }
 
  private:
@@ -88,7 +92,7 @@ class Pool {
     for (;;) {
       uint32_t epoch = epoch_.load(std::memory_order_acquire);
       for (int i = 0; epoch == seen && i < kSpins; ++i) {
-        Pause();
+        Pause(i);
         epoch = epoch_.load(std::memory_order_acquire);
       }
       if (epoch == seen) {
@@ -106,6 +110,7 @@ class Pool {
     }
   }
 
+  const pid_t process_ = getpid();
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   void (*run_)(const void*, int) = nullptr;

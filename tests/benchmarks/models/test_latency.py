@@ -59,7 +59,7 @@ def test_modes_of_a_round():
     point = LatencyPoint("VGG16", 1, 224, every)
     assert LatencyPoint.decode(point.encode()) == point
     assert [Mode.decode(mode.encode()) for mode in every] == every
-    assert Mode(0.5, calls=2, warm_up=1).estimate_seconds(call=0.1) == pytest.approx(1.3)
+    assert Mode(0.5, calls=2, warm_up=1).estimate_seconds(call=0.1) == pytest.approx(1.4)
 
 
 def test_samples_are_grouped_by_mode():

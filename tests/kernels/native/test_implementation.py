@@ -83,7 +83,9 @@ class TestOperators:
         bias = draw((5,), "float32")
 
         def gradient(implementation):
-            op = functools.partial(kernels.depthwise_conv, act="relu", implementation=implementation)
+            op = functools.partial(
+                kernels.depthwise_conv, act="relu", implementation=implementation
+            )
             return jax.jit(jax.grad(lambda *a: (op(*a[:2], bias=a[2]) ** 2).sum(), (0, 1, 2)))(
                 x, w, bias
             )

@@ -112,9 +112,7 @@ class TestConv:
         x, w = x.astype(np.float32), w.astype(np.float32)
         window = resolve_window("conv", x, (1, 1), 1, 0, 1, 1)
         bias = np.zeros(40, np.float32)
-        got = native.conv(
-            [x], native.pack(w), native.pad_channels(bias), outputs=40, window=window
-        )
+        got = native.conv([x], native.pack(w), native.pad_channels(bias), outputs=40, window=window)
         bound = 64 * 2.0**-24 * (abs(np.float64(x)) @ abs(w[0, 0]))
         assert (abs(got - np.float64(x) @ w[0, 0]) <= bound).all()
 
@@ -127,9 +125,7 @@ class TestConv:
             bias = native.pad_channels(jnp.zeros(20), jnp)
             return native.conv([x], native.pack(w, xp=jnp), bias, outputs=20, window=window)
 
-        np.testing.assert_array_equal(
-            native.pack(jnp.asarray(w), xp=jnp), native.pack(w)
-        )
+        np.testing.assert_array_equal(native.pack(jnp.asarray(w), xp=jnp), native.pack(w))
         want = jax.lax.conv_general_dilated(
             x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
