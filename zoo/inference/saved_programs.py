@@ -44,6 +44,8 @@ def save_compiled(
         "dtype": compiled.dtype,
         "implementation": compiled.implementation,
         "remaining": compiled.program.remaining,
+        "at_once": compiled.program.at_once,
+        "program_sizes": compiled.program_sizes,
         "made_by": _made_by(compiled.implementation),
     }
     program = compiled.program
@@ -53,9 +55,9 @@ def save_compiled(
         (folder / FACTS).write_text(json.dumps(facts, indent=1))
         arrays = {str(i): np.asarray(array) for i, array in enumerate(program.weights)}
         save_file(arrays, folder / WEIGHTS)
-        for batch_size in compiled.batch_sizes:
-            shape = (batch_size, compiled.size, compiled.size, compiled.channels)
-            (folder / _program_file(batch_size)).write_bytes(_export(program, shape))
+        for count in compiled.program_sizes:
+            shape = (count, compiled.size, compiled.size, compiled.channels)
+            (folder / _program_file(count)).write_bytes(_export(program, shape))
         if target.exists():
             shutil.rmtree(target)
         folder.rename(target)
@@ -86,7 +88,7 @@ def load_compiled(path: str | os.PathLike[str]) -> Compiled:
         weights = [arrays[str(i)] for i in range(len(arrays))]
         programs = {
             size: jax.export.deserialize(bytearray((folder / _program_file(size)).read_bytes()))
-            for size in facts["batch_sizes"]
+            for size in facts["program_sizes"]
         }
         classifier = _make_classifier(facts["metadata"])
     except (CompiledError, build.BuildError):
@@ -98,7 +100,9 @@ def load_compiled(path: str | os.PathLike[str]) -> Compiled:
     def run(weights: list[Any], x: Any) -> Any:
         return programs[x.shape[0]].call(weights, x)
 
-    program = Program(run, weights, facts["implementation"], tuple(facts["remaining"]))
+    program = Program(
+        run, weights, facts["implementation"], tuple(facts["remaining"]), facts["at_once"]
+    )
     return Compiled(
         info=classifier.info,
         size=facts["size"],
@@ -110,8 +114,8 @@ def load_compiled(path: str | os.PathLike[str]) -> Compiled:
     )
 
 
-def _program_file(batch_size: int) -> str:
-    return f"batch-{batch_size}.bin"
+def _program_file(count: int) -> str:
+    return f"images-{count}.bin"
 
 
 def _export(program: Program, shape: tuple[int, ...]) -> bytes:
