@@ -72,11 +72,15 @@ def conv(
       window: of the convolution; its channels are those of all inputs.
       act: a name of `ACTS`.
       residual: [N, H', W', outputs].
-      norm: (scale, offset), both [C]: the input is relu(x · scale + offset). For 1x1 kernels.
-      cell: what is read are means of cells of that height and width. For 1x1 kernels.
+      norm: (scale, offset), both [C]: the input is relu(x · scale + offset).
+      cell: what is read are means of cells of that height and width.
 
-    Several inputs, `norm` and `cell` are for 1x1 kernels without padding.
+    Raises:
+      ValueError: several inputs, `norm` or `cell` with a kernel that is larger, padded or strided.
     """
+    plain = window.kernel == window.strides == (1, 1) and not any(map(any, window.padding))
+    if (len(inputs) > 1 or norm or cell > 1) and not plain:
+        raise ValueError(f"several inputs, norm and cell take a plain 1x1 kernel, got {window}")
     none = jnp.zeros(0, jnp.float32)
     rows, columns = (n // cell for n in window.out)
     shape = (inputs[0].shape[0], rows, columns, outputs)
@@ -127,7 +131,9 @@ def _call(target: str, shape: tuple[int, ...], *, window: Window, **attributes: 
     """The call of a C++ function; [N, H', W', C'] is the shape of its result."""
     build.library()
     (top, _), (left, _) = window.padding
-    numbers = [*window.kernel, *window.strides, top, left, *window.dilation]
+    # Where there is one output, its stride matters not, and may be larger than any image.
+    strides = (s if n > 1 else 1 for s, n in zip(window.strides, shape[1:3], strict=True))
+    numbers = [*window.kernel, *strides, top, left, *window.dilation]
     function = jax.ffi.ffi_call(
         target, jax.ShapeDtypeStruct(shape, jnp.float32), vmap_method="sequential"
     )

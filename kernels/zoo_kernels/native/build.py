@@ -6,7 +6,9 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -15,7 +17,7 @@ from typing import NamedTuple
 
 import jax
 
-# Turns the C++ off ("0"), or names the compiler as `CXX` does.
+# Turns the C++ off: "0".
 SETTING = "ZOO_NATIVE"
 SOURCES = ("simd.h", "threads.h", "dense.h", "depthwise.h", "handlers.cpp")
 TARGETS = ("zoo_conv", "zoo_depthwise_conv", "zoo_max_pool")
@@ -46,7 +48,7 @@ def unavailable(*, compiles: bool = True) -> str | None:
     Args:
       compiles: compile it if that was not done before, in about ten seconds.
     """
-    if not compiles and not _is_compiled():
+    if not compiles and _refuse() is None and not _is_compiled():
         return "is not compiled yet; `Trained.compile` does that"
     try:
         library()
@@ -70,20 +72,44 @@ def library() -> Library:
 @functools.cache
 def _load() -> Library | str:
     """The library, or the reason why there is none, which is found out once."""
-    if os.environ.get(SETTING) == "0":
-        return f"is turned off by {SETTING}=0"
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return "is for Linux on x86-64"
+    reason = _refuse()
+    if reason is not None:
+        return reason
     try:
         path = compile_library(_cache_folder())
-        functions = ctypes.CDLL(str(path))
-    except (RuntimeError, OSError) as error:  # a BuildError, or there is no such home
+        try:
+            functions = _open(path)
+        except (OSError, AttributeError):  # damaged: made once more
+            path.unlink(missing_ok=True)
+            functions = _open(compile_library(_cache_folder()))
+    except (RuntimeError, OSError, ImportError) as error:
         return str(error)
     for target in TARGETS:
         jax.ffi.register_ffi_target(
             target, jax.ffi.pycapsule(getattr(functions, target)), platform="cpu"
         )
     return Library(path, functions.zoo_lanes())
+
+
+def _refuse() -> str | None:
+    """Why nothing is to be compiled or loaded here; None if it may be."""
+    if os.environ.get(SETTING) == "0":
+        return f"is turned off by {SETTING}=0"
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return "is for Linux on x86-64"
+    return None
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    """Opens a library that nobody else can have written, and that has all functions."""
+    for place in (path, path.parent):
+        facts = place.stat()
+        if facts.st_uid not in (0, os.getuid()) or facts.st_mode & stat.S_IWOTH:
+            raise BuildError(f"is not loaded from {place}, which other users may change")
+    functions = ctypes.CDLL(str(path))
+    for name in (*TARGETS, "zoo_lanes"):
+        getattr(functions, name)
+    return functions
 
 
 def compile_library(folder: Path, flags: tuple[str, ...] = FLAGS) -> Path:
@@ -101,8 +127,8 @@ def compile_library(folder: Path, flags: tuple[str, ...] = FLAGS) -> Path:
     if path.exists():
         return path
     source = Path(__file__).parent / SOURCES[-1]
-    command = [compiler, *flags, "-isystem", jax.ffi.include_dir(), str(source)]
-    folder.mkdir(parents=True, exist_ok=True)
+    command = [*compiler, *flags, "-isystem", jax.ffi.include_dir(), str(source)]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     # Beside its place first: another process may compile or load it at the same time.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".native-") as temporary:
         made = Path(temporary, path.name)
@@ -116,20 +142,22 @@ def _is_compiled() -> bool:
     """Whether the library is there; what is compiled later in this process does not count."""
     try:
         return _library_path(_cache_folder(), _find_compiler(), FLAGS).exists()
-    except BuildError:
+    except (RuntimeError, OSError, ImportError):
         return False
 
 
-def _find_compiler() -> str:
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("g++", "clang++", "c++")), None)
-    if compiler is None:
+def _find_compiler() -> list[str]:
+    """The command of a C++ compiler: `CXX`, or the first that is installed."""
+    found = next(filter(shutil.which, ("g++", "clang++", "c++")), "")
+    command = shlex.split(os.environ.get("CXX") or found)
+    if not command:
         raise BuildError("needs a C++ compiler, such as g++, and none is installed")
-    return compiler
+    return command
 
 
-def _library_path(folder: Path, compiler: str, flags: tuple[str, ...]) -> Path:
+def _library_path(folder: Path, compiler: list[str], flags: tuple[str, ...]) -> Path:
     """Where the library is or will be, by all that it depends on."""
-    version = _run([compiler, "--version"])
+    version = _run([*compiler, "--version"])
     jaxlib = importlib.metadata.version("jaxlib")
     name = _digest((*flags, version, jaxlib, _processor(), digest_sources()))
     return folder / f"native-{name}.so"
@@ -154,14 +182,22 @@ def _run(command: list[str]) -> str:
       BuildError: it fails, or is not there.
     """
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT)
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIME_LIMIT,
+            env={**os.environ, "LC_ALL": "C"},
+        )
     except subprocess.TimeoutExpired:
         raise BuildError(f"is not compiled by {command[0]} in {TIME_LIMIT} seconds") from None
     except OSError as error:
         raise BuildError(f"is not compiled by {command[0]}: {error}") from error
     if result.returncode:
         lines = (result.stderr or result.stdout).strip().splitlines() or ["it fails"]
-        raise BuildError(f"is not compiled by {command[0]}: {lines[0]}")
+        telling = next((line for line in lines if "error" in line), lines[0])
+        raise BuildError(f"is not compiled by {command[0]}: {telling}")
     return result.stdout
 
 

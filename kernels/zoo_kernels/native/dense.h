@@ -199,6 +199,7 @@ Split Choose(int64_t units, int64_t units_per_block, int64_t panels, double flop
     if (rounded <= units && blocks > 1) blocks = rounded;
     else groups = std::min<int64_t>(panels, wanted);
   }
+  if (blocks * groups < wanted) blocks = std::min(units, CeilDiv(wanted, groups));
   return {blocks, groups};
 }
 

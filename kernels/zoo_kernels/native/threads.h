@@ -2,12 +2,18 @@
 
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <pthread.h>
@@ -17,9 +23,17 @@
 namespace zoo {
 
 // Waits for a moment, and now and then lets another thread have the core.
-inline void Pause(int turn) {
+inline void Pause(unsigned turn) {
   if (turn % 256 == 255) sched_yield();
   else __builtin_ia32_pause();
+}
+
+// How many processors the container's quota allows; a large number where there is none.
+inline int QuotaOfProcessors() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  double quota = 0, period = 0;
+  if (!(file >> quota >> period) || period <= 0) return 1 << 20;  // "max", or no such file
+  return std::max(1, static_cast<int>(std::ceil(quota / period)));
 }
 
 // Threads that run the tasks of one parallel loop at a time, together with the loop's caller.
@@ -53,19 +67,25 @@ class Pool {
     epoch_.notify_all();
     RunTasks();
     state_.fetch_and(~kOpen, std::memory_order_acq_rel);
-    for (int i = 0; state_.load(std::memory_order_acquire) != 0; ++i) Pause(i);
+    for (unsigned i = 0; state_.load(std::memory_order_acquire) != 0; ++i) Pause(i);
   }
 
  private:
   static constexpr uint32_t kOpen = 1u << 31;
-  static constexpr int kSpins = 60000;
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::microseconds kSpinTime{800};
 
   Pool() {
     int count = static_cast<int>(std::thread::hardware_concurrency());
     CPU_ZERO(&allowed_);
     if (sched_getaffinity(0, sizeof(allowed_), &allowed_) == 0) count = CPU_COUNT(&allowed_);
+    count = std::min(count, QuotaOfProcessors());
     if (const char* text = std::getenv("ZOO_NATIVE_THREADS")) count = std::atoi(text);
-    for (int i = 1; i < count; ++i) workers_.emplace_back([this] { Work(); });
+    count = std::clamp(count, 1, 1024);
+    try {
+      for (int i = 1; i < count; ++i) workers_.emplace_back([this] { Work(); });
+    } catch (const std::system_error&) {  // a limit of threads: those that there are will do
+    }
     for (auto& worker : workers_) {
       handles_.push_back(worker.native_handle());
       worker.detach();
@@ -91,7 +111,8 @@ class Pool {
     uint32_t seen = 0;
     for (;;) {
       uint32_t epoch = epoch_.load(std::memory_order_acquire);
-      for (int i = 0; epoch == seen && i < kSpins; ++i) {
+      const auto end = Clock::now() + kSpinTime;
+      for (unsigned i = 0; epoch == seen && (i % 256 || Clock::now() < end); ++i) {
         Pause(i);
         epoch = epoch_.load(std::memory_order_acquire);
       }
@@ -133,9 +154,10 @@ float* Scratch(size_t count) {
   };
   thread_local Buffer buffer;
   if (buffer.size < count) {
-    std::free(buffer.data);
+    std::free(std::exchange(buffer.data, nullptr));
     buffer.size = (count + 1023) / 1024 * 1024;
     buffer.data = static_cast<float*>(std::aligned_alloc(64, buffer.size * sizeof(float)));
+    if (!buffer.data) std::abort();  // out of memory, as XLA does
   }
   return buffer.data;
 }
