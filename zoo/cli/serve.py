@@ -8,6 +8,7 @@ import zoo
 from zoo.cli.output import MAX_COUNT, print_line
 from zoo.runtime import compiler
 from zoo.runtime.extras import require
+from zoo.runtime.memory import keep_memory
 
 MAX_BATCH = 1024
 MIB = 1 << 20
@@ -48,6 +49,7 @@ def serve(
     limits = Limits(max_body=round(max_body_mb * MIB), queue=queue, max_wait=max_wait_ms / 1e3)
     # Before the model is loaded, which takes longer than to see that the port is taken.
     with server.bind(host, port) as listener:
+        keep_memory()  # large batches are faster, where the C library can
         compiler.cache_compilations()
         compiled = _load(model, weights).compile(batch_sizes=sizes)
         name = compiled.info.model
