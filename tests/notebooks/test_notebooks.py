@@ -39,6 +39,7 @@ def test_quickstart():
     assert "4,652,008" in text  # parameters, in the table of the model
     assert "(3, 28, 28, 40)" in text  # the features of stage3
     assert text.count("image/png") == 3
+    assert re.search(r"'compiled': '\d+\.\d ms'", text)
     accuracy = int(text.partition("not trained on: ")[2].partition("%")[0])
     assert accuracy >= 80  # chance is 33
 
