@@ -46,7 +46,7 @@ class Program(NamedTuple):
     at_once: int | None = None
 
     def bind(self) -> Callable[[np.ndarray], Any]:
-        """X → logits, compiled at the first call for a shape."""
+        """Returns (x) → logits, compiled at the first call for a shape."""
         weights = self.weights
         if self.implementation == XLA and jax.default_backend() == "cpu":
             # As constants: XLA then lays them out when it compiles, and not in each call.

@@ -7,19 +7,24 @@ what it returns is then no array but a `Deferred`.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import zoo_kernels as kernels
 from zoo.models.base import Model
 from zoo.models.densenet import BOTTLENECK, COMPRESSION, DenseLayer, Transition
+from zoo.models.fold import fold_norms
 from zoo.models.inverted_residual import InvertedResidual
 from zoo.models.layers import BatchNorm, Conv, Dense, MaxPool
 from zoo.surgery.intercept import Call, intercept
 from zoo_kernels import native
 from zoo_kernels.core.window import Window, resolve_pool, resolve_window
+
+if TYPE_CHECKING:
+    from zoo.inference.trained import Trained
 
 # Packed weights by a layer's path: {"kernel": …, "bias": …}.
 Packed = dict[str, dict[str, Any]]
@@ -98,11 +103,34 @@ def replace_layers(
 
     def function(weights: tuple[Packed, Any], x: jax.Array) -> jax.Array:
         packed, others = weights
+        x = jnp.asarray(x)
         if jnp.issubdtype(x.dtype, jnp.floating):  # the model refuses others
             x = x.astype(jnp.float32)
         return _run_with(_Replacement(packed), apply, others, x)
 
     return NativeProgram(function, (packed, _leave_out(variables, packed)), tuple(remaining))
+
+
+def run_natively(
+    trained: "Trained", make_apply: Callable[[Model], Callable[[Any, jax.Array], Any]]
+) -> Callable[[Any], jax.Array] | None:
+    """A function of images by native layers, where they are compiled already; None elsewhere.
+
+    Args:
+      trained: the model; its batch norms are folded.
+      make_apply: (definition) → (variables, x) → what is asked for.
+    """
+    model, variables = trained
+    if jax.device_count() > 1:  # images may be sharded, which these layers would gather
+        return None
+    if why_not_native(model, variables, compiles=False) is not None:
+        return None
+    if not model.fused:
+        model, variables = fold_norms(model, variables)
+    size = trained.info.preprocessing.size
+    apply = make_apply(model.clone(remat=False))
+    program = replace_layers(apply, variables, (1, size, size, trained.channels))
+    return functools.partial(kernels.jit(program.function), jax.device_put(program.weights))
 
 
 def _run_with(handler: Callable[[Call], Any], apply: Any, variables: Any, x: Any) -> Any:

@@ -288,25 +288,9 @@ class Trained:
     @functools.cached_property
     def _native(self) -> Callable[[ArrayLike], jax.Array] | None:
         """(x) → probabilities by native layers; None where they are not at hand."""
-        from zoo.inference.native_layers import replace_layers, why_not_native
+        from zoo.inference.native_layers import run_natively
 
-        if why_not_native(self.model, self.variables, compiles=False) is not None:
-            return None
-        model, variables = (
-            (self.model, self.variables)
-            if self.model.fused
-            else fold_norms(self.model, self.variables)
-        )
-        size = self.info.preprocessing.size
-        apply = model.clone(remat=False).apply
-        program = replace_layers(apply, variables, (1, size, size, self.channels))
-        weights = jax.device_put(program.weights)
-
-        @kernels.jit
-        def probabilities(weights: Any, x: ArrayLike) -> jax.Array:
-            return jax.nn.softmax(program.function(weights, jax.numpy.asarray(x)))
-
-        return functools.partial(probabilities, weights)
+        return run_natively(self, _apply_softmax)
 
     @functools.cached_property
     def fused(self) -> tuple[Model, dict[str, Any]]:
@@ -382,8 +366,14 @@ def _logits(model: nn.Module) -> Callable[..., jax.Array]:
 
 @functools.lru_cache(maxsize=64)
 def _probabilities(model: nn.Module) -> Callable[..., jax.Array]:
+    return kernels.jit(_apply_softmax(model))
+
+
+def _apply_softmax(model: nn.Module) -> Callable[..., jax.Array]:
+    """(variables, x) → class probabilities."""
+
     def probabilities(variables: Any, x: ArrayLike) -> jax.Array:
         logits: Any = model.apply(variables, x)
         return jax.nn.softmax(logits)
 
-    return kernels.jit(probabilities)
+    return probabilities

@@ -15,10 +15,9 @@ import zoo_kernels as kernels
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.inference.batches import list_sources, load_batches, name_source, warn_skipped
 from zoo.inference.images import ImageError, ImageSource
-from zoo.inference.native_layers import replace_layers, why_not_native
+from zoo.inference.native_layers import run_natively
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
-from zoo.models.fold import fold_norms
 from zoo.runtime.checks import check_count
 from zoo.runtime.progress import Progress
 from zoo.surgery.features import features
@@ -279,16 +278,13 @@ def _normalize(vectors: np.ndarray) -> np.ndarray:
 
 
 def _choose_pool(trained: Trained, layer: str | None) -> Callable[[jax.Array], jax.Array]:
-    """X → a layer's output, averaged over positions, [N, C], float32."""
+    """A function of x: a layer's output, averaged over positions, [N, C], float32."""
+    if layer is None:
+        pool = run_natively(trained, lambda model: functools.partial(_pool_last_map, model))
+        if pool is not None:
+            return pool
     model, variables = trained
-    if layer is not None or why_not_native(model, variables, compiles=False) is not None:
-        return functools.partial(_compiled_pool(model.clone(remat=False), layer), variables)
-    if not model.fused:
-        model, variables = fold_norms(model, variables)
-    apply = functools.partial(_pool_last_map, model.clone(remat=False))
-    size = trained.info.preprocessing.size
-    program = replace_layers(apply, variables, (1, size, size, trained.channels))
-    return functools.partial(kernels.jit(program.function), jax.device_put(program.weights))
+    return functools.partial(_compiled_pool(model.clone(remat=False), layer), variables)
 
 
 def _pool_last_map(model: Model, variables: Mapping[str, Any], x: jax.Array) -> jax.Array:

@@ -82,7 +82,7 @@ def _load() -> Library | str:
         except (OSError, AttributeError):  # damaged: made once more
             path.unlink(missing_ok=True)
             functions = _open(compile_library(_cache_folder()))
-    except (RuntimeError, OSError, ImportError) as error:
+    except (RuntimeError, OSError, ImportError, AttributeError) as error:
         return str(error)
     for target in TARGETS:
         jax.ffi.register_ffi_target(
