@@ -169,6 +169,10 @@ class TestProbabilities:
         want = jax.nn.softmax(trained()(x.astype("float32")))
         np.testing.assert_allclose(fresh.probabilities(x), want, rtol=1e-4, atol=1e-6)
 
+    def test_on_several_devices_they_are_xlas(self, at_hand, monkeypatch):
+        monkeypatch.setattr(jax, "device_count", lambda: 8)
+        assert dataclasses.replace(trained())._native is None
+
     def test_inside_transformations_they_are_xlas(self, at_hand):
         fresh = dataclasses.replace(trained())
         x = draw(2)

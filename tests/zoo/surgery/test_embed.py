@@ -12,6 +12,8 @@ from tests.zoo.models.small_models import SMALL, small
 from tests.zoo.visualize.by_hand import photo, plain
 from zoo.checkpoints.load import as_trained
 from zoo.surgery.embed import EmbeddingError, Embeddings, embed, embed_folder
+from zoo_kernels import native
+from zoo_kernels.native import build
 
 # The last feature map before the classifier.
 LAST = {
@@ -200,3 +202,17 @@ def test_wrong_embeddings_are_errors(tmp_path):
     other.save(tmp_path / "other.npz")
     with pytest.raises(EmbeddingError, match=r"1 names and float32 vectors of shape \[2, 3\]"):
         Embeddings.load(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("family", sorted(LAST))
+def test_native_layers_give_the_same_vectors(family, native_library, monkeypatch):
+    trained = small_trained(family)
+    photos = [photo(seed) for seed in range(2)]
+    monkeypatch.setattr(build, "_is_compiled", lambda: False)
+    want = embed(trained, photos)
+    monkeypatch.setattr(build, "_is_compiled", lambda: True)
+    taken = []
+    run = native.conv
+    monkeypatch.setattr(native, "conv", lambda *a, **kw: taken.append(1) or run(*a, **kw))
+    np.testing.assert_allclose(embed(trained, photos), want, atol=1e-5)
+    assert taken
