@@ -49,7 +49,7 @@ def serve(
     limits = Limits(max_body=round(max_body_mb * MIB), queue=queue, max_wait=max_wait_ms / 1e3)
     # Before the model is loaded, which takes longer than to see that the port is taken.
     with server.bind(host, port) as listener:
-        keep_memory()  # large batches are faster, where the C library can
+        keep_memory()  # large batches are faster by XLA's layers, where the C library can
         compiler.cache_compilations()
         compiled = _load(model, weights).compile(batch_sizes=sizes)
         name = compiled.info.model

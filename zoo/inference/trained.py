@@ -263,8 +263,8 @@ class Trained:
           size: height and width of the images in pixels; by default the model's own.
           dtype: of the computation, "float32" or "bfloat16".
           implementation: "native" or "xla"; None chooses.
-          keep_memory: the process keeps the memory that it frees (`zoo.keep_memory`): large batches
-            are faster.
+          keep_memory: the process keeps the memory that it frees (`zoo.keep_memory`): with XLA's
+            layers large batches are faster.
 
         Returns:
           What is called on images, by several threads at a time; see `Compiled`.
