@@ -59,14 +59,14 @@ from zoo.surgery.features import backbone, features
 from zoo.surgery.fuse import fuse
 
 if TYPE_CHECKING:
-    from zoo import data, onnx, style, training, visualize
+    from zoo import data, detection, onnx, style, training, visualize
     from zoo.deep_dream import dream, dream_layers, dream_video
     from zoo.onnx import OnnxClassifier, from_onnx, to_onnx
 
 __version__ = "0.1.0"
 
 # Imported when they are first asked for: what they import takes time.
-_ON_USE = ("data", "onnx", "style", "training", "visualize")
+_ON_USE = ("data", "detection", "onnx", "style", "training", "visualize")
 _FUNCTIONS_ON_USE = {
     **dict.fromkeys(("dream", "dream_layers", "dream_video"), "deep_dream"),
     **dict.fromkeys(("OnnxClassifier", "from_onnx", "to_onnx"), "onnx"),
@@ -127,6 +127,7 @@ __all__ = [
     "create",
     "data",
     "describe",
+    "detection",
     "dream",
     "dream_layers",
     "dream_video",

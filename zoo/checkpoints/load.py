@@ -10,7 +10,7 @@ import jax
 from zoo.checkpoints.validate import build, check_arrays, has_head
 from zoo.checkpoints.weights import load_weights
 from zoo.inference.preprocessing import Preprocessing
-from zoo.inference.trained import Info, Trained, find_source, make_labels
+from zoo.inference.trained import Info, Trained, find_source, make_labels, make_trained
 from zoo.models.base import Model, find_model
 from zoo_pretrained.checkpoint import CheckpointError
 from zoo_pretrained.convert import default_preprocessing
@@ -46,7 +46,7 @@ def trained(
     try:
         built = build(variables, metadata, entry)
         info = make_info(built, variables, metadata)
-        return Trained(built, jax.device_put(variables), info)
+        return make_trained(built, jax.device_put(variables), info)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the metadata of these weights cannot be used: {error}") from error
 
@@ -101,7 +101,7 @@ def as_trained(model: Any, variables: Mapping[str, Any] | None = None) -> Traine
         case (Model() as definition, Mapping() as arrays):
             if not isinstance(arrays.get("params"), Mapping):
                 raise ValueError(f'variables must have "params", got {list(arrays)}')
-            return Trained(definition, dict(arrays), make_info(definition, arrays, {}))
+            return make_trained(definition, dict(arrays), make_info(definition, arrays, {}))
     raise TypeError(
         f"model must be what zoo.trained returns, a pair (model, variables) or a model's name, "
         f"got {_describe(given)}"

@@ -9,6 +9,7 @@ import dataclasses
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -72,7 +73,7 @@ class Augmentation:
         pixels = self._load(image) if crop is None else self._load_part(image, random, crop)
         if change is None:
             return pixels
-        change.set_random_state(random, Random(_draw_seed(random)))
+        set_random_state(change, random)
         changed: np.ndarray = change(image=pixels)["image"]
         return changed.reshape(*changed.shape[:2], -1)
 
@@ -97,11 +98,35 @@ class Augmentation:
         return self.preprocessing.crop(bands, draw(*bands[0].size))
 
     def _transforms(self) -> tuple[Any, Any]:
-        """What `make_transforms` makes; for each thread, since they hold a random state."""
-        made = _local.__dict__.setdefault("made", {})
-        if self not in made:
-            made[self] = make_transforms(self)
-        return made[self]
+        return once_per_thread(self, make_transforms)
+
+
+def once_per_thread(settings: Any, make: Callable[[Any], Any]) -> Any:
+    """What `make` makes of some settings; for each thread, since transforms hold a random state."""
+    made = _local.__dict__.setdefault("made", {})
+    if settings not in made:
+        made[settings] = make(settings)
+    return made[settings]
+
+
+def set_random_state(transform: Any, random: np.random.Generator) -> None:
+    """Lets a generator alone decide what a transform of albumentations draws."""
+    transform.set_random_state(random, Random(_draw_seed(random)))
+
+
+def load_albumentations() -> Any:
+    """Imports albumentations, which then asks nobody for newer releases."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    load_opencv()
+    return require("albumentations", "train")
+
+
+def load_opencv() -> Any:
+    """Imports OpenCV, which in a worker process, that has one core, starts no threads."""
+    cv2 = require("cv2", "train")
+    if multiprocessing.parent_process() is not None:
+        cv2.setNumThreads(0)
+    return cv2
 
 
 def make_transforms(augmentation: Augmentation) -> tuple[Any, Any]:
@@ -115,11 +140,7 @@ def make_transforms(augmentation: Augmentation) -> tuple[Any, Any]:
     changes = any((s.flip, s.rotate, s.color_jitter, s.randaugment, s.erasing))
     if s.crop_scale == 1 and not changes:
         return None, None
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks PyPI for a newer release
-    a = require("albumentations", "train")
-    cv2 = require("cv2", "train")
-    if multiprocessing.parent_process() is not None:
-        cv2.setNumThreads(0)  # a worker has one core
+    a = load_albumentations()
     size, channels = s.preprocessing.size, len(s.preprocessing.mean)
     crop = None
     if s.crop_scale < 1:
@@ -130,7 +151,7 @@ def make_transforms(augmentation: Augmentation) -> tuple[Any, Any]:
     if s.rotate:
         steps.append(a.Rotate((-s.rotate, s.rotate), p=1.0))
     if s.color_jitter:
-        steps.append(_jitter(a, channels, *3 * (s.color_jitter,)))
+        steps.append(jitter(a, channels, *3 * (s.color_jitter,)))
     if s.randaugment:
         operations = _randaugment_operations(a, s.randaugment_magnitude / 10, channels)
         steps += s.randaugment * [a.OneOf(operations, p=1.0)]
@@ -144,7 +165,7 @@ def _draw_seed(random: np.random.Generator) -> int:
     return int(random.integers(1 << 63))
 
 
-def _jitter(
+def jitter(
     a: Any, channels: int, brightness: float = 0, contrast: float = 0, saturation: float = 0
 ) -> Any:
     """Brightness, contrast and saturation changed by up to a share of theirs, in any order."""
@@ -169,14 +190,14 @@ def _randaugment_operations(a: Any, strength: float, channels: int) -> list[Any]
         a.Affine(translate_percent={"x": (0, 0), "y": (-shift, shift)}, p=1.0),
         a.Rotate((-30 * strength, 30 * strength), p=1.0),
     ]
-    brightness = _jitter(a, channels, brightness=0.9 * strength)
+    brightness = jitter(a, channels, brightness=0.9 * strength)
     if channels not in (1, 3):
         return [*geometric, brightness]
     bits = round(8 - 4 * strength)
     threshold = 1 - strength
     by_value = [
         brightness,
-        _jitter(a, channels, contrast=0.9 * strength),
+        jitter(a, channels, contrast=0.9 * strength),
         a.Posterize(num_bits=(bits, bits), p=1.0),
         # It inverts white even at a threshold of 1.
         a.Solarize(threshold_range=(threshold, threshold), p=float(strength > 0)),
@@ -186,7 +207,7 @@ def _randaugment_operations(a: Any, strength: float, channels: int) -> list[Any]
     if channels == 1:
         return geometric + by_value
     by_color = [
-        _jitter(a, channels, saturation=0.9 * strength),
+        jitter(a, channels, saturation=0.9 * strength),
         a.Sharpen(alpha=(0.0, 0.9 * strength), lightness=(1.0, 1.0), p=1.0),
     ]
     return geometric + by_value + by_color

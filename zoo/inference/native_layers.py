@@ -19,6 +19,7 @@ from zoo.models.densenet import BOTTLENECK, COMPRESSION, DenseLayer, Transition
 from zoo.models.fold import fold_norms
 from zoo.models.inverted_residual import InvertedResidual
 from zoo.models.layers import BatchNorm, Conv, Dense, MaxPool
+from zoo.surgery.features import Backbone
 from zoo.surgery.intercept import Call, intercept
 from zoo_kernels import native
 from zoo_kernels.core.window import Window, resolve_pool, resolve_window
@@ -53,12 +54,12 @@ class NativeProgram(NamedTuple):
     """A model on native layers.
 
     Args:
-      function: (weights, x) → what was asked for.
+      function: (weights, x, *args) → what was asked for.
       weights: those that are packed, by layer, and the variables that are not.
       remaining: the paths of the convolutions that stay XLA's.
     """
 
-    function: Callable[[Any, jax.Array], jax.Array]
+    function: Callable[..., Any]
     weights: tuple[Packed, Any]
     remaining: tuple[str, ...]
 
@@ -83,14 +84,19 @@ def why_not_native(
 
 
 def replace_layers(
-    apply: Callable[[Any, jax.Array], Any], variables: Mapping[str, Any], shape: tuple[int, ...]
+    apply: Callable[..., Any],
+    variables: Mapping[str, Any],
+    shape: tuple[int, ...],
+    *args: jax.ShapeDtypeStruct,
 ) -> NativeProgram:
     """Rewrites a fused model's inference in float32.
 
     Args:
-      apply: (variables, x) → what is asked for, such as `model.apply` of one with remat=False.
+      apply: (variables, x, *args) → what is asked for, such as `model.apply` of one with
+        remat=False.
       variables: of the fused model.
       shape: of images [N, H, W, C]; others will do as well.
+      *args: the shapes of further arguments.
 
     Raises:
       zoo_kernels.native.build.BuildError: there are no native layers on this machine.
@@ -99,26 +105,29 @@ def replace_layers(
     remaining: list[str] = []
     pack = functools.partial(_pack_layer, packed, remaining)
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    jax.eval_shape(lambda x: _run_with(pack, apply, variables, x), images)
+    jax.eval_shape(lambda *inputs: _run_with(pack, apply, variables, *inputs), images, *args)
 
-    def function(weights: tuple[Packed, Any], x: jax.Array) -> jax.Array:
+    def function(weights: tuple[Packed, Any], x: jax.Array, *args: jax.Array) -> Any:
         packed, others = weights
         x = jnp.asarray(x)
         if jnp.issubdtype(x.dtype, jnp.floating):  # the model refuses others
             x = x.astype(jnp.float32)
-        return _run_with(_Replacement(packed), apply, others, x)
+        return _run_with(_Replacement(packed), apply, others, x, *args)
 
     return NativeProgram(function, (packed, _leave_out(variables, packed)), tuple(remaining))
 
 
 def run_natively(
-    trained: "Trained", make_apply: Callable[[Model], Callable[[Any, jax.Array], Any]]
-) -> Callable[[Any], jax.Array] | None:
+    trained: "Trained",
+    make_apply: Callable[[Any], Callable[..., Any]],
+    *args: jax.ShapeDtypeStruct,
+) -> Callable[..., Any] | None:
     """A function of images by native layers, where they are compiled already; None elsewhere.
 
     Args:
       trained: the model; its batch norms are folded.
-      make_apply: (definition) → (variables, x) → what is asked for.
+      make_apply: (definition) → (variables, x, *args) → what is asked for.
+      *args: the shapes of further arguments, for one image.
     """
     model, variables = trained
     if jax.device_count() > 1:  # images may be sharded, which these layers would gather
@@ -129,13 +138,13 @@ def run_natively(
         model, variables = fold_norms(model, variables)
     size = trained.info.preprocessing.size
     apply = make_apply(model.clone(remat=False))
-    program = replace_layers(apply, variables, (1, size, size, trained.channels))
+    program = replace_layers(apply, variables, (1, size, size, trained.channels), *args)
     return functools.partial(kernels.jit(program.function), jax.device_put(program.weights))
 
 
-def _run_with(handler: Callable[[Call], Any], apply: Any, variables: Any, x: Any) -> Any:
+def _run_with(handler: Callable[[Call], Any], apply: Any, variables: Any, *inputs: Any) -> Any:
     with intercept(handler):
-        return apply(variables, x)
+        return apply(variables, *inputs)
 
 
 def _leave_out(tree: Mapping[str, Any], packed: Packed) -> dict[str, Any]:
@@ -190,6 +199,7 @@ class _Replacement:
     def __init__(self, packed: Packed) -> None:
         self._packed = packed
         self._expanding: set[str] = set()  # paths of convolutions that the next one computes
+        self._read: set[str] = set()  # paths of modules whose outputs a detector reads, too
         self._rules: dict[type, Callable[[Call], Any]] = {
             Conv: self._conv,
             Dense: self._dense,
@@ -197,6 +207,7 @@ class _Replacement:
             InvertedResidual: self._inverted_residual,
             DenseLayer: self._dense_layer,
             Transition: self._transition,
+            Backbone: self._backbone,
             BatchNorm: self._batch_norm,
         }
 
@@ -255,8 +266,14 @@ class _Replacement:
     def _inverted_residual(self, call: Call) -> Any:
         """The depthwise convolution expands the channels where it needs them."""
         expand, depthwise = (f"{call.path}/{name}/conv" for name in ("expand", "depthwise"))
-        if {expand, depthwise} <= self._packed.keys():
+        is_read = f"{call.path}/expand" in self._read
+        if {expand, depthwise} <= self._packed.keys() and not is_read:
             self._expanding.add(expand)
+        return call.run()
+
+    def _backbone(self, call: Call) -> Any:
+        module: Any = call.module
+        self._read |= {f"{call.path}/{path}".lstrip("/") for _, path in module.paths}
         return call.run()
 
     def _dense_layer(self, call: Call) -> Any:

@@ -302,6 +302,23 @@ class Trained:
             return model, jax.device_put(variables)
 
 
+# What holds the models of some class, if not a `Trained`.
+_CLASSES: dict[type[Model], type[Trained]] = {}
+
+
+def register_trained(model: type[Model], trained: type[Trained]) -> None:
+    """Makes a subclass of `Trained` what holds the models of a class."""
+    _CLASSES[model] = trained
+
+
+def make_trained(model: Model, variables: dict[str, Any], info: Info) -> Trained:
+    """A trained model of the kind that its definition asks for."""
+    for kind, trained in _CLASSES.items():
+        if isinstance(model, kind):
+            return trained(model, variables, info)
+    return Trained(model, variables, info)
+
+
 def find_source(metadata: Mapping[str, Any]) -> str:
     """Where a checkpoint's metadata say that the weights come from: an address or a file, or ""."""
     source = metadata.get("source") or {}

@@ -152,7 +152,7 @@ class Model(nn.Module, kw_only=True):
         Raises:
           ValueError: no registered constructor makes it.
         """
-        if self.title not in (*MODELS, *_IMPORTED):
+        if self.title not in (*MODELS, *DETECTORS, *_IMPORTED):
             raise ValueError(
                 f"a {self.title} that no constructor of the zoo made has no arguments to name it by"
             )
@@ -252,18 +252,22 @@ class UnknownModelError(ValueError):
 
 
 MODELS: dict[str, ModelEntry] = {}
+DETECTORS: dict[str, ModelEntry] = {}  # which `zoo.detection.models` enters
 # Models whose architecture a file brings: their modules, which make them known when they are
 # imported. They are found by their names, and are in no list.
 _IMPORTED = {"OnnxClassifier": "zoo.onnx.classifier"}
 
 
-def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
-    """Enters a constructor, a function or the model's class, into the table under its own name.
+def register(
+    input_size: int = 224, table: dict[str, ModelEntry] | None = None
+) -> Callable[[Constructor], Constructor]:
+    """Enters a constructor, a function or the model's class, into a table under its own name.
 
     The constructor then shows all arguments with their defaults, and refuses others.
 
     Args:
       input_size: the height and width in pixels that the model was designed for.
+      table: by default that of the classifiers.
     """
 
     def enter(constructor: Constructor) -> Constructor:
@@ -274,7 +278,9 @@ def register(input_size: int = 224) -> Callable[[Constructor], Constructor]:
         else:
             registered = _named(constructor)
         family = constructor.__module__.rpartition(".")[2]
-        MODELS[name] = ModelEntry(name, family, registered, input_size)
+        (MODELS if table is None else table)[name] = ModelEntry(
+            name, family, registered, input_size
+        )
         return registered
 
     return enter
@@ -320,14 +326,18 @@ def find_model(model: str | Callable[..., Any]) -> ModelEntry:
         )
     name = model if isinstance(model, str) else model.__name__
     entry = MODELS.get(name)
+    if entry is None:
+        importlib.import_module("zoo.detection.models")
+        entry = DETECTORS.get(name)
     if entry is None and isinstance(model, str):  # names in any case
-        name = {known.lower(): known for known in (*MODELS, *_IMPORTED)}.get(name.lower(), name)
-        entry = MODELS.get(name)
+        known = {title.lower(): title for title in (*MODELS, *DETECTORS, *_IMPORTED)}
+        name = known.get(name.lower(), name)
+        entry = MODELS.get(name) or DETECTORS.get(name)
     if entry is None and name in _IMPORTED:
         entry = importlib.import_module(_IMPORTED[name]).ENTRY
     if entry is not None and (isinstance(model, str) or entry.constructor is model):
         return entry
-    hint = suggest(name, MODELS) or choose(
+    hint = suggest(name, (*MODELS, *DETECTORS)) or choose(
         python="zoo.list_models() lists them", shell="zoo list lists them"
     )
     raise UnknownModelError(f"no model is named {name!r}; {hint}")

@@ -39,7 +39,9 @@ def _fold(
     params: Mapping[str, Any], stats: Mapping[str, Any], eps: float, path: tuple[str, ...]
 ) -> dict[str, Any]:
     """Folds every norm in a tree of parameters, into the convolution beside it if there is one."""
-    if "scale" in params:
+    if path and path[-1].startswith("group_norm"):  # its statistics are each image's own
+        return dict(params)
+    if {"scale", "bias"} <= params.keys():
         return _fold_norm(params, stats, eps, path)
     if "conv" in params and "norm" in params:
         conv, norm = params["conv"], params["norm"]

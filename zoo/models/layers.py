@@ -105,7 +105,7 @@ class Conv(nn.Module):
 
     Parameters: kernel [kh, kw, in / groups, features]; bias [features] if `use_bias`.
     As many groups as input channels make it a depthwise convolution. `padding` overrides that of
-    the options.
+    the options. `kernel_init` is by default He et al.'s.
     """
 
     begins_with_conv: ClassVar[bool] = True
@@ -119,6 +119,8 @@ class Conv(nn.Module):
     use_bias: bool = False
     act: str = "identity"
     options: LayerOptions = LayerOptions()
+    kernel_init: Initializer | None = None
+    bias_init: Initializer = ZEROS
 
     @property
     def explicit_padding(self) -> Padding:
@@ -141,7 +143,8 @@ class Conv(nn.Module):
         """
         k, channels, dtype = self.kernel_size, x.shape[-1], self.options.dtype
         shape = (k, k, channels // self.groups, self.features)
-        kernel = get_parameter(self, "kernel", he_normal(shape, self.groups), shape, x)
+        kernel_init = self.kernel_init or he_normal(shape, self.groups)
+        kernel = get_parameter(self, "kernel", kernel_init, shape, x)
         kernel, x = kernel.astype(dtype), x.astype(dtype)
         depthwise = self.groups == channels > 1
         if depthwise:
@@ -152,7 +155,7 @@ class Conv(nn.Module):
             convolve, strides=self.strides, padding=self.explicit_padding, dilation=self.dilation
         )
         if self.use_bias:
-            bias = get_parameter(self, "bias", ZEROS, (self.features,), x)
+            bias = get_parameter(self, "bias", self.bias_init, (self.features,), x)
         elif self.act == "identity" and residual is None:
             return convolve(x, kernel)
         else:

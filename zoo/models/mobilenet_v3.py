@@ -3,7 +3,7 @@
 Howard et al. 2019, arXiv 1905.02244, tables 1 and 2.
 """
 
-from typing import ClassVar, NamedTuple, Unpack
+from typing import ClassVar, NamedTuple, Self, Unpack
 
 import flax.linen as nn
 import jax
@@ -28,6 +28,11 @@ class BlockConfig(NamedTuple):
     squeeze: bool
     act: str
     stride: int
+
+    def reduce(self, expansion: bool) -> Self:
+        """The block with half of its channels, and of those inside where `expansion` says so."""
+        expanded = self.expanded // 2 if expansion else self.expanded
+        return self._replace(channels=self.channels // 2, expanded=expanded)
 
 
 RE, HS, SE = "relu", "hard_swish", True
@@ -91,6 +96,8 @@ class MobileNetV3(Model, kw_only=True):
       width: multiplies all channels, which are then rounded to multiples of 8.
       dropout_rate: before the classifier.
       output_stride: 32, or 16 or 8 with dilation in place of the last strides.
+      reduced_tail: halves the channels behind the last stride and of the layer before the
+        classifier, as for detection (section 6.3).
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("stages", "hidden_features")
@@ -102,6 +109,7 @@ class MobileNetV3(Model, kw_only=True):
     width: float = 1.0
     dropout_rate: float = 0.2
     output_stride: int = 32
+    reduced_tail: bool = False
     norm_eps: float = 1e-3
     norm_momentum: float = 0.99
 
@@ -116,7 +124,10 @@ class MobileNetV3(Model, kw_only=True):
         )
         for number, (stage, blocks) in enumerate(zip(self.stages, strides, strict=True), start=1):
             configs = []
-            for row, block in zip(stage, blocks, strict=True):
+            is_last = number == len(self.stages)
+            for position, (row, block) in enumerate(zip(stage, blocks, strict=True)):
+                if self.reduced_tail and is_last:
+                    row = row.reduce(expansion=position > 0)
                 expanded = self.scale(row.expanded)
                 config = InvertedResidualConfig(
                     act=row.act,
@@ -132,7 +143,8 @@ class MobileNetV3(Model, kw_only=True):
             run = Stage(InvertedResidual, configs, options, self.remat, name=f"stage{number}")
             x = run(x, train)
         x = ConvNorm(6 * x.shape[-1], act=HS, options=options, name="conv_head")(x, train)
-        hidden = Dense(self.scale(self.hidden_features), act=HS, options=options, name="fc")
+        features = self.hidden_features // (2 if self.reduced_tail else 1)
+        hidden = Dense(self.scale(features), act=HS, options=options, name="fc")
         return self.logits(hidden(x.mean(axis=(1, 2))), train, self.dropout_rate)
 
     @nn.nowrap
@@ -147,6 +159,7 @@ class MobileNetV3Options(ModelOptions, total=False):
     width: float
     dropout_rate: float
     output_stride: int
+    reduced_tail: bool
 
 
 @register()

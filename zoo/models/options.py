@@ -69,6 +69,8 @@ EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "recompute": _FLAG,
     "auxiliary": _FLAG,
     "stride_in_1x1": _FLAG,
+    "ceil_pool": _FLAG,
+    "reduced_tail": _FLAG,
     "output_stride": (lambda value: value in (8, 16, 32), "8, 16 or 32"),
     "width": _MULTIPLIER,
     "depth": _MULTIPLIER,

@@ -19,11 +19,12 @@ POOLED = 7  # what the first fully connected layer sees, in height and width
 
 
 class StageConfig(NamedTuple):
-    """A stage: its channels, how many convolutions it has, and whether with batch norms."""
+    """A stage: its channels, convolutions, whether with batch norms, and its pool; see `VGG`."""
 
     channels: int
     depth: int
     norm: bool
+    ceil_pool: bool
 
 
 class ConvStage(nn.Module):
@@ -36,7 +37,7 @@ class ConvStage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] → [N, H / 2, W / 2, channels]."""
-        channels, depth, norm = self.config
+        channels, depth, norm, ceil_pool = self.config
         layers = [
             ConvNorm(
                 channels, 3, use_bias=True, norm=norm, options=self.options, name=f"conv{number}"
@@ -48,7 +49,7 @@ class ConvStage(nn.Module):
         else:
             for layer in layers:
                 x = apply_block(layer, x, train, self.remat)
-        return MaxPool(2, 2, name="pool")(x)
+        return MaxPool(2, 2, ceil=ceil_pool, name="pool")(x)
 
 
 class VGG(Model, kw_only=True):
@@ -62,6 +63,7 @@ class VGG(Model, kw_only=True):
         it of one with it.
       hidden_features: of the hidden fully connected layers.
       dropout_rate: after each hidden fully connected layer.
+      ceil_pool: pools keep the last row and column of a map of an odd size.
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("depths", "norm")
@@ -72,6 +74,7 @@ class VGG(Model, kw_only=True):
     norm: bool = False
     hidden_features: int = 4096
     dropout_rate: float = 0.5
+    ceil_pool: bool = False
 
     @property
     def min_size(self) -> int:
@@ -86,7 +89,7 @@ class VGG(Model, kw_only=True):
         for number, (channels, depth) in enumerate(
             zip(CHANNELS, self.depths, strict=True), start=1
         ):
-            config = StageConfig(channels, depth, self.norm)
+            config = StageConfig(channels, depth, self.norm, self.ceil_pool)
             x = ConvStage(config, options, self.remat, name=f"stage{number}")(x, train)
         x = adaptive_average_pool(x, POOLED).reshape(x.shape[0], -1)
         x = Dense(self.hidden_features, act="relu", options=options, name="fc6")(x)
@@ -100,6 +103,7 @@ class VGGOptions(ModelOptions, total=False):
 
     hidden_features: int
     dropout_rate: float
+    ceil_pool: bool
 
 
 @register()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.checkpoints.validate import check_arrays, model_shapes
-from zoo.inference.trained import Trained, make_labels
+from zoo.inference.trained import Trained, make_labels, make_trained
 from zoo.models.base import Model
 from zoo_pretrained.checkpoint import flatten_variables, unflatten_variables
 from zoo_pretrained.metadata import check_labels
@@ -67,7 +67,7 @@ def adapt(
         arrays[first] = _change_channels(arrays[first], channels)
         preprocessing = info.preprocessing.for_channels(channels)
         info = dataclasses.replace(info, preprocessing=preprocessing, top1=None)
-    return Trained(new, unflatten_variables(arrays), info)
+    return make_trained(new, unflatten_variables(arrays), info)
 
 
 def _count_classes(labels: Sequence[str] | None, num_classes: Any) -> int | None:

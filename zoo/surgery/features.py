@@ -6,6 +6,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import flax.linen as nn
@@ -168,6 +169,12 @@ def backbone(model: ModelWithWeights | Model) -> Backbone:
             "zoo.features gives the outputs of their nodes"
         )
     model = model.clone(**model.backbone_options)
+    return Backbone(model, find_stages(model))
+
+
+@functools.lru_cache(maxsize=64)
+def find_stages(model: Model) -> tuple[tuple[int, str], ...]:
+    """The (stride, path) of the maps that `backbone` gives of a model, fine to coarse."""
     excluded = {*model.classifier, *model.backbone_excludes}
     size, shapes = 256, {}
 
@@ -178,12 +185,13 @@ def backbone(model: ModelWithWeights | Model) -> Backbone:
         shapes.update({path: jnp.shape(output) for path, output in outputs.items()})
         return variables
 
-    variables = jax.eval_shape(run, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    # In a thread of its own: who intercepts the caller's modules must not see these.
+    with ThreadPoolExecutor(1) as thread:
+        variables = thread.submit(jax.eval_shape, run, images).result()
     by_stride = {
         2 ** round(math.log2(size / shape[1])): path
         for path, shape in shapes.items()
         if path in variables["params"] and path not in excluded and len(shape) == 4
     }
-    return Backbone(
-        model, tuple((stride, path) for stride, path in by_stride.items() if stride >= 4)
-    )
+    return tuple((stride, path) for stride, path in by_stride.items() if stride >= 4)

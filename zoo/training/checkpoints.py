@@ -52,7 +52,13 @@ class Checkpoints:
             primary_host=number, active_processes={number}
         )
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            max_to_keep=keep,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=True,
+            # In the background, Orbax's processes would learn from the number of a save that its
+            # folders are there. Each process counts its saves, and the first one saves the best
+            # models alone: the others would look for another number, and write too early.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         self._folder = Path(folder).absolute()
         self._manager = ocp.CheckpointManager(

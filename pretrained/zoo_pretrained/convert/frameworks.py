@@ -56,7 +56,13 @@ class Framework(NamedTuple):
 TORCH = Framework(
     name="PyTorch",
     separator=".",
-    roles={"weight": "kernel", "bias": "bias", "running_mean": "mean", "running_var": "var"},
+    roles={
+        "weight": "kernel",
+        "bias": "bias",
+        "running_mean": "mean",
+        "running_var": "var",
+        "scale_weight": "scale",  # of torchvision's SSD, which has it beside the layers
+    },
     kernel_axes={2: (1, 0), 4: (2, 3, 1, 0)},
     vector_role="scale",  # of a norm, which PyTorch calls its weight too
     ignored="num_batches_tracked",  # PyTorch's own count, on which nothing depends

@@ -113,8 +113,9 @@ def _rank_group(path: str, kind: str) -> str:
     return path if "*" in path else f"#{kind}" if "#" in path else ""
 
 
-# All models of the zoo name their blocks so; a stage of VGG's consists of plain convolutions.
-_BLOCK = re.compile(r"params/(stage(\d+)/(?:block|conv)(\d+))/")
+# All models of the zoo name their blocks so; a stage of VGG's consists of plain convolutions, and a
+# detector's blocks are in its backbone.
+_BLOCK = re.compile(r"params/((?:backbone/)?stage(\d+)/(?:block|conv)(\d+))/")
 
 
 def _list_blocks(paths: Iterable[str]) -> list[str]:

@@ -48,6 +48,7 @@ class Source:
       interpolation: by which its images are resized.
       sizes: the input's size, and the shorter side that images are resized to before they are
         cropped, by the model's name, where they are not those the model was designed for.
+      crops: whether images are cropped, as usual for classifiers.
       hint: which of a library's models these are, where layer names do not tell.
     """
 
@@ -57,6 +58,7 @@ class Source:
     normalization: Normalization = IMAGENET
     interpolation: str = "bilinear"
     sizes: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    crops: bool = True
     hint: str = ""
 
     def preprocessing_of(self, model: str, size: int) -> dict[str, Any]:
@@ -66,10 +68,10 @@ class Source:
         return metadata if resize is None else {**metadata, "resize": resize}
 
     def preprocessing(self, size: int) -> dict[str, Any]:
-        """Metadata of how images become input of `size` pixels; an eighth is cropped, as usual."""
+        """Metadata of how images become input of `size` pixels; of crops an eighth is left out."""
         return {
             "size": size,
-            "resize": round(size / 0.875),
+            "resize": round(size / 0.875) if self.crops else size,
             "interpolation": self.interpolation,
             "mean": list(self.normalization.mean),
             "std": list(self.normalization.std),

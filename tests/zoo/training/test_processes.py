@@ -4,8 +4,11 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
+import time
 
 import numpy as np
 import pytest
@@ -60,22 +63,48 @@ class Job:
         port = free_port()
         settings = {**settings, **self.settings}
         with contextlib.ExitStack() as stack:
-            running = []
+            running, errors = [], []
             for number in range(self.count):
                 distributed = [port, self.count, number] if self.count > 1 else None
                 call = {"folder": str(folder), "settings": settings, "distributed": distributed}
+                errors.append(stack.enter_context(tempfile.TemporaryFile("w+")))
                 process = subprocess.Popen(
                     [*SCRIPT, json.dumps({**call, **self.common, **arguments})],
                     env=self.environment,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
+                    stderr=errors[-1],
                     text=True,
                 )
                 running.append(stack.enter_context(process))
                 stack.callback(process.kill)
-            printed = [process.communicate(timeout=TIMEOUT)[0] for process in running]
+            end = time.monotonic() + TIMEOUT
+            try:
+                printed = [
+                    process.communicate(timeout=max(0, end - time.monotonic()))[0]
+                    for process in running
+                ]
+            except subprocess.TimeoutExpired:
+                pytest.fail(describe_hanging(running, errors))
         # Without what Gloo, which sums over processes, says of its connections.
         return [re.sub(r"\[Gloo\].*", "", text).strip() for text in printed]
+
+
+def describe_hanging(running, errors):
+    """What processes that do not end have printed so far, with the stacks of their threads."""
+    for process in running:
+        if process.poll() is None:
+            process.send_signal(signal.SIGUSR1)  # see `train_script`
+    time.sleep(1)
+    ends = [process.poll() for process in running]
+    for process in running:  # all, before the others notice that one is gone
+        process.kill()
+    lines = [f"not done in {TIMEOUT} s"]
+    for number, process in enumerate(running):
+        state = "hangs" if ends[number] is None else f"ended with {ends[number]}"
+        errors[number].seek(0)
+        printed = process.communicate()[0] + errors[number].read()
+        lines.append(f"process {number} {state}, and printed:\n{printed}")
+    return "\n".join(lines)
 
 
 def free_port():
@@ -142,6 +171,12 @@ def test_a_signal_to_one_process_stops_all(event, process, two, finished, tmp_pa
     message = f"step {step} is saved, and the same call goes on from there"
     assert printed == 2 * [f"InterruptedTrainingError: interrupted; {message}"]
     assert two(tmp_path) == ["done", "done"]
+    assert_same_run(tmp_path, finished)
+
+
+def test_one_process_makes_folders_slowly(two, finished, tmp_path):
+    """The other waits for them, also where the first one has saved models alone in between."""
+    assert two(tmp_path, slow_process=0) == ["done", "done"]
     assert_same_run(tmp_path, finished)
 
 

@@ -6,12 +6,23 @@ With "serve" for an argument, it forks a process for each such line of standard 
 Python takes too long: it prints the process's number, and "ended" when that has ended.
 """
 
+import faulthandler
 import json
 import os
+import signal
 import sys
+import time
 
 
-def main(folder, settings, workers=0, distributed=None, watched=None, min_sharded_size=None):
+def main(
+    folder,
+    settings,
+    workers=0,
+    distributed=None,
+    watched=None,
+    min_sharded_size=None,
+    slow_process=None,
+):
     """Trains, and prints how it ended: "done", or the error in a line.
 
     Args:
@@ -19,7 +30,9 @@ def main(folder, settings, workers=0, distributed=None, watched=None, min_sharde
       distributed: (port, count, number) of one of several processes.
       watched: arguments of `Watched`; by default the digits are plain arrays.
       min_sharded_size: in place of what `zoo.training.devices` has.
+      slow_process: the number of the process that makes the folders of states slowly.
     """
+    faulthandler.register(signal.SIGUSR1)  # prints where all threads are
     if distributed is not None:
         import jax
 
@@ -33,13 +46,31 @@ def main(folder, settings, workers=0, distributed=None, watched=None, min_sharde
     register_tiny()
     devices.MIN_SHARDED_SIZE = min_sharded_size or devices.MIN_SHARDED_SIZE
     data = "digits" if watched is None else Watched(**watched)
+    is_slow = slow_process is not None and slow_process == distributed[2]
+    delayed = delay_folders() if is_slow else None
     try:
         training.fit(smooth_net(), data, folder=folder, workers=workers, **settings)
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         return 1
-    print("done", flush=True)
+    print("done" if delayed != [] else "no folder was delayed", flush=True)
     return 0
+
+
+def delay_folders(seconds=0.2):
+    """Delays this process's making of folders for states; returns a list of those that will be."""
+    from zoo_pretrained.temporary import UNFINISHED
+
+    makedirs, delayed = os.makedirs, []
+
+    def delay(name, *args, **kwargs):
+        if UNFINISHED in os.fspath(name):
+            delayed.append(name)
+            time.sleep(seconds)
+        makedirs(name, *args, **kwargs)
+
+    os.makedirs = delay
+    return delayed
 
 
 def serve():

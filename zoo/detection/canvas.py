@@ -1,0 +1,108 @@
+"""Photos of any size as batches of few shapes: resized, normalised, and padded."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from zoo.detection.models.detector import Detector
+
+# Widths over heights, or heights over widths, of what photos are padded to. Photos have few shapes,
+# and each is a program that takes long to compile.
+SHAPES = (1.0, 5 / 4, 4 / 3, 3 / 2, 16 / 9, 2.0, 3.0)
+
+
+class Canvas(NamedTuple):
+    """A photo as a detector sees it.
+
+    Args:
+      pixels: normalised [H, W, C], 0 behind the photo's last row and column.
+      size: the height and width of the photo in it.
+      original: the photo's own height and width.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    original: tuple[int, int]
+
+
+def make_canvas(
+    pixels: np.ndarray,
+    detector: Detector,
+    mean: np.ndarray,
+    std: np.ndarray,
+    canvas_size: tuple[int, int] | None = None,
+) -> Canvas:
+    """A photo resized and padded for a detector.
+
+    Args:
+      pixels: [H, W, C], from 0 to 255.
+      detector: decides on the size.
+      mean, std: by which pixels are normalised, in their range.
+      canvas_size: the height and width to pad to; by default those of `choose_canvas`.
+    """
+    original = pixels.shape[0], pixels.shape[1]
+    size = detector.resized_size(*original)
+    height, width = canvas_size or choose_canvas(detector, size)
+    canvas = np.zeros((height, width, pixels.shape[2]), np.float32)
+    canvas[: size[0], : size[1]] = (resize(pixels, size) - mean) / std
+    return Canvas(canvas, size, original)
+
+
+def choose_canvas(detector: Detector, size: tuple[int, int]) -> tuple[int, int]:
+    """The smallest of few heights and widths that an image fits into.
+
+    They are what images of SHAPES take, in multiples of the detector's `divisor`; images of other
+    shapes have some padding more. What is longer than all has a canvas of its own.
+    """
+    if detector.image_size is not None:
+        return size
+    fitting = [
+        (height, width)
+        for height, width in _list_canvases(detector)
+        if height >= size[0] and width >= size[1]
+    ]
+    return min(fitting, key=lambda canvas: canvas[0] * canvas[1], default=_round_up(size, detector))
+
+
+@functools.lru_cache(maxsize=64)
+def _list_canvases(detector: Detector) -> list[tuple[int, int]]:
+    canvases = []
+    for shape in SHAPES:
+        height, width = _round_up(detector.resized_size(10_000, round(10_000 * shape)), detector)
+        canvases += [(height, width), (width, height)]
+    return canvases
+
+
+def _round_up(size: tuple[int, int], detector: Detector) -> tuple[int, int]:
+    divisor = detector.divisor
+    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W, C] → [height, width, C], float32, between the four nearest pixels.
+
+    Without smoothing, as PyTorch's `interpolate`, with which the public weights were trained.
+    """
+    for axis, n in enumerate(size):
+        if n != pixels.shape[axis]:
+            pixels = _resize_axis(pixels, n, axis)
+    return pixels.astype(np.float32)
+
+
+def _resize_axis(pixels: np.ndarray, n: int, axis: int) -> np.ndarray:
+    have = pixels.shape[axis]
+    places = np.float32(have / n) * (np.arange(n, dtype=np.float32) + np.float32(0.5))
+    places = np.maximum(places - np.float32(0.5), 0)
+    before = np.minimum(places.astype(np.int64), have - 1)
+    after = np.minimum(before + 1, have - 1)
+    weight = (places - before).reshape((-1,) + (1,) * (pixels.ndim - axis - 1))
+    first = np.take(pixels, before, axis).astype(np.float32)
+    first += weight * (np.take(pixels, after, axis).astype(np.float32) - first)
+    return first
+
+
+def unresize(boxes: np.ndarray, canvas: Canvas) -> np.ndarray:
+    """Boxes [D, 4] in pixels of a canvas → in pixels of the photo."""
+    ratios = np.float32(canvas.original) / np.float32(canvas.size)
+    return boxes * np.tile(ratios[::-1], 2)

@@ -1,0 +1,487 @@
+"""Faster R-CNN.
+
+Ren et al. 2015, arXiv 1506.01497, on a feature pyramid (Lin et al. 2017, arXiv 1612.03144); the
+second version with the heads of Li et al. 2021, arXiv 2111.11429.
+"""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar, NamedTuple, Unpack
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from zoo.detection.roi_align import multiscale_roi_align
+
+from zoo.detection.boxes import clip_boxes, decode_boxes, encode_boxes
+from zoo.detection.losses import smooth_l1
+from zoo.detection.models.anchors import GridSize, make_anchors
+from zoo.detection.models.candidates import gather
+from zoo.detection.models.detector import (
+    Detector,
+    DetectorOptions,
+    Predictions,
+    flatten_maps,
+    register_detector,
+)
+from zoo.detection.models.matching import BACKGROUND, Truth, match, pick, sample
+from zoo.detection.models.pyramid import FeaturePyramid, Predictor
+from zoo.detection.nms import batched_nms, multiclass_nms
+from zoo.detection.selection import top_scores
+from zoo.models.base import find_model
+from zoo.models.initializers import Normal
+from zoo.models.layers import Conv, ConvNorm, Dense, promote_to_float32
+
+CHANNELS, HIDDEN = 256, 1024
+POOLED, SAMPLES = 7, 2  # height and width of what is cut out of the maps; samples of each pixel
+RATIOS = (0.5, 1.0, 2.0)
+SIZES = (32, 64, 128, 256, 512)
+PROPOSAL_CODE = (1.0, 1.0, 1.0, 1.0)
+BOX_CODE = (10.0, 10.0, 5.0, 5.0)
+BETA = 1 / 9  # of smooth L1
+MIN_PROPOSAL, MIN_BOX = 1e-3, 1e-2  # the smallest sides in pixels
+
+
+class Counts(NamedTuple):
+    """How many boxes there are at each step.
+
+    Args:
+      candidates: of each map, before suppression.
+      proposals: of an image, after it.
+    """
+
+    candidates: int
+    proposals: int
+
+
+class Samples(NamedTuple):
+    """What the loss of Faster R-CNN compares.
+
+    Args:
+      objects, background: which anchors count for the proposals' loss, [N, A].
+      codes: what these anchors' deltas should be, [N, A, 4].
+      labels: of the proposals, [N, R]; 0 is the background.
+      box_codes: what the deltas of these should be, [N, R, 4].
+      counted: which proposals count, [N, R].
+    """
+
+    objects: jax.Array
+    background: jax.Array
+    codes: jax.Array
+    labels: jax.Array
+    box_codes: jax.Array
+    counted: jax.Array
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        "objectness",
+        "anchor_deltas",
+        "proposals",
+        "proposal_counts",
+        "logits",
+        "deltas",
+        "samples",
+    ],
+    meta_fields=["image_size"],
+)
+@dataclasses.dataclass(frozen=True)
+class TwoStageOutputs:
+    """What the heads of a detector of two stages compute.
+
+    Args:
+      objectness: for each map of the pyramid [N, H, W, anchors, 1] logits.
+      anchor_deltas: for each map [N, H, W, anchors, 4], by which anchors become proposals.
+      proposals: [N, R, 4]; in training those that are drawn for the loss.
+      proposal_counts: how many there are, [N].
+      logits: [N, R, num_classes].
+      deltas: [N, R, num_classes, 4], by which proposals become boxes.
+      samples: in training, with the truth; else None.
+      image_size: the height and width of the images.
+    """
+
+    objectness: tuple[jax.Array, ...]
+    anchor_deltas: tuple[jax.Array, ...]
+    proposals: jax.Array
+    proposal_counts: jax.Array
+    logits: jax.Array
+    deltas: jax.Array
+    samples: Samples | None
+    image_size: GridSize
+
+
+class FasterRCNN(Detector, kw_only=True):
+    """Faster R-CNN on a feature pyramid.
+
+    Modules: backbone, pyramid/{inner1, output1 …}, proposal_conv1 …, objectness/conv,
+    anchor_deltas/conv, box_conv1 …, fc6, fc7, class_head, box_head.
+
+    Args:
+      version: 1, or 2 with norms in the pyramid, two convolutions before the proposals, and four
+        in the head.
+      taps: the paths of the backbone's outputs to read; by default those of strides 4 to 32.
+      proposal_threshold: proposals that are less likely are left out.
+      candidates, proposals: how many of each map are looked at, and of an image are kept.
+      training_candidates, training_proposals: the same in training.
+      anchor_samples, box_samples: anchors and proposals of an image that count in the loss.
+    """
+
+    architecture: ClassVar[tuple[str, ...]] = ("version", "taps")
+    classifier: ClassVar[tuple[str, ...]] = ("box_head", "class_head")
+
+    version: int = 1
+    taps: tuple[str, ...] = ()
+    proposal_threshold: float = 0.0
+    candidates: int = 1000
+    proposals: int = 1000
+    training_candidates: int = 2000
+    training_proposals: int = 2000
+    anchor_samples: int = 256
+    box_samples: int = 512
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool = False,
+        sizes: jax.Array | None = None,
+        truth: Truth | None = None,
+    ) -> TwoStageOutputs:
+        """Images [N, H, W, C] → what the heads compute.
+
+        Args:
+          x: the images.
+          train: as of every model.
+          sizes: the heights and widths of the images without what pads them, [N, 2]; by default
+            nothing pads them.
+          truth: for training; draws from the rng "dropout" which boxes count.
+        """
+        self.check_images(x, train)
+        options, second = self.layer_options, self.version == 2
+        image_size = x.shape[1], x.shape[2]
+        if sizes is None:
+            sizes = jnp.broadcast_to(jnp.asarray(image_size, jnp.float32), (len(x), 2))
+        sizes = sizes.astype(jnp.float32)
+        maps = list(self.make_backbone((4, 8, 16, 32), self.taps or None)(x, train).values())
+        levels = FeaturePyramid(CHANNELS, "pool", second, options, name="pyramid")(maps, train)
+        objectness, anchor_deltas = self._score_anchors(levels)
+        anchors = self.anchors(objectness, image_size)
+        counts = self._counts(train)
+        proposals, number = find_proposals(
+            objectness,
+            anchor_deltas,
+            anchors,
+            sizes,
+            counts,
+            score_threshold=self.proposal_threshold,
+        )
+        samples = None
+        if truth is not None:
+            key = self.make_rng("dropout")
+            samples, proposals = draw_samples(
+                key,
+                jnp.concatenate(anchors),
+                proposals,
+                number,
+                truth,
+                self.anchor_samples,
+                self.box_samples,
+            )
+            number = samples.counted.sum(1)
+        logits, deltas = self._classify(levels[: len(maps)], proposals, image_size, train)
+        return TwoStageOutputs(
+            objectness, anchor_deltas, proposals, number, logits, deltas, samples, image_size
+        )
+
+    @nn.nowrap
+    def _counts(self, train: bool) -> Counts:
+        if train:
+            return Counts(self.training_candidates, self.training_proposals)
+        return Counts(self.candidates, self.proposals)
+
+    @nn.nowrap
+    def anchors(
+        self, objectness: tuple[jax.Array, ...], image_size: GridSize
+    ) -> tuple[jax.Array, ...]:
+        """The anchors of each map, [H · W · anchors, 4]."""
+        grids = tuple((x.shape[1], x.shape[2]) for x in objectness)
+        made = make_anchors(grids, image_size, self.anchor_sizes(len(grids)), RATIOS)
+        return tuple(map(jnp.asarray, made))
+
+    @nn.nowrap
+    def anchor_sizes(self, levels: int) -> tuple[tuple[int, ...], ...]:
+        """Of each map; where the maps are not five, each has all sizes."""
+        return tuple((size,) for size in SIZES) if levels == len(SIZES) else (SIZES,) * levels
+
+    def _score_anchors(
+        self, levels: list[jax.Array]
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """Whether anchors are objects, and what the boxes of these are."""
+        options = self.layer_options
+        for number in range(1, 1 + self.version):
+            conv = Conv(
+                CHANNELS,
+                3,
+                use_bias=True,
+                act="relu",
+                kernel_init=Normal(0.01),
+                options=options,
+                name=f"proposal_conv{number}",
+            )
+            levels = [conv(x) for x in levels]
+        count = len(RATIOS) * len(self.anchor_sizes(len(levels))[0])
+        objectness = Predictor(count, 1, options, kernel_size=1, name="objectness")
+        deltas = Predictor(count, 4, options, kernel_size=1, name="anchor_deltas")
+        return objectness(levels), deltas(levels)
+
+    def _classify(
+        self, levels: list[jax.Array], proposals: jax.Array, image_size: GridSize, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """The logits and deltas of proposals."""
+        options = self.layer_options
+        batch, count = proposals.shape[:2]
+        x = multiscale_roi_align(
+            levels, proposals, image_size, output_size=POOLED, sampling_ratio=SAMPLES
+        )
+        x = x.reshape(batch * count, POOLED, POOLED, CHANNELS)
+        if self.version == 2:
+            for number in range(1, 5):
+                x = ConvNorm(CHANNELS, 3, options=options, name=f"box_conv{number}")(x, train)
+        x = Dense(HIDDEN, act="relu", options=options, name="fc6")(x.reshape(batch * count, -1))
+        if self.version == 1:
+            x = Dense(HIDDEN, act="relu", options=options, name="fc7")(x)
+        logits = Dense(self.num_classes, options=options, name="class_head")(x)
+        deltas = Dense(4 * self.num_classes, options=options, name="box_head")(x)
+        return (
+            promote_to_float32(logits).reshape(batch, count, -1),
+            promote_to_float32(deltas).reshape(batch, count, -1, 4),
+        )
+
+    @nn.nowrap
+    def apply_arguments(self, sizes: jax.Array) -> dict[str, Any]:
+        """Proposals end at the images' edges."""
+        return {"sizes": sizes}
+
+    @nn.nowrap
+    def predict(self, outputs: TwoStageOutputs, sizes: jax.Array) -> Predictions:
+        """The objects in a batch; see `Detector.predict`."""
+
+        def of_image(image: tuple[jax.Array, ...]) -> Predictions:
+            logits, deltas, proposals, count, size = image
+            boxes = decode_boxes(deltas, proposals[:, None], BOX_CODE)[:, 1:]
+            boxes = clip_boxes(boxes, size[0], size[1])
+            scores = jax.nn.softmax(logits, -1)[:, 1:]
+            finite = jnp.isfinite(scores).all() & jnp.isfinite(deltas).all()
+            valid = (jnp.arange(len(proposals)) < count)[:, None] & _are_large(boxes, MIN_BOX)
+            likely = jnp.where(valid & (scores > self.score_threshold), scores, -jnp.inf)
+            kept, labels, count = multiclass_nms(
+                boxes, likely, self.nms_threshold, max_outputs=self.max_detections
+            )
+            places = jnp.maximum(kept, 0), jnp.maximum(labels, 0)
+            return gather(boxes[places], scores[places], labels + 1, count, finite)
+
+        return jax.lax.map(
+            of_image,
+            (
+                outputs.logits,
+                outputs.deltas,
+                outputs.proposals,
+                outputs.proposal_counts,
+                sizes.astype(jnp.float32),
+            ),
+        )
+
+    @nn.nowrap
+    def losses(self, outputs: TwoStageOutputs, truth: Truth) -> dict[str, jax.Array]:
+        """{"classification", "box", "objectness", "proposal"}: means over what was drawn.
+
+        Cross-entropy and smooth L1 of the boxes' code, of both stages. The truth is that which the
+        model was called with.
+        """
+        samples = outputs.samples
+        if samples is None:
+            raise ValueError("losses must be of what the model gave with its truth")
+        objectness = flatten_maps(outputs.objectness)[..., 0]
+        deltas = flatten_maps(outputs.anchor_deltas)
+        drawn = samples.objects | samples.background
+        entropy = optax.sigmoid_binary_cross_entropy(
+            objectness, samples.objects.astype(jnp.float32)
+        )
+        code_loss = smooth_l1(deltas, samples.codes, BETA).sum(-1)
+        log = optax.softmax_cross_entropy_with_integer_labels(outputs.logits, samples.labels)
+        chosen = jnp.take_along_axis(outputs.deltas, samples.labels[..., None, None], 2)[:, :, 0]
+        box_loss = smooth_l1(chosen, samples.box_codes, BETA).sum(-1)
+        anchors = jnp.maximum(drawn.sum(), 1)
+        boxes = jnp.maximum(samples.counted.sum(), 1)
+        matched = samples.counted & (samples.labels > 0)
+        return {
+            "classification": jnp.where(samples.counted, log, 0).sum() / boxes,
+            "box": jnp.where(matched, box_loss, 0).sum() / boxes,
+            "objectness": jnp.where(drawn, entropy, 0).sum() / anchors,
+            "proposal": jnp.where(samples.objects, code_loss, 0).sum() / anchors,
+        }
+
+
+def find_proposals(
+    objectness: tuple[jax.Array, ...],
+    deltas: tuple[jax.Array, ...],
+    anchors: tuple[jax.Array, ...],
+    sizes: jax.Array,
+    counts: Counts,
+    *,
+    score_threshold: float = 0.0,
+    nms_threshold: float = 0.7,
+) -> tuple[jax.Array, jax.Array]:
+    """Boxes that may be objects, the likeliest of all maps, without those that others cover.
+
+    No gradient passes through them.
+
+    Args:
+      objectness, deltas: of each map [N, H, W, anchors, 1] and [N, H, W, anchors, 4].
+      anchors: of each map.
+      sizes: heights and widths of the images without what pads them, [N, 2].
+      counts: how many are looked at and kept.
+      score_threshold: what is less likely is left out.
+      nms_threshold: of boxes of a map with a larger IoU only the likeliest is kept.
+
+    Returns:
+      (boxes [N, proposals, 4], how many there are [N]); 0 behind the last one.
+    """
+    flat = [
+        tuple(jax.lax.stop_gradient(x.reshape(x.shape[0], -1, x.shape[-1])) for x in maps)
+        for maps in (objectness, deltas)
+    ]
+
+    def of_image(image: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+        objectness, deltas, size = image
+        boxes, scores, numbers = [], [], []
+        for number, (logits, codes, here) in enumerate(
+            zip(objectness, deltas, anchors, strict=True)
+        ):
+            best, places = top_scores(logits[:, 0], min(counts.candidates, len(here)))
+            places = jnp.maximum(places, 0)
+            decoded = decode_boxes(codes[places], here[places], PROPOSAL_CODE)
+            boxes.append(clip_boxes(decoded, size[0], size[1]))
+            scores.append(jax.nn.sigmoid(best))
+            numbers.append(jnp.full(len(best), number))
+        all_boxes, likely, levels = map(jnp.concatenate, (boxes, scores, numbers))
+        valid = _are_large(all_boxes, MIN_PROPOSAL) & (likely >= score_threshold)
+        likely = jnp.where(valid, likely, -jnp.inf)
+        kept, count = batched_nms(
+            all_boxes, likely, levels, nms_threshold, max_outputs=counts.proposals
+        )
+        is_there = jnp.arange(counts.proposals) < count
+        return jnp.where(is_there[:, None], all_boxes[jnp.maximum(kept, 0)], 0), count
+
+    boxes, numbers = jax.lax.map(of_image, (*flat, sizes))
+    return boxes, numbers
+
+
+def draw_samples(
+    key: jax.Array,
+    anchors: jax.Array,
+    proposals: jax.Array,
+    counts: jax.Array,
+    truth: Truth,
+    anchor_samples: int,
+    box_samples: int,
+) -> tuple[Samples, jax.Array]:
+    """What the loss compares, and the proposals that it is about; the objects are among them.
+
+    Args:
+      key: a random key.
+      anchors: of all maps.
+      proposals, counts: as `find_proposals` gives them.
+      truth: the objects.
+      anchor_samples: how many anchors of an image count, at most half of them objects.
+      box_samples: how many proposals of an image count, at most a quarter of them objects.
+    """
+
+    def of_image(
+        key: jax.Array,
+        proposals: jax.Array,
+        count: jax.Array,
+        boxes: jax.Array,
+        labels: jax.Array,
+    ) -> tuple[Samples, jax.Array]:
+        there = labels >= 0
+        keys = jax.random.split(key)
+        matched = match(boxes, there, anchors, low=0.3, high=0.7, keep_best=True)
+        found, background = matched >= 0, matched == BACKGROUND
+        objects, others = sample(keys[0], found, background, anchor_samples, 0.5)
+        targets = jnp.where(found[:, None], pick(boxes, matched), anchors)
+        codes = encode_boxes(targets, anchors, PROPOSAL_CODE)
+        every = jnp.concatenate([proposals, boxes])
+        valid = jnp.concatenate([jnp.arange(len(proposals)) < count, there])
+        matched = match(boxes, there, every, low=0.5, high=0.5)
+        found = (matched >= 0) & valid
+        positive, negative = sample(keys[1], found, ~found & valid, box_samples, 0.25)
+        drawn = positive | negative
+        # Their places, in order; behind them whatever does not count.
+        size = min(box_samples, len(every))
+        places = jnp.argsort(~drawn, stable=True)[:size]
+        chosen, matched = every[places], matched[places]
+        classes = jnp.where(matched >= 0, pick(labels, matched), 0)
+        targets = jnp.where((matched >= 0)[:, None], pick(boxes, matched), chosen)
+        box_codes = encode_boxes(targets, chosen, BOX_CODE)
+        samples = Samples(objects, others, codes, jnp.maximum(classes, 0), box_codes, drawn[places])
+        return samples, chosen
+
+    keys = jax.random.split(key, len(proposals))
+    return jax.vmap(of_image)(keys, proposals, counts, truth.boxes, truth.labels)
+
+
+def _are_large(boxes: jax.Array, side: float) -> jax.Array:
+    """Whether boxes [..., 4] are at least so wide and high, in pixels."""
+    return (boxes[..., 2:] - boxes[..., :2] >= side).all(-1)
+
+
+class FasterRCNNOptions(DetectorOptions, total=False):
+    """Arguments of the constructors; see `FasterRCNN`."""
+
+    proposal_threshold: float
+    candidates: int
+    proposals: int
+    training_candidates: int
+    training_proposals: int
+    anchor_samples: int
+    box_samples: int
+
+
+@register_detector(800)
+def FasterRCNN_ResNet50_FPN(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
+    """Faster R-CNN: 41.8 million parameters at 91 classes."""
+    return FasterRCNN(**options)
+
+
+@register_detector(800)
+def FasterRCNN_ResNet50_FPN_V2(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
+    """Faster R-CNN, second version: 43.7 million parameters at 91 classes."""
+    return FasterRCNN(version=2, **options)
+
+
+def _on_mobilenet(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
+    defaults: Any = {
+        "backbone": "MobileNetV3_Large",
+        "taps": ("stage5/block1", "conv_head"),
+        "proposal_threshold": 0.05,
+    }
+    other = options.get("backbone", "MobileNetV3_Large")
+    if find_model(other).name != "MobileNetV3_Large":
+        del defaults["taps"]
+    return FasterRCNN(**{**defaults, **options})
+
+
+@register_detector(800)
+def FasterRCNN_MobileNetV3_Large_FPN(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
+    """Faster R-CNN on MobileNetV3: 19.4 million parameters at 91 classes."""
+    return _on_mobilenet(**options)
+
+
+@register_detector(320)
+def FasterRCNN_MobileNetV3_Large_320_FPN(**options: Unpack[FasterRCNNOptions]) -> FasterRCNN:
+    """Faster R-CNN on MobileNetV3, for 320 pixels: 19.4 million parameters at 91 classes."""
+    defaults: Any = {"short_side": 320, "long_side": 640, "candidates": 150, "proposals": 150}
+    return _on_mobilenet(**{**defaults, **options})

@@ -1,0 +1,195 @@
+"""Trained detectors."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+import zoo_kernels as kernels
+from zoo.detection.canvas import Canvas, make_canvas, unresize
+from zoo.detection.detections import Detection
+from zoo.detection.models.detector import Detector, Predictions
+from zoo.inference.images import ImageSource, is_single_image
+from zoo.inference.trained import Trained, register_trained
+from zoo.runtime.checks import check_count, check_number
+
+Detections = list[Detection]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["variables"], meta_fields=["model", "info"]
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedDetector(Trained):
+    """A detector, its variables and facts about them; as a pytree, it holds the variables.
+
+        detector = zoo.trained(zoo.detection.SSD300_VGG16)
+        detector.detect("street.jpg", threshold=0.5)     # [Detection(label, score, box), …]
+
+    Called on normalised images [N, H, W, C], it gives what its heads compute. The first label is
+    the background's.
+    """
+
+    model: Detector
+
+    def __call__(self, x: ArrayLike) -> Any:
+        """What the heads compute of normalised images [N, H, W, C]."""
+        self.require_head()
+        return _run(self.model)(self.variables, x)
+
+    def predict(self, x: ArrayLike, sizes: ArrayLike | None = None) -> Predictions:
+        """The objects in a batch of normalised images, in arrays of fixed shapes.
+
+        By the model without batch norms, and by native layers where these were compiled before.
+        It compiles once for each shape.
+
+        Args:
+          x: [N, H, W, C], padded to one size.
+          sizes: the heights and widths of the images without padding, [N, 2]; by default all.
+        """
+        self.require_head()
+        x = jnp.asarray(x)
+        if sizes is None:
+            sizes = jnp.broadcast_to(jnp.asarray(x.shape[1:3]), (len(x), 2))
+        sizes = jnp.asarray(sizes, jnp.float32)
+        return self._program(x, sizes)
+
+    def detect(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        threshold: float = 0.5,
+        batch_size: int = 1,
+    ) -> Any:
+        """The objects in a photo, or in each of several, the likeliest first.
+
+        Args:
+          images: an image of any kind, or several.
+          threshold: what is less likely is left out, from 0 to 1.
+          batch_size: how many photos of one shape are computed at once.
+
+        Returns:
+          [Detection(label, score, box), …] for one image, with boxes in its pixels; a list of those
+          for several.
+
+        Raises:
+          ImageError: something is not an image.
+          ArgumentError: an argument cannot be.
+          FloatingPointError: the model computes what is no number.
+        """
+        found = list(self.detect_each(images, threshold=threshold, batch_size=batch_size))
+        return found[0] if is_single_image(images) else found
+
+    def detect_each(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        threshold: float = 0.5,
+        batch_size: int = 1,
+    ) -> Iterator[Detections]:
+        """As `detect`, one photo after the other, of which few are in memory at a time."""
+        check_number("threshold", threshold, 0, 1)
+        check_count("batch_size", batch_size)
+        several = [images] if is_single_image(images) else images
+        batch: list[Canvas] = []
+        for image in several:
+            canvas = self.prepare(image)
+            if batch and (
+                len(batch) == batch_size or batch[0].pixels.shape != canvas.pixels.shape
+            ):
+                yield from self._detect_batch(batch, threshold, batch_size)
+                batch = []
+            batch.append(canvas)
+        if batch:
+            yield from self._detect_batch(batch, threshold, batch_size)
+
+    def prepare(self, image: ImageSource, canvas_size: tuple[int, int] | None = None) -> Canvas:
+        """An image, resized and padded as the detector needs it.
+
+        Args:
+          image: of any kind.
+          canvas_size: the height and width to pad to; by default the smallest of a few.
+
+        Raises:
+          ImageError: it is no image.
+        """
+        preprocessing = self.info.preprocessing
+        bands = [np.atleast_3d(np.asarray(band)) for band in preprocessing.load(image)]
+        pixels = np.concatenate(bands, -1) if len(bands) > 1 else bands[0]
+        pixels = pixels[..., ::-1] if preprocessing.channels == "BGR" else pixels
+        mean, std = (
+            np.float32(255 * np.asarray(value)) for value in (preprocessing.mean, preprocessing.std)
+        )
+        return make_canvas(pixels, self.model, mean, std, canvas_size)
+
+    def _detect_batch(
+        self, batch: Sequence[Canvas], threshold: float, batch_size: int
+    ) -> Iterator[Detections]:
+        missing = batch_size - len(batch)
+        pixels = np.stack([canvas.pixels for canvas in [*batch, *batch[:1] * missing]])
+        sizes = np.asarray([canvas.size for canvas in [*batch, *batch[:1] * missing]], np.float32)
+        predictions = jax.device_get(self.predict(pixels, sizes))
+        for number, canvas in enumerate(batch):
+            yield self.name_detections(
+                Predictions(*(array[number] for array in predictions)), canvas, threshold
+            )
+
+    def name_detections(
+        self, predictions: Predictions, canvas: Canvas, threshold: float
+    ) -> Detections:
+        """The predictions of one image in pixels of the photo, without unlikely ones.
+
+        Raises:
+          FloatingPointError: the model computed what is no number.
+        """
+        if not predictions.finite:
+            raise FloatingPointError(
+                "the detector's outputs are not finite: its weights or the image may be damaged"
+            )
+        count = int(predictions.counts)
+        boxes = unresize(predictions.boxes[:count], canvas)
+        return [
+            Detection(self.labels[label], float(score), tuple(map(float, box)))
+            for box, score, label in zip(
+                boxes, predictions.scores[:count], predictions.labels[:count], strict=True
+            )
+            if score >= threshold
+        ]
+
+    @functools.cached_property
+    def _program(self) -> Callable[[jax.Array, jax.Array], Predictions]:
+        """(images, sizes) → predictions, by native layers where they are at hand."""
+        from zoo.inference.native_layers import run_natively
+
+        native = run_natively(self, make_predictor, jax.ShapeDtypeStruct((1, 2), jnp.float32))
+        if native is not None:
+            return native
+        model, variables = self.fused
+        return functools.partial(_predict(model), variables)
+
+
+def make_predictor(model: Detector) -> Callable[..., Predictions]:
+    """(variables, images, sizes) → predictions."""
+
+    def predict(variables: Mapping[str, Any], x: jax.Array, sizes: jax.Array) -> Predictions:
+        return model.predict(model.apply(variables, x, **model.apply_arguments(sizes)), sizes)
+
+    return predict
+
+
+@functools.lru_cache(maxsize=64)
+def _predict(model: Detector) -> Callable[..., Predictions]:
+    return kernels.jit(make_predictor(model))
+
+
+@functools.lru_cache(maxsize=64)
+def _run(model: Detector) -> Callable[..., Any]:
+    return kernels.jit(lambda variables, x: model.apply(variables, x))
+
+
+register_trained(Detector, TrainedDetector)
