@@ -4,12 +4,12 @@
 
 The table, `published_weights.json`, has a row for each file: source, model and weights (the
 publisher's names), url with a sha256 or md5 (as published, perhaps only how it begins) and bytes,
-or hub; licence; top1, top5; params (as published, to compare with ours); size of the input; and
-resize, interpolation, mean and std where they differ from those of the source in
-`zoo_pretrained.convert`. It leaves out files that nothing verifies, timm's copies of torchvision's
-files, other classes than ImageNet's thousand, and architectures that are not ours. The licences of
-Keras's weights are those of who trained them: Oxford's VGG group, Kaiming He, the authors of
-DenseNet, Google.
+or hub; licence; top1, top5 or box_map; params (as published, to compare with ours), and whether a
+detector's norms are frozen; size of the input; and arguments of our constructor, resize, interpolation, mean and std where they differ from
+those of the source in `zoo_pretrained.convert`. It leaves out files that nothing verifies, timm's
+copies of torchvision's files, other classes than ImageNet's thousand and COCO's, and architectures
+that are not ours. The licences of Keras's weights are those of who trained them: Oxford's VGG
+group, Kaiming He, the authors of DenseNet, Google.
 
 Embedded checkpoints, which are not in the table, are kept as the catalogue has them.
 """
@@ -22,13 +22,16 @@ from pathlib import Path
 from typing import Any
 
 import zoo
-from zoo.models.base import MODELS
+from zoo.models.base import MODELS, load_detectors
 from zoo_pretrained import catalogue
+from zoo_pretrained.checkpoint import flatten_variables
 from zoo_pretrained.convert import find_source
+from zoo_pretrained.metadata import ACCURACIES
 
 TABLE = Path(__file__).with_name("published_weights.json")
 TARGET = Path(__file__).parent.parent / "pretrained" / "zoo_pretrained" / "catalogue.json"
 
+ENTRIES = {**MODELS, **load_detectors()}
 # Constructors by what publishers call them, in lower case and without a width.
 NAMES = {
     "mobilenetv1": "MobileNetV1",
@@ -43,6 +46,7 @@ NAMES = {
     "legacy_xception": "Xception",
     **{f"efficientnet_lite{size}": f"EfficientNetLite{size}" for size in range(5)},
     **{name.lower(): name for name in MODELS},
+    **{name.lower().replace("mobilenetv3", "mobilenet_v3"): name for name in load_detectors()},
 }
 REFERENCES = {
     "torchvision": "https://docs.pytorch.org/vision/stable/models.html",
@@ -53,7 +57,7 @@ REFERENCES = {
 
 def main(target: Path = TARGET) -> None:
     """Reads the table and writes the catalogue."""
-    entries: dict[str, dict[str, Any]] = {name: {} for name in MODELS}
+    entries: dict[str, dict[str, Any]] = {name: {} for name in ENTRIES}
     for name, by_weights in catalogue.entries().items():
         entries[name] |= {w: entry for w, entry in by_weights.items() if "checkpoint" in entry}
     for row in json.loads(TABLE.read_text(encoding="utf-8")):
@@ -74,8 +78,8 @@ def make_entry(row: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     """
     library = row["source"]
     model, source_name, options, prefix = _find_model(row["model"], library)
-    source = find_source(MODELS[model].family, source_name)
-    arguments = {**source.arguments, **options}
+    source = find_source(ENTRIES[model].family, source_name)
+    arguments = {**source.arguments, **options, **row.get("arguments", {})}
     entry: dict[str, Any] = {
         "arguments": arguments,
         "source": {"from": source_name, **_locate(row)},
@@ -87,12 +91,12 @@ def make_entry(row: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     weights = "keras_imagenet" if library == "keras" else prefix + row["weights"]
     if weights == "IMAGENET1K_FEATURES":  # its classifier holds NaN
         entry["head"] = False
-    accuracy = {key: row[key] for key in ("top1", "top5") if key in row}
-    entry["labels"] = "imagenet1k"
+    accuracy = {key: row[key] for key in ACCURACIES if key in row}
+    entry["labels"] = source.labels
     entry["licence"] = row["licence"]
     entry["accuracy"] = {**accuracy, "reference": REFERENCES[library]}
     entry["parameters"] = count_parameters(model, arguments)
-    _check_parameters(entry["parameters"], row)
+    _check_parameters(model, entry, row)
     return model, weights, entry
 
 
@@ -129,17 +133,29 @@ def count_parameters(model: str, arguments: dict[str, Any]) -> int:
 
 @functools.cache
 def _describe(model: str, arguments: tuple[tuple[str, Any], ...]) -> zoo.Description:
-    return zoo.describe(MODELS[model].constructor(**dict(arguments)))
+    return zoo.describe(ENTRIES[model].constructor(**dict(arguments)))
 
 
-def _check_parameters(count: int, row: dict[str, Any]) -> None:
+def _check_parameters(model: str, entry: dict[str, Any], row: dict[str, Any]) -> None:
     """Raises ValueError where our model has another number of parameters than the publisher's.
 
-    timm publishes it in units of 10,000, Keras with the running statistics and rounded.
+    timm publishes it in units of 10,000, Keras with the running statistics and rounded. Some of
+    torchvision's detectors have frozen norms in their backbones, whose scales and biases it does
+    not count.
     """
+    count = entry["parameters"]
     tolerance = 5001 if row["source"] == "timm" else 0
-    if "params" in row and abs(count - row["params"]) > tolerance:
-        raise ValueError(f"{row['model']} has {row['params']} parameters, ours {count}")
+    published = row.get("params", count)
+    if row.get("frozen"):
+        published += count_backbone_norms(model, entry["arguments"])
+    if abs(count - published) > tolerance:
+        raise ValueError(f"{row['model']} has {published} parameters, ours {count}")
+
+
+def count_backbone_norms(model: str, arguments: dict[str, Any]) -> int:
+    """The number of scales and biases in the norms of a detector's backbone."""
+    shapes = ENTRIES[model].constructor(**arguments).variable_shapes()["params"]["backbone"]
+    return sum(array.size for path, array in flatten_variables(shapes) if "/norm/" in path)
 
 
 def _rank(item: tuple[str, dict[str, Any]]) -> tuple[bool, bool, bool, float]:
@@ -150,7 +166,8 @@ def _rank(item: tuple[str, dict[str, Any]]) -> tuple[bool, bool, bool, float]:
     """
     entry = item[1]
     embedded, other_width = "checkpoint" in entry, "width" in entry.get("arguments", {})
-    return not embedded, other_width, "NC" in entry["licence"], -entry["accuracy"].get("top1", 0.0)
+    accuracy = max(entry["accuracy"].get(name, 0.0) for name in ("top1", "box_map"))
+    return not embedded, other_width, "NC" in entry["licence"], -accuracy
 
 
 def _format(entries: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ TARGET = Path(__file__).parent.parent / "zoo" / "models" / "costs.json"
 def main(target: Path = TARGET) -> None:
     """Counts by tracing, and writes the table."""
     rows = []
-    for name in zoo.list_models():
+    for name in zoo.list_models(task=None):
         described = zoo.describe(name)
         cost = {"parameters": described.parameters, "multiply_adds": described.multiply_adds}
         rows.append(f"  {json.dumps(name)}: {json.dumps(cost)}")

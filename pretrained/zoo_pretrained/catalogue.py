@@ -11,7 +11,7 @@ _HERE = Path(str(resources.files(__package__)))
 
 
 class Label(NamedTuple):
-    """A class that a model recognises: its WordNet identifier, and its English name."""
+    """A class that a model recognises: its WordNet identifier or "", and its English name."""
 
     synset: str
     name: str
@@ -34,14 +34,23 @@ def embedded_checkpoint_path(entry: dict[str, Any]) -> Path:
 
 
 @functools.cache
+def label_sets() -> tuple[str, ...]:
+    """Returns the names of the sets of labels."""
+    return tuple(sorted(file.stem for file in (_HERE / "labels").glob("*.tsv")))
+
+
+@functools.cache
 def labels(name: str) -> tuple[Label, ...]:
-    """Returns a set of labels in the order of the logits; "imagenet1k" is that of ILSVRC 2012.
+    """Returns a set of labels in the order of the logits.
+
+    Args:
+      name: "imagenet1k" is that of ILSVRC 2012; "coco" that of the COCO data set's categories,
+        whose numbers go up to 90: 0 is the background, and those without a category are "N/A".
 
     Raises:
       ValueError: no set has this name.
     """
-    names = sorted(file.stem for file in (_HERE / "labels").glob("*.tsv"))
-    if name not in names:
-        raise ValueError(f"there are no labels {name!r}; there are: {', '.join(names)}")
+    if name not in label_sets():
+        raise ValueError(f"there are no labels {name!r}; there are: {', '.join(label_sets())}")
     text = (_HERE / "labels" / f"{name}.tsv").read_text(encoding="utf-8")
     return tuple(Label(*line.split("\t")) for line in text.splitlines())

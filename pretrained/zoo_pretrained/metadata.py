@@ -16,13 +16,15 @@ ENTRIES = {
     "licence": "of the weights",
     "preprocessing": "how images become input; see `PREPROCESSING`",
     "labels": "the name of a set of labels, or a label for each class",
-    "accuracy": 'published accuracy in per cent, such as {"top1": 71.5}',
+    "accuracy": 'published accuracy in per cent, such as {"top1": 71.5}, or {"box_map": 25.1}',
     "parameters": "how many the model has",
     "checkpoint": "the folder of an embedded checkpoint",
     "kernel_convention": '"cross-correlation" or "convolution"',
     "format": "the version of the checkpoint's format",
     "extra": "whatever else its author wants to keep",
 }
+# Of classifiers on ImageNet's validation set, and of detectors on COCO's: its mean AP of boxes.
+ACCURACIES = ("top1", "top5", "box_map")
 PREPROCESSING = ("size", "resize", "interpolation", "mean", "std", "channels")
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 # A photo's channels in the order of the model's; "grey" of one; "bands" of an array, as they are.
@@ -136,7 +138,7 @@ def _is_source(value: Any) -> bool:
 def _is_accuracy(value: Any) -> bool:
     return _is_record(value) and all(
         value.get(name) is None or (_is_number(value[name]) and 0 <= value[name] <= 100)
-        for name in ("top1", "top5")
+        for name in ACCURACIES
     )
 
 
@@ -173,7 +175,7 @@ _EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "head": (_is_flag, "true or false"),
     "source": (_is_source, "an address, or a record with texts url, hub or file"),
     "licence": (_is_text, "a text"),
-    "accuracy": (_is_accuracy, "a record with top1 and top5 from 0 to 100"),
+    "accuracy": (_is_accuracy, f"a record with numbers from 0 to 100: {', '.join(ACCURACIES)}"),
     "parameters": (_is_count, "a number of parameters"),
 }
 

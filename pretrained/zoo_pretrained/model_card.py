@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from zoo_pretrained import catalogue
 from zoo_pretrained.printable import printable
 
 MAX_LABELS = 20
@@ -22,7 +23,8 @@ def make_model_card(metadata: Mapping[str, Any], archive: str) -> str:
     lines += ["## Use", "", "```python", "import zoo", ""]
     call = f"zoo.trained({str(model)!r}, weights={str(weights)!r})"
     lines += ["# ZOO_STORES names the store that this page is in", f"model = {call}"]
-    lines += ['model.classify("photo.jpg")', "```", "", f"The weights are in `{archive}`."]
+    verb = "detect" if _is_detector(str(model)) else "classify"
+    lines += [f'model.{verb}("photo.jpg")', "```", "", f"The weights are in `{archive}`."]
     if training := (metadata.get("extra") or {}).get("training"):
         lines += ["", "## Training", "", *_list_items(training)]
     return "\n".join(lines) + "\n"
@@ -40,14 +42,22 @@ def _list_facts(metadata: Mapping[str, Any]) -> Iterator[str]:
     if preprocessing:
         size, channels = preprocessing["size"], preprocessing.get("channels", "RGB")
         yield f"- images: {size}x{size} pixels, {_text(channels)}"
-    accuracy = (metadata.get("accuracy") or {}).get("top1")
-    if accuracy is not None:
-        yield f"- top-1 accuracy on ImageNet: {accuracy} %"
+    accuracy = metadata.get("accuracy") or {}
+    if accuracy.get("top1") is not None:
+        yield f"- top-1 accuracy on ImageNet: {accuracy['top1']} %"
+    if accuracy.get("box_map") is not None:
+        yield f"- mean average precision of boxes on COCO: {accuracy['box_map']} %"
     yield f"- licence: {_text(metadata.get('licence') or 'not stated')}"
     source = metadata.get("source") or {}
     source = {"url": source} if isinstance(source, str) else source
     if origin := source.get("url") or source.get("hub") or source.get("file"):
         yield f"- made from: {_text(origin)}"
+
+
+def _is_detector(model: str) -> bool:
+    """Whether it is a detector, all of which have public weights."""
+    entries = catalogue.entries().get(model, {}).values()
+    return any("box_map" in entry["accuracy"] for entry in entries)
 
 
 def _list_items(items: Mapping[str, Any]) -> Iterator[str]:

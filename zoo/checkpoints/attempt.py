@@ -43,8 +43,9 @@ class Attempt(NamedTuple):
         Raises:
           ConversionError: the arrays do not fit, or the constructor does not take the arguments.
         """
-        classes = self.num_classes or conversion.count_classes(self.arrays, self.source) or 1000
-        arguments = {**self.source.arguments, **self.arguments, "num_classes": classes}
+        arguments = {**self.source.arguments, **self.arguments}
+        classes = self.num_classes or conversion.count_classes(self.arrays, self.source)
+        arguments["num_classes"] = classes or self.entry.constructor().num_classes
         model = _construct(self.entry, arguments)
         shapes = variable_shapes(model)
         channels = conversion.count_channels(self.arrays, self.source, shapes, model.input_conv)

@@ -53,7 +53,8 @@ def convert(
         (those of timm's models that begin with "tf_"), "keras" or "flux", and whatever else the
         model's family declares in `zoo_pretrained.convert`. By default what the file's kind and
         names tell; they do not tell "timm" from "timm_tf". What `export` wrote needs none.
-      num_classes: by default as many as the file's classifier has.
+      num_classes: by default as many as the file's classifier has; a detector's count the
+        background.
       head: False leaves the classifier out, whether the file has one or not.
       inside: the path of a dict in a PyTorch checkpoint, such as "model_ema", or the name of a
         model inside the file's model, such as a backbone that was fine-tuned; only its weights
@@ -115,7 +116,8 @@ def convert(
     )
     name, variables, all_arguments = _convert_first(first, candidates, file)
     _check_unambiguous(name, candidates, entry)
-    imagenet = head and all_arguments["num_classes"] == 1000
+    labels = candidates[name].labels
+    is_usual = head and all_arguments["num_classes"] == len(catalogue.labels(labels))
     record = {
         "model": entry.name,
         "weights": Path(out).name,
@@ -126,7 +128,7 @@ def convert(
         "preprocessing": candidates[name].preprocessing_of(
             entry.name, read.input_size(file) or entry.input_size
         ),
-        "labels": "imagenet1k" if imagenet else None,
+        "labels": labels if is_usual else None,
         **(metadata or {}),
     }
     _check_labels(record["labels"], all_arguments)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.checkpoints.attempt import Attempt
-from zoo.models.base import MODELS
+from zoo.models.base import MODELS, load_detectors
 from zoo.models.costs import load_costs
 from zoo_pretrained import convert as conversion
 from zoo_pretrained.convert import ConversionError
@@ -150,7 +150,8 @@ def _list_starts(name: str, separator: str) -> list[str]:
 def _similar_models(attempt: Attempt) -> Iterator[Attempt]:
     """The same arrays for the models that they are likeliest of, by their names and number."""
     found = []
-    for family in dict.fromkeys(entry.family for entry in MODELS.values()):
+    entries = [*MODELS.values(), *load_detectors().values()]
+    for family in dict.fromkeys(entry.family for entry in entries):
         for source in conversion.sources(family).values():
             if source.framework is attempt.source.framework:
                 unmapped = len(conversion.find_unmapped(attempt.arrays, source))
@@ -159,7 +160,7 @@ def _similar_models(attempt: Attempt) -> Iterator[Attempt]:
         return
     _, family, source = min(found, key=lambda row: row[0])
     parameters, costs = conversion.count_parameters(attempt.arrays, source), load_costs()
-    members = [e for e in MODELS.values() if e.family == family and e is not attempt.entry]
+    members = [e for e in entries if e.family == family and e is not attempt.entry]
     members.sort(key=lambda entry: abs(costs[entry.name].parameters - parameters))
     for entry in members[:MAX_MODELS]:
         yield attempt._replace(entry=entry, source=source)

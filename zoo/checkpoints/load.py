@@ -56,7 +56,7 @@ def make_info(model: Model, variables: Mapping[str, Any], metadata: Mapping[str,
     preprocessing = metadata.get("preprocessing")
     if preprocessing is None:
         preprocessing = _default_preprocessing(model)
-    head = has_head(variables, model)
+    head, accuracy = has_head(variables, model), metadata.get("accuracy") or {}
     return Info(
         model=model.title,
         weights=metadata.get("weights") or "",
@@ -66,8 +66,9 @@ def make_info(model: Model, variables: Mapping[str, Any], metadata: Mapping[str,
             model.count_channels(variables) or 3
         ),
         labels=make_labels(metadata.get("labels"), model.num_classes if head else 0),
-        top1=(metadata.get("accuracy") or {}).get("top1"),
+        top1=accuracy.get("top1"),
         head=head,
+        box_map=accuracy.get("box_map"),
         metadata=json.dumps(metadata),
     )
 
@@ -142,7 +143,7 @@ def find_definition(model: Any) -> Model:
 def _default_preprocessing(model: Model) -> dict[str, Any]:
     """What the models of a family usually take."""
     family = type(model).__module__.rpartition(".")[2]
-    return default_preprocessing(family, model.usual_size)
+    return default_preprocessing(family, max(model.usual_size, model.min_size))
 
 
 def _describe(given: Any) -> str:

@@ -32,13 +32,14 @@ def restyle(checkpoint: Checkpoint, like: str | os.PathLike[str]) -> dict[str, n
             "kernel_convention='cross-correlation', which is the default"
         )
     entry = find_model(str(checkpoint.metadata.get("model")))
+    model = entry.constructor()
     template = read.arrays(like)
     failures = []
     for source in conversion.sources(entry.family).values():
         if source.framework is TORCH:
             try:
                 return invert(
-                    checkpoint.variables, source, template, entry.constructor().input_conv
+                    checkpoint.variables, source, template, model.input_conv, model.classifier
                 )
             except ConversionError as error:
                 failures.append(error)

@@ -10,6 +10,7 @@ from zoo.models.options import DTYPES
 from zoo.models.suggest import suggest
 from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.checkpoint import CheckpointError, flatten_variables
+from zoo_pretrained.convert import count_kernel_classes
 from zoo_pretrained.metadata import COUNTS, check_metadata
 from zoo_pretrained.printable import printable
 
@@ -20,9 +21,14 @@ def constructor_arguments(
     variables: Mapping[str, Any], metadata: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The constructor's arguments: the metadata's, and as many classes as the classifier has."""
-    kernel = variables["params"].get("head", {}).get("kernel")
-    classes = {} if kernel is None else {"num_classes": kernel.shape[-1]}
-    return {**classes, **(metadata.get("arguments") or {})}
+    shapes = {
+        path.removesuffix("/kernel"): tuple(array.shape)
+        for path, array in flatten_variables(variables["params"])
+        if path.endswith("/kernel") and array.shape
+    }
+    classes = count_kernel_classes(shapes)
+    given = {} if classes is None else {"num_classes": classes}
+    return {**given, **(metadata.get("arguments") or {})}
 
 
 def validate(

@@ -11,6 +11,7 @@ import zoo
 from zoo.cli import (
     bench,
     classify,
+    detect,
     dream,
     evaluate,
     models,
@@ -65,6 +66,7 @@ onnx_models.command()(onnx.run)
 onnx_models.command()(onnx.export)
 
 app.command()(classify.classify)
+app.command()(detect.detect)
 app.command()(serve.serve)
 app.command()(visualize.visualize)
 app.command()(dream.dream)

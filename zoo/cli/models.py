@@ -2,12 +2,14 @@
 
 import json
 import re
-from typing import Annotated, Any
+import shlex
+from typing import Annotated, Any, Literal
 
 import typer
 
 import zoo
 from zoo.cli.output import MAX_SIZE, format_bytes, print_line, print_table, terminal_width
+from zoo.inference.trained import TASKS
 from zoo.models.costs import load_costs
 from zoo.models.suggest import suggest
 from zoo_pretrained import catalogue, resolve
@@ -25,28 +27,31 @@ def list_models(
     family: Annotated[
         str | None, typer.Option(help="Only models of one family, such as 'resnet'.")
     ] = None,
+    task: Annotated[
+        Literal["classification", "detection"], typer.Option(help="What the models are for.")
+    ] = "classification",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per line.")
     ] = False,
 ) -> None:
-    """List the models: parameters, multiply-adds, top-1 accuracy of their default weights."""
+    """List the models: parameters, multiply-adds, accuracy of their default weights."""
     try:
-        names = zoo.list_models(pattern, family=family)
+        names = zoo.list_models(pattern, family=family, task=task)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--family") from error
     if not names:
-        hint = suggest(pattern, zoo.list_models()) or "zoo list lists all"
-        raise zoo.UnknownModelError(f"no model matches {pattern!r}; {hint}")
-    rows = _list_weights(names) if trained else _list_costs(names)
+        raise zoo.UnknownModelError(f"no model matches {pattern!r}; {_hint(pattern, task)}")
+    accuracy = _ACCURACIES[task]
+    rows = _list_weights(names, accuracy) if trained else _list_costs(names, accuracy)
     if not rows:
         raise zoo.NoWeightsError(f"there are no weights for {', '.join(names)}")
     if as_json:
         for row in rows:
             print_line(json.dumps(row))
     elif trained:
-        print_table([_HEADINGS, *map(_cells, rows)])
+        print_table([_headings(rows), *map(_cells, rows)])
     else:
-        print_table([_COST_HEADINGS, *map(_cost_cells, rows)], align_right=True)
+        print_table([_headings(rows), *map(_cost_cells, rows)], align_right=True)
 
 
 def describe(
@@ -72,42 +77,55 @@ def describe(
     print(description.table(depth, width=terminal_width()))
 
 
-_COST_HEADINGS = ("model", "parameters", "multiply-adds", "top 1")
+# The published accuracy that is shown, by task.
+_ACCURACIES = {"classification": "top1", "detection": "box_map"}
+_HEADINGS = {"multiply_adds": "multiply-adds", "top1": "top 1", "box_map": "box mAP"}
 
 
-def _list_costs(names: list[str]) -> list[dict[str, Any]]:
+def _headings(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(_HEADINGS.get(name, name) for name in rows[0])
+
+
+def _hint(pattern: str, task: str) -> str:
+    """What to try where no model of a task matches a pattern."""
+    for other in TASKS:
+        if other != task and zoo.list_models(pattern, task=other):
+            return f"zoo list {shlex.quote(pattern)} --task {other} lists some"
+    return suggest(pattern, zoo.list_models(task=task)) or "zoo list lists all"
+
+
+def _list_costs(names: list[str], accuracy: str) -> list[dict[str, Any]]:
     """What models cost, and the published accuracy of their default weights."""
     costs, entries = load_costs(), catalogue.entries()
     return [
         {
             "model": name,
             **costs[name]._asdict(),
-            "top1": next(iter(entries.get(name, {}).values()), {}).get("accuracy", {}).get("top1"),
+            accuracy: entry.get("accuracy", {}).get(accuracy),
         }
         for name in names
+        for entry in [next(iter(entries.get(name, {}).values()), {})]
     ]
 
 
 def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    model, parameters, multiply_adds, accuracy = row.values()
     return (
-        row["model"],
-        f"{row['parameters'] / 1e6:.1f} M",
-        f"{row['multiply_adds'] / 1e9:.2f} G",
-        "" if row["top1"] is None else f"{row['top1']:.1f}",
+        model,
+        f"{parameters / 1e6:.1f} M",
+        f"{multiply_adds / 1e9:.2f} G",
+        "" if accuracy is None else f"{accuracy:.1f}",
     )
 
 
-_HEADINGS = ("model", "weights", "top 1", "where", "size", "location", "licence")
-
-
-def _list_weights(names: list[str]) -> list[dict[str, Any]]:
+def _list_weights(names: list[str], accuracy: str) -> list[dict[str, Any]]:
     """All weights of models, a model's default first."""
     locations, entries = resolve.list_locations(), catalogue.entries()
     return [
         {
             "model": name,
             "weights": weights,
-            "top1": entry.get("accuracy", {}).get("top1"),
+            accuracy: entry.get("accuracy", {}).get(accuracy),
             "where": location.kind,
             "size": location.size,
             "location": location.location,

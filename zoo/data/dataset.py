@@ -1,7 +1,7 @@
 """What a data set is: labelled images that are read one by one."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -66,6 +66,17 @@ class Dataset:
 
     def __getitem__(self, index: int) -> Example:
         return Example(self.images[index], int(self.labels[index]))
+
+    @property
+    def label_bytes(self) -> bytes:
+        """What tells data sets of the same images apart."""
+        return self.labels.tobytes()
+
+    def load(
+        self, index: int, transform: Callable[..., np.ndarray], random: np.random.Generator
+    ) -> tuple[np.ndarray, int]:
+        """The pixels that a transform makes of an image, and the image's label."""
+        return transform(self.images[index], random), int(self.labels[index])
 
     def name_of(self, index: int) -> str:
         """What messages call an image: its path, or its number."""

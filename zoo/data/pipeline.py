@@ -13,21 +13,39 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from zoo.data.dataset import Dataset
-from zoo.inference.images import ImageError, ImageSource
+from zoo.inference.images import ImageError
 from zoo.runtime.extras import require
 from zoo.runtime.memory import keep_memory
 from zoo_pretrained.temporary import temporary_folder
 
-# An image → [size, size, C], uint8; the generator decides what is random.
-Transform = Callable[[ImageSource, np.random.Generator], np.ndarray]
+# An image, or what else a data set's `load` gives it → [size, size, C], uint8; the generator, which
+# comes last, decides what is random.
+Transform = Callable[..., Any]
 
 MAX_WORKERS = 16
 BATCHES_AHEAD = 2  # of each worker
+
+
+class LabelledImages(Protocol):
+    """A data set that batches are made of: a `Dataset`, or a `DetectionDataset`."""
+
+    @property
+    def weights(self) -> Any:
+        """Of the images in the loss [N], or None."""
+
+    def __len__(self) -> int: ...
+
+    def load(
+        self, index: int, transform: Transform, random: np.random.Generator
+    ) -> tuple[np.ndarray, Any]:
+        """The pixels that a transform makes of an image, and its label: a number or arrays."""
+
+    def name_of(self, index: int) -> str:
+        """What messages call an image."""
 
 
 class Batch(NamedTuple):
@@ -35,7 +53,7 @@ class Batch(NamedTuple):
 
     Args:
       images: [N, size, size, C], uint8.
-      labels: class numbers [N].
+      labels: class numbers [N], or arrays of N rows.
       weights: of the images in the loss [N]; 0 for one that could not be read, and for padding.
       indices: which of the data set's images these are [N]; −1 for padding.
       read: whether a row is an image that could be read [N].
@@ -43,7 +61,7 @@ class Batch(NamedTuple):
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: Any
     weights: np.ndarray
     indices: np.ndarray
     read: np.ndarray
@@ -60,7 +78,7 @@ def _receive(shape: tuple[int, ...], images: bytes, *rest: Any) -> Batch:
 
 class _Loaded(NamedTuple):
     pixels: np.ndarray | None
-    label: int
+    label: Any
     weight: float
     number: int
     error: str
@@ -70,40 +88,40 @@ class _Loaded(NamedTuple):
 class _Load:
     """The number of an image, or a larger one for padding → what a batch holds of it."""
 
-    dataset: Dataset | Path
+    dataset: LabelledImages | Path
     transform: Transform
 
     def __call__(self, index: int, random: np.random.Generator) -> _Loaded:
         dataset = self.dataset
-        dataset = dataset if isinstance(dataset, Dataset) else _read_stored(dataset)
+        dataset = _read_stored(dataset) if isinstance(dataset, Path) else dataset
         if index >= len(dataset):
-            return _Loaded(None, 0, 0.0, -1, "")
+            return _Loaded(None, None, 0.0, -1, "")
         weight = 1.0 if dataset.weights is None else float(dataset.weights[index])
-        label = int(dataset.labels[index])
         try:
-            pixels = self.transform(dataset.images[index], random)
+            pixels, label = dataset.load(index, self.transform, random)
         except ImageError as error:
             name = dataset.name_of(index)
             message = str(error) if name in str(error) else f"{name}: {error}"
-            return _Loaded(None, label, 0.0, int(index), message)
+            return _Loaded(None, None, 0.0, int(index), message)
         return _Loaded(pixels, label, weight, int(index), "")
 
 
-def _stack(shape: tuple[int, ...], loaded: Sequence[_Loaded]) -> Batch:
+def _stack(shape: tuple[int, ...], blank: Any, loaded: Sequence[_Loaded]) -> Batch:
     """A batch; in place of what could not be read it has other images, with weight 0.
 
     These are copies of the batch's images rather than black, for the sake of batch statistics.
     """
-    read = [item.pixels for item in loaded if item.pixels is not None] or [
-        np.zeros(shape, np.uint8)
-    ]
-    pixels = [
-        read[number % len(read)] if item.pixels is None else item.pixels
-        for number, item in enumerate(loaded)
-    ]
+    read = [(item.pixels, item.label) for item in loaded if item.pixels is not None]
+    read = read or [(np.zeros(shape, np.uint8), blank)]
+    pixels, labels = [], []
+    for place, item in enumerate(loaded):
+        copied, label = read[place % len(read)]
+        pixels.append(copied if item.pixels is None else item.pixels)
+        known = item.label if item.pixels is not None else label
+        labels.append(blank if item.number < 0 else known)  # of padding
     return Batch(
         np.stack(pixels),
-        np.array([item.label for item in loaded], np.int32),
+        _stack_labels(labels),
         np.array([item.weight for item in loaded], np.float32),
         np.array([item.number for item in loaded], np.int32),
         np.array([item.pixels is not None for item in loaded]),
@@ -111,27 +129,37 @@ def _stack(shape: tuple[int, ...], loaded: Sequence[_Loaded]) -> Batch:
     )
 
 
+def _stack_labels(labels: Sequence[Any]) -> Any:
+    """Class numbers [N], or a tuple of arrays of N rows."""
+    if isinstance(labels[0], tuple):
+        return type(labels[0])(*map(np.stack, zip(*labels, strict=True)))
+    return np.array(labels, np.int32)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Stack:
     shape: tuple[int, ...]
+    blank: Any
 
     def __call__(self, loaded: Sequence[_Loaded]) -> Batch:
-        return _stack(self.shape, loaded)
+        return _stack(self.shape, self.blank, loaded)
 
 
-def count_workers(dataset: Dataset) -> int:
+def count_workers(dataset: Any) -> int:
     """How many worker processes suit a data set: none where the images are arrays in memory.
 
     Nor where the program has no file that workers could import, as when it comes from a pipe.
     """
     program = getattr(sys.modules["__main__"], "__file__", None)
-    if isinstance(dataset.images, np.ndarray) or (program and not Path(program).exists()):
+    images = dataset.images
+    in_memory = isinstance(images, np.ndarray) or (images and isinstance(images[0], np.ndarray))
+    if in_memory or (program and not Path(program).exists()):
         return 0
     return min(MAX_WORKERS, max(1, (os.cpu_count() or 1) // 2))
 
 
 def load_batches(
-    dataset: Dataset,
+    dataset: LabelledImages,
     transform: Transform,
     batch_size: int,
     shape: tuple[int, int, int],
@@ -140,6 +168,7 @@ def load_batches(
     first: int = 0,
     workers: int = 0,
     part: tuple[int, int] = (0, 1),
+    blank: Any = 0,
 ) -> Generator[Batch]:
     """Batches of a data set: shuffled without end for training, or once in order.
 
@@ -156,6 +185,7 @@ def load_batches(
       first: the number of the first batch.
       workers: the number of processes; 0 reads in threads of this one.
       part: (k, n): of each batch only the k-th of n equal parts, in order, for n processes.
+      blank: the label of padding.
 
     Raises:
       ValueError: the parts do not divide the batch, or there are too few images for one to train.
@@ -179,7 +209,7 @@ def load_batches(
         indices = grain.MapDataset.range(len(dataset)).seed(seed).shuffle()[:whole].repeat()
     with _store(dataset) if workers else contextlib.nullcontext(dataset) as stored:
         batches = indices.random_map(_Load(stored, transform)).batch(
-            batch_size // count, batch_fn=_Stack(shape)
+            batch_size // count, batch_fn=_Stack(shape, blank)
         )
         iterator = _iterate(grain, batches[first * count + number :: count], workers)
         with contextlib.closing(iterator):
@@ -187,7 +217,7 @@ def load_batches(
 
 
 @contextlib.contextmanager
-def _store(dataset: Dataset) -> Iterator[Path]:
+def _store(dataset: LabelledImages) -> Iterator[Path]:
     """A file of a data set, which workers read.
 
     Would they get it by the pipe that they are started through, this process would wait without end
@@ -201,8 +231,8 @@ def _store(dataset: Dataset) -> Iterator[Path]:
 
 
 @functools.lru_cache(maxsize=1)
-def _read_stored(path: Path) -> Dataset:
-    dataset: Dataset = pickle.loads(path.read_bytes())
+def _read_stored(path: Path) -> LabelledImages:
+    dataset: LabelledImages = pickle.loads(path.read_bytes())
     return dataset
 
 

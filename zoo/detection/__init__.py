@@ -21,6 +21,7 @@ from zoo.detection.models.ssdlite import SSDLite320_MobileNetV3_Large
 from zoo.detection.trained import TrainedDetector
 
 __all__ = [
+    "SSD300_VGG16",
     "Detection",
     "Detector",
     "FCOS_ResNet50_FPN",
@@ -31,7 +32,6 @@ __all__ = [
     "Predictions",
     "RetinaNet_ResNet50_FPN",
     "RetinaNet_ResNet50_FPN_V2",
-    "SSD300_VGG16",
     "SSDLite320_MobileNetV3_Large",
     "TrainedDetector",
     "Truth",

@@ -104,5 +104,5 @@ def _resize_axis(pixels: np.ndarray, n: int, axis: int) -> np.ndarray:
 
 def unresize(boxes: np.ndarray, canvas: Canvas) -> np.ndarray:
     """Boxes [D, 4] in pixels of a canvas → in pixels of the photo."""
-    ratios = np.float32(canvas.original) / np.float32(canvas.size)
-    return boxes * np.tile(ratios[::-1], 2)
+    height, width = np.array(canvas.original, np.float32) / np.array(canvas.size, np.float32)
+    return boxes * np.array([width, height, width, height])

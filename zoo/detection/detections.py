@@ -1,6 +1,7 @@
 """What a detector finds in an image."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 
 class Detection(NamedTuple):
@@ -15,3 +16,11 @@ class Detection(NamedTuple):
     label: str
     score: float
     box: tuple[float, float, float, float]
+
+
+def name_boxes(boxes: Any, scores: Any, labels: Sequence[str]) -> list[Detection]:
+    """Detections of arrays: boxes [D, 4], scores [D], and as many labels."""
+    return [
+        Detection(label, float(score), (float(x1), float(y1), float(x2), float(y2)))
+        for (x1, y1, x2, y2), score, label in zip(boxes, scores, labels, strict=True)
+    ]

@@ -30,10 +30,12 @@ def sigmoid_focal_loss(
         raise ArgumentError(f"alpha must be from 0 to 1, or -1 for no weights, got {alpha!r}")
     check_number("gamma", gamma)
     targets = targets.astype(logits.dtype)
-    entropy = jax.nn.softplus(logits) - logits * targets
-    probability = jax.nn.sigmoid(logits)
-    error = probability * (1 - targets) + (1 - probability) * targets
-    loss = entropy * error**gamma
+    # Without the difference of two large numbers that softplus(logits) - logits * targets is.
+    entropy = jnp.maximum(logits, 0) - logits * targets + jax.nn.softplus(-_absolute(logits))
+    probability, complement = jax.nn.sigmoid(logits), jax.nn.sigmoid(-logits)
+    error = probability * (1 - targets) + complement * targets
+    # A power of 0 has no finite derivative where gamma is less than 1.
+    loss = entropy * jnp.maximum(error, jnp.finfo(error.dtype).tiny) ** gamma
     if alpha == -1:
         return loss
     return loss * (alpha * targets + (1 - alpha) * (1 - targets))
@@ -53,7 +55,7 @@ def smooth_l1(x: jax.Array, y: jax.Array, beta: float = 1.0) -> jax.Array:
       ArgumentError: beta is negative.
     """
     check_number("beta", beta)
-    distance = jnp.abs(x - y)
+    distance = _absolute(x - y)
     if beta == 0:
         return distance
     return jnp.where(distance < beta, distance**2 / (2 * beta), distance - beta / 2)
@@ -70,3 +72,8 @@ def giou_loss(boxes: jax.Array, targets: jax.Array, eps: float = 1e-7) -> jax.Ar
       eps: added to what is divided by.
     """
     return 1 - generalized_iou(boxes, targets, eps)
+
+
+def _absolute(x: jax.Array) -> jax.Array:
+    """|x|, whose derivative at 0 is 0."""
+    return jnp.sign(x) * x

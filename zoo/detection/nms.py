@@ -22,7 +22,7 @@ from zoo.runtime.checks import ArgumentError, check_count, check_number
 # Candidates are sorted so many at a time, and as many times as needed, as most are never looked at:
 # of 300,000 scores on a CPU, the best 2,048 take 1.5 ms, and sorting all takes 80 ms.
 CHUNK = 2048
-# So many are compared with each other at once; twice or half as many take longer.
+# So many are compared with each other at once: half as many take as long, twice as many longer.
 TILE = 256
 
 
@@ -287,4 +287,6 @@ def _round_down(threshold: float) -> float:
     the result of this function.
     """
     nearest = np.float32(threshold)
-    return float(nearest if nearest <= threshold else np.nextafter(nearest, np.float32(-1)))
+    below = np.nextafter(nearest, np.float32(-1))
+    # As Python's numbers: NumPy would compare in float32.
+    return float(nearest) if float(nearest) <= threshold else float(below)

@@ -69,7 +69,7 @@ def roi_align(
         widths=jnp.full(count, width),
         offsets=batch_indices.astype(jnp.int32) * (height * width),
     )
-    table = features.reshape(-1, features.shape[-1])
+    table = jnp.asarray(features).reshape(-1, features.shape[-1])
     grid = _make_grid(output_size, sampling_ratio, aligned, len(table))
     return pool(grid, table, regions)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,10 @@ from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
 from zoo.detection.canvas import Canvas, make_canvas, unresize
-from zoo.detection.detections import Detection
+from zoo.detection.detections import Detection, name_boxes
 from zoo.detection.models.detector import Detector, Predictions
 from zoo.inference.images import ImageSource, is_single_image
-from zoo.inference.trained import Trained, register_trained
+from zoo.inference.trained import NoClassifierError, Trained, register_trained
 from zoo.runtime.checks import check_count, check_number
 
 Detections = list[Detection]
@@ -95,18 +95,36 @@ class TrainedDetector(Trained):
         """As `detect`, one photo after the other, of which few are in memory at a time."""
         check_number("threshold", threshold, 0, 1)
         check_count("batch_size", batch_size)
-        several = [images] if is_single_image(images) else images
+        several: Any = [images] if is_single_image(images) else images
         batch: list[Canvas] = []
         for image in several:
             canvas = self.prepare(image)
-            if batch and (
-                len(batch) == batch_size or batch[0].pixels.shape != canvas.pixels.shape
-            ):
+            if batch and (len(batch) == batch_size or batch[0].pixels.shape != canvas.pixels.shape):
                 yield from self._detect_batch(batch, threshold, batch_size)
                 batch = []
             batch.append(canvas)
         if batch:
             yield from self._detect_batch(batch, threshold, batch_size)
+
+    def probabilities(self, x: ArrayLike) -> NoReturn:
+        """Raises NoClassifierError, as `classify` does."""
+        raise self._no_classifier()
+
+    def classify(
+        self, images: ImageSource | Iterable[ImageSource], top: int | None = None
+    ) -> NoReturn:
+        """Raises NoClassifierError: a detector finds objects, by `detect`."""
+        raise self._no_classifier()
+
+    def compile(self, *args: Any, **options: Any) -> NoReturn:
+        """Raises NoClassifierError: programs of classifiers only are compiled ahead."""
+        raise self._no_classifier()
+
+    def _no_classifier(self) -> NoClassifierError:
+        return NoClassifierError(
+            f"{self.model.title} is a detector and no classifier: its method detect finds the "
+            f"objects in a photo, compiled at the first one of a shape"
+        )
 
     def prepare(self, image: ImageSource, canvas_size: tuple[int, int] | None = None) -> Canvas:
         """An image, resized and padded as the detector needs it.
@@ -123,16 +141,17 @@ class TrainedDetector(Trained):
         pixels = np.concatenate(bands, -1) if len(bands) > 1 else bands[0]
         pixels = pixels[..., ::-1] if preprocessing.channels == "BGR" else pixels
         mean, std = (
-            np.float32(255 * np.asarray(value)) for value in (preprocessing.mean, preprocessing.std)
+            np.array(255 * np.asarray(value), np.float32)
+            for value in (preprocessing.mean, preprocessing.std)
         )
         return make_canvas(pixels, self.model, mean, std, canvas_size)
 
     def _detect_batch(
         self, batch: Sequence[Canvas], threshold: float, batch_size: int
     ) -> Iterator[Detections]:
-        missing = batch_size - len(batch)
-        pixels = np.stack([canvas.pixels for canvas in [*batch, *batch[:1] * missing]])
-        sizes = np.asarray([canvas.size for canvas in [*batch, *batch[:1] * missing]], np.float32)
+        filled = [*batch, *(batch_size - len(batch)) * [batch[0]]]
+        pixels = np.stack([canvas.pixels for canvas in filled])
+        sizes = np.asarray([canvas.size for canvas in filled], np.float32)
         predictions = jax.device_get(self.predict(pixels, sizes))
         for number, canvas in enumerate(batch):
             yield self.name_detections(
@@ -151,15 +170,10 @@ class TrainedDetector(Trained):
             raise FloatingPointError(
                 "the detector's outputs are not finite: its weights or the image may be damaged"
             )
-        count = int(predictions.counts)
-        boxes = unresize(predictions.boxes[:count], canvas)
-        return [
-            Detection(self.labels[label], float(score), tuple(map(float, box)))
-            for box, score, label in zip(
-                boxes, predictions.scores[:count], predictions.labels[:count], strict=True
-            )
-            if score >= threshold
-        ]
+        kept = int((predictions.scores[: int(predictions.counts)] >= threshold).sum())
+        boxes = unresize(np.asarray(predictions.boxes)[:kept], canvas)
+        names = [self.labels[label] for label in np.asarray(predictions.labels)[:kept]]
+        return name_boxes(boxes, np.asarray(predictions.scores)[:kept], names)
 
     @functools.cached_property
     def _program(self) -> Callable[[jax.Array, jax.Array], Predictions]:

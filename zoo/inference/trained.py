@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 import zoo_kernels as kernels
 from zoo.inference.images import ImageSource, is_single_image
 from zoo.inference.preprocessing import Preprocessing
-from zoo.models.base import MODELS, Model
+from zoo.models.base import MODELS, Model, load_detectors
 from zoo.models.fold import fold_norms
 from zoo.models.suggest import matches
 from zoo_pretrained import catalogue, checkpoint
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.inference.compiled import Compiled
 
 DEFAULT_TOP = 5
+TASKS = ("classification", "detection")
 
 
 class NoClassifierError(OneLineError, ValueError):
@@ -47,6 +48,8 @@ class Info:
       top1: published top-1 accuracy on ImageNet's validation set, in per cent; None if unknown.
       head: whether there are weights for the classifier; without them `zoo.features`,
         `zoo.backbone` and `zoo.adapt` work, and logits are an error.
+      box_map: published mean average precision of a detector's boxes on COCO's validation set, in
+        per cent; None if unknown.
       metadata: JSON of the metadata of the checkpoint that the weights were loaded from; a text, so
         that it can be hashed and compared.
     """
@@ -59,7 +62,12 @@ class Info:
     labels: tuple[Label, ...] = dataclasses.field(repr=False)
     top1: float | None
     head: bool = True
+    box_map: float | None = None
     metadata: str = dataclasses.field(default="{}", repr=False)
+
+    def without_accuracy(self, **changes: Any) -> Self:
+        """The same with changes, and without what was published of the accuracy before these."""
+        return dataclasses.replace(self, top1=None, box_map=None, **changes)
 
 
 @functools.partial(
@@ -121,7 +129,7 @@ class Trained:
         """
         if "variables" in changes and "info" not in changes:
             head = self.model.classifier[-1] in changes["variables"]["params"]
-            changes["info"] = dataclasses.replace(self.info, top1=None, head=head)
+            changes["info"] = self.info.without_accuracy(head=head)
         return dataclasses.replace(self, **changes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,10 +161,11 @@ class Trained:
         if info.source:
             same = info.source == find_source(old)
             entries["source"] = old["source"] if same else {"url": info.source}
-        if info.top1 is not None:
+        published = {"top1": info.top1, "box_map": info.box_map}
+        if published := {name: value for name, value in published.items() if value is not None}:
             accuracy = old.get("accuracy") or {}
-            same = info.top1 == accuracy.get("top1")
-            entries["accuracy"] = accuracy if same else {"top1": info.top1}
+            same = published.items() <= accuracy.items()
+            entries["accuracy"] = accuracy if same else published
         return {
             **entries,
             "model": self.model.title,
@@ -344,13 +353,18 @@ def _name_labels(labels: tuple[Label, ...]) -> str | list[Any] | None:
     """Labels as a checkpoint's metadata has them."""
     if labels == make_labels(None, len(labels)):
         return None
-    if labels == catalogue.labels("imagenet1k"):
-        return "imagenet1k"
+    for name in catalogue.label_sets():
+        if labels == catalogue.labels(name):
+            return name
     return [[*label] if label.synset else label.name for label in labels]
 
 
 def list_models(
-    pattern: str = "*", *, trained: bool | None = None, family: str | None = None
+    pattern: str = "*",
+    *,
+    trained: bool | None = None,
+    family: str | None = None,
+    task: str | None = "classification",
 ) -> list[str]:
     """The names of the models.
 
@@ -358,18 +372,24 @@ def list_models(
       pattern: a shell pattern such as "efficientnet*", or a part of a name, in any case.
       trained: True for models with public weights, False for the others, None for all. Stores may
         have weights for any model.
-      family: the name of a family's file in `zoo/models`, such as "resnet", which holds ResNeXt
-        and Wide ResNet too; None for all.
+      family: the name of a family's file in `zoo/models` or `zoo/detection/models`, such as
+        "resnet", which holds ResNeXt and Wide ResNet too; None for all.
+      task: "classification" or "detection"; None for both.
 
     Raises:
-      ValueError: no family has that name.
+      ValueError: no family of the task has that name, or there is no such task.
     """
-    entries, families = catalogue.entries(), sorted({entry.family for entry in MODELS.values()})
+    if task not in (None, *TASKS):
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None for all, got {task!r}")
+    models = {} if task == "detection" else MODELS
+    if task != "classification":
+        models = {**models, **load_detectors()}
+    entries, families = catalogue.entries(), sorted({entry.family for entry in models.values()})
     if family is not None and family not in families:
         raise ValueError(f"family must be one of {', '.join(families)}, got {family!r}")
     return [
         name
-        for name, entry in MODELS.items()
+        for name, entry in models.items()
         if matches(name, pattern)
         and (trained is None or trained == (name in entries))
         and family in (None, entry.family)

@@ -1,7 +1,6 @@
 """Reads and writes videos: MP4 and others by ffmpeg, GIF without it."""
 
 import contextlib
-import itertools
 import os
 import re
 import subprocess
@@ -26,8 +25,8 @@ GIF_FPS = 0.01, 50.0
 # Of H.264, from 0 (best) to 51: dreams and paintings are all detail, which compression blurs.
 CRF = 18
 
-# (path, frames [H, W, 3] uint8, frames per second): writes a file.
-WriteFrames = Callable[[Path, Iterator[np.ndarray], float], None]
+# Takes the next frame, [H, W, 3] uint8.
+WriteFrame = Callable[[np.ndarray], None]
 
 
 class Video(NamedTuple):
@@ -62,11 +61,23 @@ def write_video(
       MissingExtraError: MP4 needs imageio-ffmpeg, which is not installed.
       OSError: the file cannot be written.
     """
+    with open_writer(path, fps, sound) as write:
+        for pixels in frames:
+            write(pixels)
+
+
+@contextlib.contextmanager
+def open_writer(path: Path, fps: float, sound: Path | None = None) -> Iterator[WriteFrame]:
+    """Yields a function to call on each frame of a video that is written: see `write_video`.
+
+    The video appears at the end of the `with` block, unless that ends by an error.
+    """
     is_gif = path.suffix.lower() == ".gif"
-    write = _write_gif if is_gif else _make_mp4_writer(find_ffmpeg(), sound)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    writer = _write_gif(beside, fps) if is_gif else _write_mp4(find_ffmpeg(), beside, fps, sound)
     try:
-        write(beside, frames, fps)
+        with writer as write:
+            yield write
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -177,42 +188,70 @@ def find_ffmpeg() -> str:
     return program
 
 
-def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-    first, *rest = (Image.fromarray(pixels).quantize() for pixels in frames)
+@contextlib.contextmanager
+def _write_gif(path: Path, fps: float) -> Iterator[WriteFrame]:
+    frames: list[Image.Image] = []
+    yield lambda pixels: frames.append(Image.fromarray(pixels).quantize())
+    first, *rest = frames
     first.save(path, save_all=True, append_images=rest, duration=10 * round(100 / fps), loop=0)
 
 
-def _make_mp4_writer(program: str, sound: Path | None) -> WriteFrames:
-    def write(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
-        first = next(frames)
-        # The usual colour format halves the resolution of colour, and takes even sides.
-        height, width = (side - side % 2 for side in first.shape[:2])
-        command = [program, "-loglevel", "error"]
-        command += f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i -".split()
-        if sound is not None:
-            command += ["-i", f"file:{sound}", *["-map", "0:v", "-map", "1:a?", "-c:a", "aac"]]
-        command += f"-c:v libx264 -pix_fmt yuv420p -crf {CRF} -movflags +faststart -y".split()
-        command.append(f"file:{path}")  # or a colon would end the name of a protocol
-        _run(command, (pixels[:height, :width] for pixels in itertools.chain([first], frames)))
+@contextlib.contextmanager
+def _write_mp4(program: str, path: Path, fps: float, sound: Path | None) -> Iterator[WriteFrame]:
+    with contextlib.ExitStack() as stack:
+        write: WriteFrame | None = None
 
-    return write
+        def write_frame(pixels: np.ndarray) -> None:
+            nonlocal write
+            # The usual colour format halves the resolution of colour, and takes even sides.
+            height, width = (side - side % 2 for side in pixels.shape[:2])
+            if write is None:
+                command = _coding(program, path, (width, height), fps, sound)
+                write = stack.enter_context(_run(command))
+            write(pixels[:height, :width])
+
+        yield write_frame
 
 
-def _run(command: Sequence[str], frames: Iterator[np.ndarray]) -> None:
-    """Hands ffmpeg the frames; OSError with its message if it fails."""
+def _coding(
+    program: str, path: Path, size: tuple[int, int], fps: float, sound: Path | None
+) -> list[str]:
+    """The command that writes an MP4 of frames of some width and height."""
+    width, height = size
+    command = [program, "-loglevel", "error"]
+    command += f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i -".split()
+    if sound is not None:
+        command += ["-i", f"file:{sound}", *["-map", "0:v", "-map", "1:a?", "-c:a", "aac"]]
+    command += f"-c:v libx264 -pix_fmt yuv420p -crf {CRF} -movflags +faststart -y".split()
+    return [*command, f"file:{path}"]  # or a colon would end the name of a protocol
+
+
+@contextlib.contextmanager
+def _run(command: Sequence[str]) -> Iterator[WriteFrame]:
+    """Yields a function that hands ffmpeg a frame; OSError with its message if it fails."""
     # In a session of its own, Ctrl-C stops it through this process alone.
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:
         assert process.stdin is not None
-        try:
-            with contextlib.suppress(BrokenPipeError):  # it has ended, and says why
-                for pixels in frames:
-                    process.stdin.write(np.ascontiguousarray(pixels).tobytes())
+        stdin = process.stdin
+
+        def finish() -> None:
             _, message = process.communicate()
+            if process.returncode:
+                raise OSError(f"the video cannot be written: {message.decode(errors='replace')}")
+
+        def write(pixels: np.ndarray) -> None:
+            try:
+                stdin.write(np.ascontiguousarray(pixels).tobytes())
+            except BrokenPipeError:
+                finish()  # it has ended, and says why
+                raise
+
+        try:
+            yield write
+            finish()
         except BaseException:
             process.kill()
             process.communicate()
             raise
-    if process.returncode:
-        raise OSError(f"the video cannot be written: {message.decode(errors='replace')}")

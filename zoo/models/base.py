@@ -47,6 +47,7 @@ class Model(nn.Module, kw_only=True):
       input_conv: the path of the first convolution, whose kernel has the images' channels.
       backbone_excludes: further outermost modules that `zoo.backbone` leaves out.
       backbone_options: arguments that `zoo.backbone` changes.
+      is_detector: whether it finds objects, and is no classifier.
       is_imported: whether a file brings its architecture, so that it has no layers of the zoo.
 
     Args:
@@ -75,6 +76,7 @@ class Model(nn.Module, kw_only=True):
     input_conv: ClassVar[str] = "stem/conv"
     backbone_excludes: ClassVar[tuple[str, ...]] = ()
     backbone_options: ClassVar[Mapping[str, Any]] = {}
+    is_detector: ClassVar[bool] = False
     is_imported: ClassVar[bool] = False
 
     num_classes: int = 1000
@@ -317,6 +319,12 @@ def create(model: str | Callable[..., Model], **arguments: Any) -> Model:
     return find_model(model).constructor(**arguments)
 
 
+def load_detectors() -> dict[str, ModelEntry]:
+    """The table of the detectors, whose modules are imported."""
+    importlib.import_module("zoo.detection.models")
+    return DETECTORS
+
+
 def find_model(model: str | Callable[..., Any]) -> ModelEntry:
     """The entry of a constructor or of its name; UnknownModelError if there is none."""
     if not isinstance(model, str) and not hasattr(model, "__name__"):
@@ -325,10 +333,7 @@ def find_model(model: str | Callable[..., Any]) -> ModelEntry:
             f"got {type(model).__name__}"
         )
     name = model if isinstance(model, str) else model.__name__
-    entry = MODELS.get(name)
-    if entry is None:
-        importlib.import_module("zoo.detection.models")
-        entry = DETECTORS.get(name)
+    entry = MODELS.get(name) or load_detectors().get(name)
     if entry is None and isinstance(model, str):  # names in any case
         known = {title.lower(): title for title in (*MODELS, *DETECTORS, *_IMPORTED)}
         name = known.get(name.lower(), name)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Cost(NamedTuple):
-    """The cost of a model with 1,000 classes, for one image of its input size.
+    """The cost of a model with its usual number of classes, for one image of its input size.
 
     Args:
       parameters: how many inference uses.

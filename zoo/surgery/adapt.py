@@ -1,6 +1,5 @@
 """Trained weights for other classes and other images."""
 
-import dataclasses
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +27,8 @@ def adapt(
 
     Args:
       model: what `zoo.trained` returns, a pair (model, variables), or a model's name.
-      labels: the names of the new classes, in the order of the logits.
+      labels: the names of the new classes, in the order of the logits; a detector's first is the
+        background.
       num_classes: how many new classes there are, where they have no names. Either gives the model
         a fresh head; weights without a classifier get the whole classifier. None keeps the head.
       channels: the new number of image channels. For one, the first convolution's kernels are
@@ -54,19 +54,22 @@ def adapt(
     arrays = dict(flatten_variables(old.variables))
     new, info = old.model, old.info
     if num_classes is not None:
+        if new.is_detector and num_classes < 2:
+            raise ValueError(
+                f"a {new.title} needs at least 2 classes, of which the first is the background, "
+                f"got {num_classes}"
+            )
         new = old.model.clone(num_classes=num_classes)
         key = jax.random.key(0) if key is None else key
         arrays |= _draw_heads(old, new, arrays, key)
-        info = dataclasses.replace(
-            info, labels=make_labels(labels, num_classes), top1=None, head=True
-        )
+        info = info.without_accuracy(labels=make_labels(labels, num_classes), head=True)
     if channels is not None and channels != old.channels:
         first = f"params/{old.model.input_conv}/kernel"
         if first not in arrays:
             raise ValueError(f"the first convolution of a {new.title} takes no other channels")
         arrays[first] = _change_channels(arrays[first], channels)
         preprocessing = info.preprocessing.for_channels(channels)
-        info = dataclasses.replace(info, preprocessing=preprocessing, top1=None)
+        info = info.without_accuracy(preprocessing=preprocessing)
     return make_trained(new, unflatten_variables(arrays), info)
 
 

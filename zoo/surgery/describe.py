@@ -21,7 +21,8 @@ class Layer(NamedTuple):
     Args:
       path: its module path, such as "stage2/block3/conv1".
       kind: its class, such as "Conv".
-      output: the shape of its output for one image, [H, W, C] or [C].
+      output: the shape of its output for one image, [H, W, C] or [C]; of the first one, where it
+        runs several times.
       parameters: how many it has.
       multiply_adds: multiplications with an addition for one image; those of convolutions and
         dense layers are counted.
@@ -134,21 +135,37 @@ def describe(
     if size is None:
         size = module.usual_size
     height, width = size if isinstance(size, Sequence) else (size, size)
-    layers: list[Layer] = []
+    layers: dict[str, Layer] = {}
 
     def measure(call: Call) -> Any:
         y = call.run()
         kind, parameters, products = _count(call.module)
         if parameters:
-            size = y.size * y.dtype.itemsize
-            layers.append(Layer(call.path, kind, y.shape[1:], parameters, products * y.size, size))
+            layer = Layer(
+                call.path,
+                kind,
+                y.shape[1:],
+                parameters,
+                products * y.size,
+                y.size * y.dtype.itemsize,
+            )
+            layers[call.path] = _add(layers.get(call.path), layer)
         return y
 
     x = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), x)
     with intercept(measure):
         jax.eval_shape(module.clone(remat=False).apply, variables, x)
-    return Description(module.title, (height, width, channels), tuple(layers))
+    return Description(module.title, (height, width, channels), tuple(layers.values()))
+
+
+def _add(before: Layer | None, layer: Layer) -> Layer:
+    """A layer that may have run before, as those of a detector do on each of several maps."""
+    if before is None:
+        return layer
+    return before._replace(
+        multiply_adds=before.multiply_adds + layer.multiply_adds, bytes=before.bytes + layer.bytes
+    )
 
 
 def _count(module: Any) -> tuple[str, int, int]:

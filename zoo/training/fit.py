@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from zoo.checkpoints.load import ModelWithWeights
-from zoo.data.load import Splits, load
 from zoo.data.pipeline import check_process
 from zoo.inference.trained import Trained
-from zoo.models.base import Model
-from zoo.training.prepare import prepare_model
+from zoo.models.base import DETECTORS, Model, find_model
+from zoo.training.classification import ClassificationTask
 from zoo.training.processes import is_first, together
 from zoo.training.run import Run
 from zoo.training.run_folder import RunFolder, describe_run
 from zoo.training.settings import Settings, SettingsError
+from zoo.training.task import Task
 
 
 def fit(
@@ -38,8 +38,10 @@ def fit(
     Args:
       model: what `zoo.trained` returns, a pair (model, variables) or a model's name, to fine-tune
         its weights; or a definition such as `zoo.ResNet18()`, to begin with random ones. The
-        classifier is made for the data's classes; see `prepare_model`.
-      data: a folder of classes, or what else `zoo.data.load` takes.
+        classifier is made for the data's classes; see `prepare_model`. A detector is trained to
+        detect; see `zoo.detection.training.task`.
+      data: a folder of classes, or what else `zoo.data.load` takes; for a detector what
+        `zoo.detection.data.load_detection` takes.
       settings: a recipe's name, such as "finetune", a TOML file or a `Settings`. By default
         "finetune" for trained weights, and the defaults of `Settings` for random ones.
       folder: where the run is kept, see `RunFolder`; the same call goes on where it was
@@ -69,13 +71,12 @@ def fit(
         raise SettingsError("tensorboard needs folder, where its files are written")
     with contextlib.ExitStack() as stack:
         with together():
-            chosen = choose_settings(settings, isinstance(model, Model), changes)
-            splits = data
-            if not isinstance(data, Splits):
-                splits = load(data, validation=chosen.validation, seed=chosen.seed)
-            trained = prepare_model(model, splits.train, chosen, channels)
+            task = find_task(model)
+            chosen = choose_settings(settings, isinstance(model, Model), changes, task.recipe)
+            splits = task.load(data, chosen)
+            trained = task.prepare_model(model, splits.train, chosen, channels)
             run_folder = None if folder is None else RunFolder(Path(folder))
-            run = Run(trained, splits, chosen, workers, run_folder, verbose)
+            run = Run(task, trained, splits, chosen, workers, run_folder, verbose)
             # Last, so that a run that cannot begin leaves nothing in the folder.
             if run_folder is not None and is_first():
                 stack.enter_context(run_folder.lock())
@@ -87,10 +88,34 @@ def choose_settings(
     settings: Settings | str | os.PathLike[str] | None,
     scratch: bool,
     changes: Mapping[str, Any],
+    recipe: str = "finetune",
 ) -> Settings:
-    """The settings that `fit` takes, of the same arguments; `scratch` for random weights."""
+    """The settings that `fit` takes, of the same arguments.
+
+    Args:
+      settings, changes: as of `fit`.
+      scratch: for random weights.
+      recipe: the name of what others are trained by.
+    """
     if isinstance(settings, Settings):
         return settings.replace(**changes)
     if settings is None and scratch:
         return Settings.from_mapping(changes)
-    return Settings.read(os.fspath(settings or "finetune"), **changes)
+    return Settings.read(os.fspath(settings or recipe), **changes)
+
+
+def find_task(model: Any) -> Task:
+    """What a training of a model is about: classification, or detection if it is a detector."""
+    if not isinstance(model, str) and callable(model) and hasattr(model, "__name__"):
+        model = model.__name__
+    if isinstance(model, str):
+        is_detector = find_model(model).name in DETECTORS
+    else:
+        definition = model.model if isinstance(model, Trained) else model
+        definition = definition[0] if isinstance(definition, tuple | list) else definition
+        is_detector = getattr(definition, "is_detector", False)
+    if is_detector:
+        from zoo.detection.training.task import DetectionTask
+
+        return DetectionTask()
+    return ClassificationTask()

@@ -1,28 +1,20 @@
 """The phases of a training: first perhaps only the classifier, then all that is not frozen."""
 
 import dataclasses
-from collections.abc import Callable
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
-from zoo.data.augment import Augmentation, make_transforms
-from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Trained
 from zoo.models.base import Model
 from zoo.training import paths
 from zoo.training.devices import Placement
-from zoo.training.losses import cross_entropy
-from zoo.training.mixing import mix
 from zoo.training.optimizers import Schedule, make_optimizer, make_schedule
 from zoo.training.settings import Settings, SettingsError
-from zoo.training.step import TrainState, TrainStep, init_train_state, make_train_step
-from zoo_kernels import jit
-
-# (images [N, H, W, C] uint8, labels [N], weights [N], step) → what a training step takes.
-Prepare = Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
+from zoo.training.step import Objective, TrainState, TrainStep, init_train_state, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +67,13 @@ class Phase(Plan):
 
 
 def make_phases(
-    model: Model, trained: Trained, settings: Settings, steps_per_epoch: int, placement: Placement
+    model: Model,
+    trained: Trained,
+    settings: Settings,
+    steps_per_epoch: int,
+    placement: Placement,
+    objective: Objective,
+    head: Sequence[str],
 ) -> list[Phase]:
     """The phases that settings describe, one after the other.
 
@@ -85,6 +83,8 @@ def make_phases(
       settings: which.
       steps_per_epoch: how many.
       placement: where states lie.
+      objective: what is made small.
+      head: the outermost modules that the first phase trains.
 
     Raises:
       SettingsError: a pattern matches nothing, or nothing is left to train.
@@ -99,10 +99,10 @@ def make_phases(
         raise SettingsError("sync_norms must be true where shard_params is, got false")
     head_steps = round(settings.head_epochs * steps_per_epoch)
     everything = paths.invert(settings.freeze)
-    head = (*everything, *(f"!{name}" for name in params if name != model.classifier[-1]))
+    only_head = (*everything, *(f"!{name}" for name in params if name not in head))
     if not paths.split(params, everything)[0]:
         raise SettingsError(f"freeze leaves nothing to train, got {list(settings.freeze)}")
-    if head_steps and not paths.split(params, head)[0]:
+    if head_steps and not paths.split(params, only_head)[0]:
         raise SettingsError(
             f"head_epochs must be 0 where freeze has the classifier, got {settings.head_epochs:g}"
         )
@@ -114,12 +114,17 @@ def make_phases(
             settings.replace(schedule="constant", warmup_epochs=0.0), head_steps, steps_per_epoch
         )
         # The norms in front of the classifier stay as they are while only that is trained.
-        plans.insert(0, Plan(0, head_steps, head, constant, ("**",)))
-    return [_make_phase(plan, model, trained, settings, placement) for plan in plans]
+        plans.insert(0, Plan(0, head_steps, only_head, constant, ("**",)))
+    return [_make_phase(plan, model, trained, settings, placement, objective) for plan in plans]
 
 
 def _make_phase(
-    plan: Plan, model: Model, trained: Trained, settings: Settings, placement: Placement
+    plan: Plan,
+    model: Model,
+    trained: Trained,
+    settings: Settings,
+    placement: Placement,
+    objective: Objective,
 ) -> Phase:
     optimizer = make_optimizer(settings, model, plan.schedule, channels=trained.channels)
     average = settings.average_decay > 0
@@ -133,7 +138,7 @@ def _make_phase(
         model,
         optimizer,
         trainable=plan.trainable,
-        loss=partial(cross_entropy, label_smoothing=settings.label_smoothing),
+        objective=objective,
         freeze_norms=plan.freeze_norms,
         accumulate=settings.accumulate,
         average_decay=settings.average_decay if average else None,
@@ -141,35 +146,3 @@ def _make_phase(
         shardings=placement.shardings(shapes),
     )
     return Phase(**vars(plan), optimizer=optimizer, step=step, placement=placement)
-
-
-def make_augmentation(preprocessing: Preprocessing, settings: Settings) -> Augmentation:
-    """How settings change images at random; MissingExtraError if albumentations is needed."""
-    fields = {field.name for field in dataclasses.fields(Augmentation)}
-    chosen = {name: v for name, v in dataclasses.asdict(settings).items() if name in fields}
-    augmentation = Augmentation(preprocessing=preprocessing, **chosen)
-    make_transforms(augmentation)  # what lacks is told here, rather than by a worker
-    return augmentation
-
-
-def make_prepare(preprocessing: Preprocessing, settings: Settings, num_classes: int) -> Prepare:
-    """Compiles what makes of a batch of pixels what a training step takes.
-
-    Returns:
-      (images, labels, weights, step) → (images, labels, weights): normalised, and mixed where the
-      settings say so.
-    """
-    mixing = {"mixup": settings.mixup, "cutmix": settings.cutmix}
-    seed = jax.random.key(settings.seed)
-
-    def prepare(
-        images: jax.Array, labels: jax.Array, weights: jax.Array, step: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        normalized = preprocessing.normalize(images)
-        if not any(mixing.values()):
-            return normalized, labels, weights
-        # Another key than that of dropout in the same step.
-        key = jax.random.fold_in(jax.random.fold_in(seed, 1), step)
-        return mix(normalized, labels, weights, key, num_classes=num_classes, **mixing)
-
-    return jit(prepare)

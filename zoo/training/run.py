@@ -12,17 +12,14 @@ import jax
 import numpy as np
 
 from zoo.data.dataset import DatasetError
-from zoo.data.load import Splits
 from zoo.data.pipeline import Batch, count_workers, load_batches
 from zoo.inference.trained import Trained
 from zoo.runtime.prefetch import prefetch
 from zoo.training.checkpoints import Checkpoints
 from zoo.training.devices import make_placement
-from zoo.training.evaluation.evaluate import image_shape, make_predict
 from zoo.training.interrupts import InterruptedTrainingError, Interrupts
 from zoo.training.optimizers import scale_rate
-from zoo.training.phases import Phase, make_augmentation, make_phases, make_prepare
-from zoo.training.prepare import weigh_classes
+from zoo.training.phases import Phase, make_phases
 from zoo.training.processes import is_first, share, together
 from zoo.training.reporting.progress import Progress
 from zoo.training.reporting.record import Record
@@ -31,6 +28,7 @@ from zoo.training.run_folder import RunFolder
 from zoo.training.selection import Selection
 from zoo.training.settings import Settings, SettingsError
 from zoo.training.step import TrainState, init_train_state
+from zoo.training.task import Splits, Task
 
 # A run records so many lines in an epoch.
 LINES_PER_EPOCH = 20
@@ -48,19 +46,18 @@ class _Memory:
 
     Args:
       step: of the state.
-      steps, loss, accuracy: the number of steps since the last evaluation, and sums over them.
+      steps, sums: the number of steps since the last evaluation, and sums of metrics over them.
       skipped: messages about images that could not be read.
-      best: accuracy, loss and step of the best evaluation.
-      least_loss, plateau_start, plateau_factor: for the schedule "plateau".
+      best: metrics, rank and step of the best evaluation.
+      least_cost, plateau_start, plateau_factor: for the schedule "plateau".
     """
 
     step: int = 0
     steps: int = 0
-    loss: float = 0.0
-    accuracy: float = 0.0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
     skipped: list[str] = dataclasses.field(default_factory=list)
-    best: dict[str, float] | None = None
-    least_loss: float = math.inf
+    best: dict[str, Any] | None = None
+    least_cost: float = math.inf
     plateau_start: int = 0
     plateau_factor: float = 1.0
 
@@ -70,6 +67,7 @@ class Run:
 
     def __init__(
         self,
+        task: Task,
         start: Trained,
         splits: Splits,
         settings: Settings,
@@ -77,22 +75,31 @@ class Run:
         folder: RunFolder | None,
         verbose: bool,
     ) -> None:
-        self.start, self.settings, self.folder = start, settings, folder
-        self.images = weigh_classes(splits.train, settings.class_weights)
-        self.preprocessing = start.info.preprocessing
-        self.augmentation = make_augmentation(self.preprocessing, settings)
+        self.task, self.start, self.settings, self.folder = task, start, settings, folder
+        self.images = task.weigh(splits.train, settings)
+        self.transform = task.make_transform(start, settings)
         self.placement = make_placement(settings.shard_params)
         self.batch_size = fit_batch_size(settings, len(self.images), self.placement.mesh.size)
         self.steps_per_epoch = len(self.images) // self.batch_size
         self.workers = count_workers(self.images) if workers is None else workers
         model = start.model.clone(dtype=settings.dtype, remat=settings.remat)
-        self.phases = make_phases(model, start, settings, self.steps_per_epoch, self.placement)
-        self.total_steps = self.phases[-1].last_step
-        self.prepare = make_prepare(self.preprocessing, settings, model.num_classes)
-        predict = make_predict(model, self.preprocessing, self.placement)
-        self.selection = Selection(
-            start, splits, settings, predict, self.placement, self.batch_size, self.workers, folder
+        self.phases = make_phases(
+            model,
+            start,
+            settings,
+            self.steps_per_epoch,
+            self.placement,
+            task.make_objective(settings),
+            task.find_head(model, start.variables["params"]),
         )
+        self.total_steps = self.phases[-1].last_step
+        self.prepare = task.make_prepare(start, settings)
+        evaluate = None
+        if splits.val is not None:
+            evaluate = task.make_evaluate(
+                model, start, splits.val, settings, self.placement, self.batch_size, self.workers
+            )
+        self.selection = Selection(start, splits, settings, task, evaluate, self.placement, folder)
         self.progress = Progress(self.total_steps, verbose=verbose and is_first())
         self.memory = _Memory()
         self.unread: list[str] = []  # messages that the other processes do not know yet
@@ -151,13 +158,14 @@ class Run:
         steps_left = self.total_steps - self.memory.step
         batches = load_batches(
             self.images,
-            self.augmentation,
+            self.transform,
             self.batch_size,
-            image_shape(self.preprocessing),
+            self.task.find_image_shape(self.start),
             seed=self.settings.seed,
             first=self.memory.step,
             workers=self.workers,
             part=(jax.process_index(), jax.process_count()),
+            blank=self.task.find_blank(self.start, self.settings),
         )
         on_device = prefetch(map(self._put, itertools.islice(batches, steps_left)))
         with contextlib.closing(batches), contextlib.closing(on_device), Interrupts() as interrupts:
@@ -255,13 +263,13 @@ class Run:
             raise DivergenceError(self._describe_divergence(step, ", ".join(infinite)))
         memory = self.memory
         memory.step, memory.steps = step, memory.steps + 1
-        memory.loss += values["loss"]
-        memory.accuracy += values["accuracy"]
+        for name in self.task.shown:
+            memory.sums[name] = memory.sums.get(name, 0.0) + values[name]
         speed.count_step()
         line = {**values, "learning_rate": phase.rate(step) * memory.plateau_factor}
         if step % max(1, self.steps_per_epoch // LINES_PER_EPOCH) == 0:
             self._record(line)
-        shown = {name: line[name] for name in ("loss", "accuracy", "learning_rate")}
+        shown = {name: line[name] for name in (*self.task.shown, "learning_rate")}
         self.progress.update(
             step, self._epoch(), shown, speed.images_per_second, speed.waiting_share
         )
@@ -296,31 +304,31 @@ class Run:
         """Evaluates on the validation images, and keeps the model if it is the best so far."""
         memory = self.memory
         count = max(memory.steps, 1)
-        means = {"loss": memory.loss / count, "accuracy": memory.accuracy / count}
-        memory.steps, memory.loss, memory.accuracy = 0, 0.0, 0.0
+        means = {name: total / count for name, total in memory.sums.items()}
+        memory.steps, memory.sums = 0, {}
         variables = _find_variables(state)
-        if not self.selection.has_validation:
+        if self.selection.evaluate is None:
             self.progress.epoch_end(self._epoch(), means)
             self.selection.keep(variables, {"step": memory.step})
             return state
-        evaluation = self.selection.evaluate(variables)
-        validation = {"loss": evaluation.loss, "accuracy": evaluation.top1}
+        score = self.selection.evaluate(variables)
+        validation = dict(score.metrics)
         self.progress.epoch_end(self._epoch(), means, validation)
         named = {f"validation_{name}": value for name, value in validation.items()}
         self._record({f"epoch_{name}": value for name, value in means.items()} | named)
-        best = memory.best
-        if best is None or (best["accuracy"], -best["loss"]) < (evaluation.top1, -evaluation.loss):
-            memory.best = {**validation, "step": memory.step}
-            self.selection.keep(variables, memory.best, evaluation)
+        if memory.best is None or tuple(memory.best["rank"]) < score.rank:
+            facts = {**validation, "step": memory.step}
+            memory.best = {**facts, "rank": list(score.rank)}
+            self.selection.keep(variables, facts, score)
         if self.settings.schedule != "plateau" or phase is not self.phases[-1]:
             return state
-        return self._watch_plateau(state, evaluation.loss)
+        return self._watch_plateau(state, score.cost)
 
-    def _watch_plateau(self, state: TrainState, loss: float) -> TrainState:
-        """Lowers the rate where the validation loss has not improved for `step_epochs`."""
+    def _watch_plateau(self, state: TrainState, cost: float) -> TrainState:
+        """Lowers the rate where the validation images gain nothing for `step_epochs`."""
         memory, settings = self.memory, self.settings
-        if loss < memory.least_loss:
-            memory.least_loss, memory.plateau_start = loss, memory.step
+        if cost < memory.least_cost:
+            memory.least_cost, memory.plateau_start = cost, memory.step
         elif memory.step - memory.plateau_start >= settings.step_epochs * self.steps_per_epoch:
             memory.plateau_start = memory.step
             memory.plateau_factor *= settings.step_factor

@@ -114,7 +114,7 @@ def describe_images(train: Dataset, validation: Dataset | None) -> dict[str, Any
 def _digest(dataset: Dataset) -> int:
     """A number that tells data sets apart by their images' names and classes, in any folder."""
     names = "\n".join(Path(dataset.name_of(index)).name for index in range(len(dataset)))
-    return zlib.crc32(dataset.labels.tobytes(), zlib.crc32(names.encode(errors="replace")))
+    return zlib.crc32(dataset.label_bytes, zlib.crc32(names.encode(errors="replace")))
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -67,6 +67,9 @@ class Settings:
       randaugment: how many operations of RandAugment change an image (Cubuk et al. 2019, arXiv
         1909.13719).
       randaugment_magnitude: their strength, from 0 to 10.
+      zoom_out: of detectors: by how much of its width and height an image is padded at most, on
+        each side.
+      max_boxes: of detectors: how many boxes of an image count, the largest.
       erasing: the probability of erasing a rectangle (Zhong et al. 2017, arXiv 1708.04896).
       mixup, cutmix: the parameter α of MixUp (Zhang et al. 2017, arXiv 1710.09412) and CutMix (Yun
         et al. 2019, arXiv 1905.04899); 0 is off. With both, each batch has one of the two.
@@ -112,6 +115,8 @@ class Settings:
     randaugment: int = 0
     randaugment_magnitude: float = 9.0
     erasing: float = 0.0
+    zoom_out: float = 0.0
+    max_boxes: int = 100
     mixup: float = 0.0
     cutmix: float = 0.0
     validation: float = 0.2
@@ -238,6 +243,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "randaugment_magnitude": (0.0, 10.0),
     "batch_size": (1, 1 << 20),
     "accumulate": (1, 1 << 20),
+    "max_boxes": (1, 1000),
+    "zoom_out": (0.0, 10.0),
     "size": (8, 1 << 14),
     "seed": (0, (1 << 32) - 1),
 }

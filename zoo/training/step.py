@@ -1,7 +1,9 @@
 """One step of training a classifier."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,34 @@ AUXILIARY_WEIGHT = 0.3
 # (logits [N, classes], labels) → the loss of each example [N].
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 Metrics = dict[str, jax.Array]
+
+
+class Objective(Protocol):
+    """What a training step makes small."""
+
+    def __call__(
+        self,
+        model: Any,
+        variables: Mapping[str, Any],
+        images: jax.Array,
+        labels: Any,
+        key: jax.Array,
+        *,
+        weights: jax.Array,
+        freeze_norms: Sequence[str],
+    ) -> tuple[jax.Array, tuple[dict[str, Any], Metrics]]:
+        """The loss of a batch, or of a part of one.
+
+        Args:
+          model, variables, images, labels, key: as for `classification_loss`.
+          weights: of the images [N], whose sum over the batch is 1.
+          freeze_norms: patterns of the norms that keep their statistics.
+
+        Returns:
+          (loss, (statistics, metrics)), of which parts of a batch are added.
+        """
+
+
 TrainStep = Callable[..., tuple["TrainState", Metrics]]
 
 
@@ -100,12 +130,7 @@ def classification_loss(
       (loss, (statistics, logits)): a scalar in float32 or better; {"batch_stats": …} if there are
       any.
     """
-
-    def freeze(call: Call) -> Any:
-        frozen = isinstance(call.module, BatchNorm) and paths.matches(call.path, freeze_norms)
-        return call.run(train=False) if frozen else call.run()
-
-    with intercept(freeze):
+    with frozen_norms(freeze_norms):
         logits, updates = model.apply(
             variables,
             images,
@@ -122,12 +147,50 @@ def classification_loss(
     return main + AUXILIARY_WEIGHT * sum(auxiliary), (statistics, logits)
 
 
+@contextlib.contextmanager
+def frozen_norms(patterns: Sequence[str]) -> Iterator[None]:
+    """Lets the batch norms at some paths normalise by their running statistics, in training too."""
+
+    def freeze(call: Call) -> Any:
+        frozen = isinstance(call.module, BatchNorm) and paths.matches(call.path, patterns)
+        return call.run(train=False) if frozen else call.run()
+
+    with intercept(freeze):
+        yield
+
+
+def classify_objective(
+    model: Model,
+    variables: Mapping[str, Any],
+    images: jax.Array,
+    labels: jax.Array,
+    key: jax.Array,
+    *,
+    weights: jax.Array,
+    freeze_norms: Sequence[str] = (),
+    loss: Loss = cross_entropy,
+) -> tuple[jax.Array, tuple[dict[str, Any], Metrics]]:
+    """`classification_loss` with the metric "accuracy": an `Objective`."""
+    value, (statistics, logits) = classification_loss(
+        model,
+        variables,
+        images,
+        labels,
+        key,
+        weights=weights,
+        loss=loss,
+        freeze_norms=freeze_norms,
+    )
+    return value, (statistics, {"accuracy": count_correct(logits, labels, weights)})
+
+
 def make_train_step(
     model: Model,
     optimizer: Any,
     *,
     trainable: str | Sequence[str] | None = None,
     loss: Loss = cross_entropy,
+    objective: Objective | None = None,
     freeze_norms: Sequence[str] = (),
     accumulate: int = 1,
     average_decay: float | None = None,
@@ -152,6 +215,7 @@ def make_train_step(
         ["stage4", "head"]; see `zoo.training.paths.matches`. None trains all. The optimizer sees
         only these, and gradients are computed only for these.
       loss: (logits, labels) → the loss of each example [N].
+      objective: what is made small, in place of that loss.
       freeze_norms: patterns of paths; the batch norms there keep their running statistics.
       accumulate: in how many parts a batch is computed, one after the other, whose gradients are
         added: to make batches that memory does not hold at once. Norms see one part at a time.
@@ -165,8 +229,9 @@ def make_train_step(
     Returns:
       (state, images, labels, weights=None) → (state, metrics). Images are normalised [N, H, W, C],
       labels class numbers [N] or probabilities [N, classes], weights those of the examples [N].
-      Metrics: "loss" and "accuracy", both weighted means, and "grad_norm". The state that is
-      passed is donated: its memory is reused for the new state, and it must not be used again.
+      Metrics: "loss" and "accuracy" (or those of the objective), weighted means, and "grad_norm".
+      The state that is passed is donated: its memory is reused for the new state, and it must not
+      be used again.
 
     Raises:
       ValueError: an argument is out of range; or, in the first step, a pattern matches nothing, the
@@ -177,6 +242,7 @@ def make_train_step(
     if average_decay is not None and not 0 <= average_decay < 1:
         raise ValueError(f"average_decay must be from 0 to below 1, got {average_decay!r}")
     patterns = _as_patterns(trainable)
+    compute_loss = objective or functools.partial(classify_objective, loss=loss)
 
     def gradient(
         params: Any, fixed: Any, images: Any, labels: Any, weights: Any, key: Any
@@ -185,22 +251,14 @@ def make_train_step(
 
         def total_loss(params: Any) -> Any:
             variables = {**fixed, "params": paths.merge(params, fixed["params"])}
-            value, (statistics, logits) = classification_loss(
-                model,
-                variables,
-                images,
-                labels,
-                key,
-                weights=weights,
-                loss=loss,
-                freeze_norms=freeze_norms,
+            return compute_loss(
+                model, variables, images, labels, key, weights=weights, freeze_norms=freeze_norms
             )
-            return value, (statistics, count_correct(logits, labels, weights))
 
-        (value, (statistics, correct)), gradients = jax.value_and_grad(total_loss, has_aux=True)(
+        (value, (statistics, metrics)), gradients = jax.value_and_grad(total_loss, has_aux=True)(
             params
         )
-        return gradients, statistics, {"loss": value, "accuracy": correct}
+        return gradients, statistics, {"loss": value, **metrics}
 
     compute = _accumulate(gradient, accumulate) if accumulate > 1 else gradient
     if local_norms is not None:
@@ -262,7 +320,7 @@ def _accumulate(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
     def accumulated(params: Any, fixed: Any, *batch_and_key: Any) -> Any:
         *batch, key = batch_and_key
         # Every parts-th example, so that of a sharded batch each part is spread over all devices.
-        split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in batch]
+        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
         def add(carry: Any, part: Any) -> Any:
             statistics, total = carry
@@ -272,7 +330,7 @@ def _accumulate(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
             )
             return (new, jax.tree.map(jnp.add, total, (gradients, metrics))), None
 
-        first = [x[0] for x in split]
+        first = jax.tree.map(lambda x: x[0], split)
         shapes = jax.eval_shape(gradient, params, fixed, *first, key)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[2]))
         statistics = {name: fixed[name] for name in shapes[1]}

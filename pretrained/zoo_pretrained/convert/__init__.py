@@ -192,15 +192,43 @@ def count_parameters(arrays: Mapping[str, np.ndarray], source: Source) -> int:
 
 
 def count_classes(arrays: Mapping[str, np.ndarray], source: Source) -> int | None:
-    """The number of classes of the source's classifier; None if it has none.
+    """The number of classes of the source's classifier or detector; None if that is not known.
 
     Args:
       arrays, source: as for `convert`.
     """
     source_arrays = list_source_arrays(arrays, source.framework)
     targets = match_rules([source_array.module for source_array in source_arrays], source.rules)
-    heads = (a for a in source_arrays if a.module in targets and targets[a.module].path == "head")
-    return next((a.view.shape[-1] for a in heads if a.role == "kernel"), None)
+    return count_kernel_classes(
+        {
+            targets[a.module].path: a.view.shape
+            for a in source_arrays
+            if a.module in targets and a.role == "kernel"
+        }
+    )
+
+
+# A convolution that scores boxes, among a detector's first.
+_CLASS_HEAD = re.compile(r"class_head/(?:conv|map1|map1_pointwise)")
+
+
+def count_kernel_classes(shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """The number of classes of a model with these kernels; None if that is not known.
+
+    A dense layer has an output for each class. A convolution has one for each class and each of
+    several boxes, and the one beside it, which gives the boxes, has four for each of them.
+
+    Args:
+      shapes: of the kernels, by the paths of our modules.
+    """
+    for path in ("head", "class_head"):
+        if path in shapes:
+            return shapes[path][-1]
+    for path in filter(_CLASS_HEAD.fullmatch, shapes):
+        scores, boxes = shapes[path][-1], shapes.get(path.replace("class", "box"), (0,))[-1]
+        if boxes and 4 * scores % boxes == 0:
+            return 4 * scores // boxes
+    return None
 
 
 def count_channels(

@@ -1,11 +1,11 @@
 """Faster R-CNN, as torchvision names the layers."""
 
 from zoo_pretrained.convert.pyramid import BACKBONE, PYRAMID
-from zoo_pretrained.convert.rules import Rule
+from zoo_pretrained.convert.rules import Rule, Rules
 from zoo_pretrained.convert.source import Source
 
 _POOLED = (256, 7, 7)  # what the first dense layer sees
-_TORCHVISION = (
+_TORCHVISION: Rules = (
     *BACKBONE,
     *PYRAMID,
     (r"rpn\.head\.conv(?:\.0\.0)?", "proposal_conv1"),
@@ -22,4 +22,4 @@ _TORCHVISION = (
     (r"roi_heads\.box_predictor\.bbox_pred", "box_head"),
 )
 
-SOURCES = {"torchvision": Source(_TORCHVISION, crops=False)}
+SOURCES = {"torchvision": Source(_TORCHVISION, crops=False, labels="coco")}

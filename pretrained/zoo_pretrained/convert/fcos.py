@@ -1,11 +1,11 @@
 """FCOS, as torchvision names the layers."""
 
 from zoo_pretrained.convert.pyramid import BACKBONE, PYRAMID
-from zoo_pretrained.convert.rules import Rule
+from zoo_pretrained.convert.rules import Rule, Rules
 from zoo_pretrained.convert.source import Source
 
 _HEADS = (("classification", "class"), ("regression", "box"))
-_TORCHVISION = (
+_TORCHVISION: Rules = (
     *BACKBONE,
     *PYRAMID,
     *(
@@ -19,4 +19,4 @@ _TORCHVISION = (
     (r"head\.regression_head\.bbox_ctrness", "centerness_head/conv"),
 )
 
-SOURCES = {"torchvision": Source(_TORCHVISION, crops=False)}
+SOURCES = {"torchvision": Source(_TORCHVISION, crops=False, labels="coco")}

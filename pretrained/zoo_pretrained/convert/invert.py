@@ -5,7 +5,7 @@ that has the names. `convert` copies nothing: what is written into its views is 
 arrays. So there is no second set of rules, and none of layouts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ def invert(
     source: Source,
     template: Mapping[str, np.ndarray],
     input_conv: str,
+    classifier: Collection[str],
 ) -> dict[str, np.ndarray]:
     """The arrays that `convert` makes these variables of.
 
@@ -31,6 +32,7 @@ def invert(
       template: arrays of the source's model by name; their values do not matter, and it may be for
         another number of classes or of image channels.
       input_conv: the path of our first convolution.
+      classifier: our outermost modules whose outputs depend on the number of classes.
 
     Returns:
       Arrays by the template's names. A convolution's bias that ours lacks is zero; what is no
@@ -47,12 +49,12 @@ def invert(
     for source_array in source_arrays:
         shape = template[source_array.name].shape
         target = targets[source_array.module].path if source_array.module in targets else ""
-        if target == "head" and shape and "params/head/kernel" in ours:
-            shape = (ours["params/head/kernel"].shape[-1], *shape[1:])
-        if target == input_conv and source_array.role == "kernel":
-            shape = (shape[0], ours[f"params/{input_conv}/kernel"].shape[2], *shape[2:])
-        theirs[source_array.name] = np.zeros(shape, dtype)
         path = f"params/{target}/{source_array.role}"
+        if target.split("/")[0] in classifier and path in ours:
+            shape = (ours[path].shape[-1], *shape[1:])
+        if target == input_conv and source_array.role == "kernel":
+            shape = (shape[0], ours[path].shape[2], *shape[2:])
+        theirs[source_array.name] = np.zeros(shape, dtype)
         if path.endswith("/conv/bias") and path not in ours:
             absorbed.add(source_array.name)
     given = {name: array for name, array in theirs.items() if name not in absorbed}

@@ -49,6 +49,7 @@ class Source:
       sizes: the input's size, and the shorter side that images are resized to before they are
         cropped, by the model's name, where they are not those the model was designed for.
       crops: whether images are cropped, as usual for classifiers.
+      labels: the name of the set of labels that weights with as many classes have.
       hint: which of a library's models these are, where layer names do not tell.
     """
 
@@ -59,6 +60,7 @@ class Source:
     interpolation: str = "bilinear"
     sizes: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     crops: bool = True
+    labels: str = "imagenet1k"
     hint: str = ""
 
     def preprocessing_of(self, model: str, size: int) -> dict[str, Any]:

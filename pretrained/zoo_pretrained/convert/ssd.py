@@ -1,10 +1,10 @@
 """SSD, as torchvision names the layers."""
 
-from zoo_pretrained.convert.rules import Rule
+from zoo_pretrained.convert.rules import Rule, Rules
 from zoo_pretrained.convert.source import Normalization, Source
 
 _HEADS = (("classification", "class"), ("regression", "box"))
-_TORCHVISION = (
+_TORCHVISION: Rules = (
     (r"backbone\.features\.(?P<block>\d+)", "#/"),
     (r"backbone", "l2_norm"),
     *(
@@ -24,4 +24,4 @@ _TORCHVISION = (
 
 # The pixels are from 0 to 255, less these means.
 _NORMALIZATION = Normalization((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
-SOURCES = {"torchvision": Source(_TORCHVISION, normalization=_NORMALIZATION, crops=False)}
+SOURCES = {"torchvision": Source(_TORCHVISION, normalization=_NORMALIZATION, crops=False, labels="coco")}

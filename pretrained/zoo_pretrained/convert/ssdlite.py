@@ -4,12 +4,12 @@ It cuts MobileNetV3 in two behind the expansion of the first block of the last s
 """
 
 from zoo_pretrained.convert.pyramid import list_backbone_rules
-from zoo_pretrained.convert.rules import Rule
+from zoo_pretrained.convert.rules import Rule, Rules
 from zoo_pretrained.convert.source import MINUS_ONE_TO_ONE, Source
 
 _HEADS = (("classification", "class"), ("regression", "box"))
 _SECOND = r"backbone\.features\.1\."
-_TORCHVISION = (
+_TORCHVISION: Rules = (
     (r"backbone\.features\.0\.13\.[01]", "backbone/stage5/block1/expand/"),
     *(
         Rule(
@@ -43,4 +43,4 @@ _TORCHVISION = (
     ),
 )
 
-SOURCES = {"torchvision": Source(_TORCHVISION, normalization=MINUS_ONE_TO_ONE, crops=False)}
+SOURCES = {"torchvision": Source(_TORCHVISION, normalization=MINUS_ONE_TO_ONE, crops=False, labels="coco")}

@@ -159,7 +159,7 @@ def test_divergence_stops_at_its_step():
     [
         ({"epoch": 1}, SettingsError, "no setting 'epoch'; did you mean epochs"),
         ({"epochs": -1}, SettingsError, "epochs must be more than 0"),
-        ({"settings": "fine"}, SettingsError, "must be one of cifar10, finetune"),
+        ({"settings": "fine"}, SettingsError, "must be one of cifar10, detection, finetune"),
         ({"size": 2}, SettingsError, "size must be at least 8"),
         ({"batch_size": 9, "accumulate": 2}, SettingsError, "batch_size must be a multiple of 2"),
         (

@@ -14,7 +14,8 @@ from zoo.inference.preprocessing import Preprocessing
 from zoo.runtime.extras import MissingExtraError
 from zoo.training.devices import make_placement
 from zoo.training.mixing import mix
-from zoo.training.phases import make_augmentation, make_phases, make_prepare
+from zoo.training.classification import ClassificationTask, make_augmentation, make_prepare
+from zoo.training.phases import make_phases
 from zoo.training.prepare import prepare_model
 from zoo.training.settings import Settings, SettingsError
 from zoo.training.step import init_train_state
@@ -34,7 +35,16 @@ def trained():
 
 def phases(**settings):
     model, settings = trained().model, SETTINGS.replace(**settings)
-    return make_phases(model, trained(), settings, STEPS_PER_EPOCH, make_placement())
+    task = ClassificationTask()
+    return make_phases(
+        model,
+        trained(),
+        settings,
+        STEPS_PER_EPOCH,
+        make_placement(),
+        task.make_objective(settings),
+        task.find_head(model, trained().variables["params"]),
+    )
 
 
 def run(phase, state=None):

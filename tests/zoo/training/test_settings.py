@@ -106,7 +106,7 @@ def test_the_recipes_that_are_named_in_the_design_are_there():
 
 
 def test_an_unknown_recipe_is_named_with_those_that_there_are():
-    with pytest.raises(SettingsError, match=r"one of cifar10, finetune, .*got 'fine'"):
+    with pytest.raises(SettingsError, match=r"one of cifar10, detection, .*got 'fine'"):
         Settings.read("fine")
 
 

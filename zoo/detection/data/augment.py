@@ -206,7 +206,7 @@ def make_transforms(augmentation: DetectionAugmentation) -> tuple[Any, Any]:
         "pascal_voc",
         label_fields=["rows"],
         min_visibility=s.min_visible,
-        min_area=1e-3,  # else boxes that are wholly outside would stay where `min_visible` is 0
+        min_area=1e-3,  # of less, float32 might lose the sides
         clip=True,
     )
     move = a.Compose(moves, bbox_params=boxes) if moves else None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -108,6 +108,23 @@ class DetectionDataset:
             self.crowd[index],
             self.areas[index],
         )
+
+    @property
+    def weights(self) -> None:
+        """All images count alike."""
+        return None
+
+    @property
+    def label_bytes(self) -> bytes:
+        """What tells data sets of the same images apart."""
+        return b"".join(part.tobytes() for part in (*self.boxes, *self.labels))
+
+    def load(
+        self, index: int, transform: Callable[..., Any], random: np.random.Generator
+    ) -> tuple[np.ndarray, Any]:
+        """The pixels that a transform makes of an image, and the rest of the sample."""
+        sample = transform(self.images[index], self.boxes[index], self.labels[index], random)
+        return sample.image, sample._replace(image=np.zeros((), np.uint8))
 
     def name_of(self, index: int) -> str:
         """What messages call an image: its path, or its number."""

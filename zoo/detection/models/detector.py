@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import flax.linen as nn
 import jax
@@ -71,6 +71,7 @@ class Detector(Model, kw_only=True):
       long_side: unless the longer side would become longer than this.
     """
 
+    is_detector: ClassVar[bool] = True
     classifier: ClassVar[tuple[str, ...]] = ("class_head",)
     input_conv: ClassVar[str] = "backbone/stem/conv"
     mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
@@ -141,9 +142,39 @@ class Detector(Model, kw_only=True):
         scale = min(self.short_side / min(height, width), self.long_side / max(height, width))
         return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
+    @property
+    def canvas_side(self) -> int:
+        """The height and width that hold every image, for training."""
+        side = self.image_size or self.long_side
+        return -(-side // self.divisor) * self.divisor
+
     @nn.nowrap
-    def apply_arguments(self, sizes: jax.Array) -> dict[str, Any]:
-        """What else it is called with, beside the images of these sizes without padding."""
+    def at_size(self, size: int | None) -> Self:
+        """The same for images of another size, whose longer sides are all as long.
+
+        Args:
+          size: of the longer side in pixels, or of both where images are stretched; None keeps it.
+
+        Raises:
+          ValueError: it is for one size only.
+        """
+        if self.image_size is None:
+            side = self.long_side if size is None else size
+            return self.clone(short_side=side, long_side=side)
+        if size in (None, self.image_size):
+            return self
+        if "image_size" in self.architecture:
+            raise ValueError(f"size must be {self.image_size} for {self.title}, got {size}")
+        return self.clone(image_size=size)
+
+    @nn.nowrap
+    def apply_arguments(self, sizes: jax.Array, truth: Truth | None = None) -> dict[str, Any]:
+        """What else it is called with.
+
+        Args:
+          sizes: the heights and widths of the images without padding, [N, 2].
+          truth: the objects, in training.
+        """
         return {}
 
     @nn.nowrap

@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from zoo.detection.roi_align import multiscale_roi_align
 
 from zoo.detection.boxes import clip_boxes, decode_boxes, encode_boxes
 from zoo.detection.losses import smooth_l1
@@ -28,6 +27,7 @@ from zoo.detection.models.detector import (
 from zoo.detection.models.matching import BACKGROUND, Truth, match, pick, sample
 from zoo.detection.models.pyramid import FeaturePyramid, Predictor
 from zoo.detection.nms import batched_nms, multiclass_nms
+from zoo.detection.roi_align import multiscale_roi_align
 from zoo.detection.selection import top_scores
 from zoo.models.base import find_model
 from zoo.models.initializers import Normal
@@ -260,9 +260,9 @@ class FasterRCNN(Detector, kw_only=True):
         )
 
     @nn.nowrap
-    def apply_arguments(self, sizes: jax.Array) -> dict[str, Any]:
-        """Proposals end at the images' edges."""
-        return {"sizes": sizes}
+    def apply_arguments(self, sizes: jax.Array, truth: Truth | None = None) -> dict[str, Any]:
+        """Proposals end at the images' edges, and in training are compared with the truth."""
+        return {"sizes": sizes, "truth": truth}
 
     @nn.nowrap
     def predict(self, outputs: TwoStageOutputs, sizes: jax.Array) -> Predictions:

@@ -127,9 +127,14 @@ class FCOS(Detector, kw_only=True):
             sums = {name: jnp.where(found, loss, 0).sum() for name, loss in losses.items()}
             return found.sum(), {"classification": focal.sum(), **sums}
 
-        flat = [flatten_maps(maps) for maps in (outputs.logits, outputs.deltas, outputs.centerness)]
-        counts, sums = jax.vmap(of_image)(*flat, truth.boxes, truth.labels)
-        count = jnp.maximum(counts.sum(), 1)
+        numbers, sums = jax.vmap(of_image)(
+            flatten_maps(outputs.logits),
+            flatten_maps(outputs.deltas),
+            flatten_maps(outputs.centerness),
+            truth.boxes,
+            truth.labels,
+        )
+        count = jnp.maximum(numbers.sum(), 1)
         return {name: values.sum() / count for name, values in sums.items()}
 
 

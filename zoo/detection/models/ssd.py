@@ -86,11 +86,12 @@ class SSD(Detector, kw_only=True):
         """Images [N, image_size, image_size, C] → what the heads compute."""
         self.check_images(x, train)
         maps = self.make_maps(x, train)
-        heads = []
-        for name, outputs in (("class_head", self.num_classes), ("box_head", 4)):
-            anchors = [2 + 2 * len(ratios) for ratios in self.ratios]
-            heads.append(self.make_head(anchors, outputs, name)(maps, train))
-        return HeadOutputs(*heads, (), (x.shape[1], x.shape[2]))
+        anchors = [2 + 2 * len(ratios) for ratios in self.ratios]
+        logits, deltas = (
+            self.make_head(anchors, outputs, name)(maps, train)
+            for name, outputs in (("class_head", self.num_classes), ("box_head", 4))
+        )
+        return HeadOutputs(logits, deltas, (), (x.shape[1], x.shape[2]))
 
     @nn.nowrap
     def make_maps(self, x: jax.Array, train: bool) -> list[jax.Array]:

@@ -142,6 +142,21 @@ class Evaluation:
         return self.confusion.sum(axis=1)
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """What a training shows of it: loss and accuracy."""
+        return {"loss": self.loss, "accuracy": self.top1}
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Greater for a better model: by the accuracy, and where that is equal by the loss."""
+        return self.top1, -self.loss
+
+    @property
+    def cost(self) -> float:
+        """Less for a better model."""
+        return self.loss
+
+    @property
     def class_accuracy(self) -> np.ndarray:
         """The fraction of each class's images that is classified rightly [classes].
 

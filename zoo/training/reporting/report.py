@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,18 @@ def write_report(
     parts.append(make_section("Training", _draw_history(history)))
     if evaluation is not None:
         parts += _describe_evaluation(evaluation, images or {})
+    parts.append(list_settings(settings))
+    write_page(path, title, parts)
+
+
+def list_settings(settings: Mapping[str, Any]) -> str:
+    """The section of a page that lists what a run was set to."""
     rows = [(escape(name), _cell(escape(value), "text")) for name, value in settings.items()]
-    parts.append(make_section("Settings", make_table(("setting", "value"), rows) if rows else ""))
+    return make_section("Settings", make_table(("setting", "value"), rows) if rows else "")
+
+
+def write_page(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -> None:
+    """Writes a page of parts, complete or not at all."""
     path = Path(path)
     with temporary_folder(path) as folder:
         (folder / "page").write_text(make_page(title, filter(None, parts)), encoding="utf-8")
@@ -81,17 +91,38 @@ def _find_facts(
 def _draw_history(history: Sequence[Mapping[str, Any]]) -> str:
     """Charts of the metrics that there are."""
 
-    def curves(name: str) -> list[Curve]:
-        both = {"training": name, "validation": f"validation_{name}"}
-        return [Curve(label, *_collect(history, key).T) for label, key in both.items()]
+    def both(name: str) -> dict[str, str]:
+        return {"training": name, "validation": f"validation_{name}"}
 
-    rate = Curve("learning rate", *_collect(history, "learning_rate").T)
-    charts = {
-        "Loss": draw_curves(curves("loss"), "step"),
-        "Accuracy": draw_curves(curves("accuracy"), "step", _percent),
-        "Learning rate": draw_curves([rate], "step"),
-    }
-    return _lay_charts(charts)
+    return draw_charts(
+        history,
+        {
+            "Loss": both("loss"),
+            "Accuracy": both("accuracy"),
+            "Learning rate": {"learning rate": "learning_rate"},
+        },
+        fractions=("Accuracy",),
+    )
+
+
+def draw_charts(
+    history: Sequence[Mapping[str, Any]],
+    charts: Mapping[str, Mapping[str, str]],
+    fractions: Collection[str] = (),
+) -> str:
+    """Charts of metrics over the steps.
+
+    Args:
+      history: what `read_record` returns.
+      charts: by their titles, the metrics by the curves' names.
+      fractions: the charts that are in per cent.
+    """
+    drawn = {}
+    for title, names in charts.items():
+        curves = [Curve(label, *_collect(history, name).T) for label, name in names.items()]
+        written = (_percent,) if title in fractions else ()
+        drawn[title] = draw_curves(curves, "step", *written)
+    return _lay_charts(drawn)
 
 
 def _collect(history: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
@@ -201,24 +232,29 @@ def _show_worst(evaluation: Evaluation, images: Mapping[int, ImageSource]) -> st
         else:
             truth_words = escape(evaluation.classes[truth])
             words = f"<b>{truth_words}</b> ({probabilities[truth]:.1%}) {words}"
-        cards.append(
-            f"<figure>{_thumbnail(images[index])}<figcaption>{words}<span>{name}</span>"
-            "</figcaption></figure>"
-        )
-    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+        cards.append((make_thumbnail(images[index]), f"{words}<span>{name}</span>"))
+    return make_cards(cards)
 
 
-def _thumbnail(source: ImageSource) -> str:
+def make_cards(cards: Sequence[tuple[str, str]]) -> str:
+    """Pictures with what is written below them, side by side."""
+    drawn = "".join(
+        f"<figure>{picture}<figcaption>{words}</figcaption></figure>" for picture, words in cards
+    )
+    return f'<div class="cards">{drawn}</div>' if cards else ""
+
+
+def make_thumbnail(source: ImageSource, side: int = THUMBNAIL) -> str:
     """An `<img>` that holds its data; "" of an image that cannot be shown, as of many bands."""
     try:
         image = load_image(source)
     except ImageError:
         return ""
-    factor = THUMBNAIL // (2 * max(image.size))
+    factor = side // (2 * max(image.size))
     if factor > 1:  # pixels of tiny images stay squares
         size = image.width * factor, image.height * factor
         image = image.resize(size, Image.Resampling.NEAREST)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((side, side))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=85)
     return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'

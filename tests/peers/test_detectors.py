@@ -1,0 +1,200 @@
+"""The detectors against torchvision's: their heads' outputs and what they find in photos."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.peers.detectors import (
+    NAMES,
+    OPTIONS,
+    is_fixed,
+    is_two_stage,
+    make_pair,
+    original,
+    to_tensors,
+)
+from zoo.detection.canvas import choose_canvas, resize, unresize
+from zoo.detection.models.detector import flatten_maps
+from zoo.models.base import DETECTORS
+
+pytestmark = pytest.mark.peer
+
+# Small, so that programs run fast; most anchors are larger than the images.
+SIZES = {"short_side": 96, "long_side": 128}
+PROPOSALS = {"candidates": 300, "proposals": 100}
+# Heights and widths of photos: 4:3, which has its canvas for itself, too; 16:9; and a square.
+PHOTOS = ((240, 320), (150, 267), (101, 101))
+
+
+@functools.cache
+def photos():
+    """Photos, uint8 [H, W, 3], that differ in size and shape."""
+    files = ("espresso", "rocket", "cat")
+    return [
+        np.asarray(Image.open(f"examples/{file}.jpg").convert("RGB").resize((width, height)))
+        for file, (height, width) in zip(files, PHOTOS, strict=True)
+    ]
+
+
+@functools.lru_cache(maxsize=1)
+def pair(name):
+    """A detector's original and ours, with the same weights."""
+    options = {} if is_fixed(name) else SIZES
+    return make_pair(name, photos(), **options, **(PROPOSALS if is_two_stage(name) else {}))
+
+
+def batch(name):
+    """The photos as the original sees them, and as ours does: (images, sizes, canvases)."""
+    theirs, ours = pair(name)
+    images, _ = theirs.transform(to_tensors(photos()))
+    canvases = [ours.prepare(photo, tuple(images.tensors.shape[2:])) for photo in photos()]
+    pixels = np.stack([canvas.pixels for canvas in canvases])
+    return images, pixels, canvases
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_detector(name):
+    pair.cache_clear()
+    check_parameters(name)
+    images, pixels, canvases = batch(name)
+    assert [canvas.size for canvas in canvases] == images.image_sizes
+    wanted = images.tensors.numpy().transpose(0, 2, 3, 1)
+    # Places between the pixels of a photo, numbers up to 320, are rounded to 1.5e-5.
+    np.testing.assert_allclose(pixels, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
+    check_heads(name, images, pixels)
+    check_predictions(name, pixels, canvases)
+
+
+def check_parameters(name):
+    """All parameters and statistics have their place, and there are no others."""
+    theirs, ours = pair(name)
+    parameters = sum(array.numel() for array in theirs.parameters())
+    statistics = sum(
+        array.numel() for path, array in theirs.named_buffers() if "num_batches" not in path
+    )
+    count = {
+        kind: sum(array.size for array in jax.tree.leaves(tree))
+        for kind, tree in ours.variables.items()
+    }
+    assert count.get("batch_stats", 0) == statistics
+    assert count["params"] == parameters
+
+
+def check_heads(name, images, pixels):
+    """What the heads compute is equal, of a batch."""
+    import torch
+
+    theirs, ours = pair(name)
+    outputs = ours(pixels)
+    with torch.inference_mode():
+        maps = theirs.backbone(images.tensors)
+        levels = list(maps.values())
+        if is_two_stage(name):
+            wanted, found = second_stage(theirs, maps, images, outputs)
+        else:
+            heads = theirs.head(levels)
+            wanted = [heads["cls_logits"], heads["bbox_regression"]]
+            found = [flatten_maps(outputs.logits), flatten_maps(outputs.deltas)]
+            if outputs.centerness:
+                wanted.append(heads["bbox_ctrness"])
+                found.append(flatten_maps(outputs.centerness))
+    for theirs_now, ours_now in zip(wanted, found, strict=True):
+        assert_close(ours_now, theirs_now)
+
+
+def second_stage(theirs, maps, images, outputs):
+    """What both stages of a Faster R-CNN compute; the second stage of the same proposals."""
+    from torchvision.models.detection.rpn import concat_box_prediction_layers
+
+    objectness, deltas = concat_box_prediction_layers(*theirs.rpn.head(list(maps.values())))
+    heads, counts = theirs.roi_heads, np.asarray(outputs.proposal_counts)
+    assert counts.min() > 20
+    proposals = [np.asarray(boxes)[:n] for boxes, n in zip(outputs.proposals, counts, strict=True)]
+    sizes = [tuple(images.tensors.shape[2:])] * len(counts)
+    pooled = heads.box_roi_pool(maps, to_torch(proposals), sizes)
+    wanted = [objectness, deltas, *heads.box_predictor(heads.box_head(pooled))]
+    valid = np.arange(outputs.proposals.shape[1]) < counts[:, None]
+    found = [
+        flatten_maps(outputs.objectness).reshape(-1, 1),
+        flatten_maps(outputs.anchor_deltas).reshape(-1, 4),
+        np.asarray(outputs.logits)[valid],
+        np.asarray(outputs.deltas)[valid].reshape(valid.sum(), -1),
+    ]
+    return wanted, found
+
+
+def to_torch(arrays):
+    """NumPy arrays as tensors."""
+    import torch
+
+    return [torch.from_numpy(np.array(array)) for array in arrays]
+
+
+def assert_close(found, wanted):
+    """Arrays are equal to 1e-5 of the largest number: rounding, of hundreds of layers."""
+    wanted = wanted.numpy()
+    print(np.abs(wanted - np.asarray(found)).max() / np.abs(wanted).max(), wanted.std(), end=" ")
+    np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
+
+
+def check_predictions(name, pixels, canvases):
+    """The same objects are found, whether all photos are one batch, or one of them by itself."""
+    import torch
+
+    theirs, ours = pair(name)
+    sizes = np.asarray([canvas.size for canvas in canvases], np.float32)
+    predictions = jax.device_get(ours.predict(pixels, sizes))
+    with torch.inference_mode():
+        together = theirs(to_tensors(photos()))
+        alone = theirs(to_tensors(photos()[:1]))
+    assert predictions.finite.all()
+    for number, (wanted, canvas) in enumerate(zip(together, canvases, strict=True)):
+        count = predictions.counts[number]
+        boxes = unresize(predictions.boxes[number], canvas)
+        assert_same_detections(
+            boxes[:count], predictions.labels[number], predictions.scores[number], wanted
+        )
+    found = ours.detect(photos()[0], threshold=0, batch_size=len(canvases))
+    assert_same_detections(
+        np.asarray([each.box for each in found]),
+        np.asarray([ours.labels.index(each.label) for each in found]),
+        np.asarray([each.score for each in found]),
+        alone[0],
+    )
+
+
+def assert_same_detections(boxes, labels, scores, wanted):
+    """Detections are the same, one to one, with scores to 1e-4 and boxes to an IoU of 0.999.
+
+    Boxes with no area, which are what is left of those outside the image, are compared by their
+    edges. Where there are more detections than are kept, the last of them may be another whose
+    score is the same but for rounding.
+    """
+    their_boxes, their_labels, their_scores = (
+        wanted[key].numpy() for key in ("boxes", "labels", "scores")
+    )
+    assert len(boxes) == len(their_boxes) > 0
+    missing = []
+    free = np.ones(len(boxes), bool)
+    for box, label, score in zip(their_boxes, their_labels, their_scores, strict=True):
+        matches = free & (labels[: len(boxes)] == label)
+        matches &= np.abs(scores[: len(boxes)] - score) < 1e-4
+        equal = np.abs(boxes - box).max(1) < 1e-3
+        overlaps = np.where(matches, np.maximum(iou(boxes, box), equal), 0)
+        if overlaps.max() > 0.999:
+            free[overlaps.argmax()] = False
+        else:
+            missing.append(score)
+    print(len(boxes), their_scores.max(), their_scores.min(), len(missing), end=" ")
+    assert not missing or min(missing) - their_scores[-1] < 1e-5, (missing, their_scores[-1])
+
+
+def iou(boxes, box):
+    """The intersection over union of boxes and one more."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    intersection = np.maximum(sides, 0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    return intersection / np.maximum(areas - intersection, 1e-9)
