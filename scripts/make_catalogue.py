@@ -4,12 +4,12 @@
 
 The table, `published_weights.json`, has a row for each file: source, model and weights (the
 publisher's names), url with a sha256 or md5 (as published, perhaps only how it begins) and bytes,
-or hub; licence; top1, top5 or box_map; params (as published, to compare with ours), and whether a
-detector's norms are frozen; size of the input; and arguments of our constructor, resize, interpolation, mean and std where they differ from
-those of the source in `zoo_pretrained.convert`. It leaves out files that nothing verifies, timm's
-copies of torchvision's files, other classes than ImageNet's thousand and COCO's, and architectures
-that are not ours. The licences of Keras's weights are those of who trained them: Oxford's VGG
-group, Kaiming He, the authors of DenseNet, Google.
+or hub; licence; top1 and top5, or box_map; params (as published, to compare with ours), and whether
+a detector's norms are frozen; size of the input; and the constructor's arguments, resize,
+interpolation, mean and std where they differ from those of the source in `zoo_pretrained.convert`.
+It leaves out files that nothing verifies, timm's copies of torchvision's files, other classes than
+ImageNet's thousand and COCO's, and architectures that are not ours. The licences of Keras's weights
+are those of who trained them: Oxford's VGG group, Kaiming He, the authors of DenseNet, Google.
 
 Embedded checkpoints, which are not in the table, are kept as the catalogue has them.
 """

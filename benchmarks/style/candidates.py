@@ -106,7 +106,7 @@ def _make_torch_step(
 ) -> Callable[[], Any]:
     import torch
 
-    from tests.peers.torchvision_operators import declare_operators
+    from benchmarks.harness.torchvision_operators import declare_operators
 
     declare_operators()
     models = importlib.import_module("torchvision.models")

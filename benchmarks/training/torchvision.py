@@ -6,7 +6,7 @@ from typing import Any
 
 def import_transforms() -> Any:
     """`torchvision.transforms`, also where torchvision's compiled operators do not load."""
-    from tests.peers.torchvision_operators import declare_operators
+    from benchmarks.harness.torchvision_operators import declare_operators
 
     declare_operators()
     return importlib.import_module("torchvision.transforms")

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
+from benchmarks.harness.torchvision_operators import load_operators
 from tests.peers.originals import to_numpy
-from tests.peers.torchvision_operators import load_operators
 from zoo.checkpoints.load import as_trained
 from zoo.models.base import DETECTORS
 from zoo_pretrained.convert import convert, find_source

@@ -7,7 +7,7 @@ import warnings
 import jax
 import numpy as np
 
-from tests.peers.torchvision_operators import declare_operators
+from benchmarks.harness.torchvision_operators import declare_operators
 from zoo.models.base import MODELS
 from zoo_pretrained.convert import convert, find_source
 

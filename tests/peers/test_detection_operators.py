@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.peers.torchvision_operators import load_operators
+from benchmarks.harness.torchvision_operators import load_operators
 from zoo.detection import boxes as box_functions
 from zoo.detection.losses import giou_loss, sigmoid_focal_loss, smooth_l1
 from zoo.detection.nms import batched_nms

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from benchmarks.harness.torchvision_operators import declare_operators
 from tests.peers.style_network import transform
-from tests.peers.torchvision_operators import declare_operators
 from tests.zoo.style.small import transformer_state
 from zoo.onnx import from_onnx
 from zoo_pretrained.checkpoint import flatten_variables

@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks.harness.torchvision_operators import declare_operators
 from tests.peers.originals import TORCHVISION, built, converted
-from tests.peers.torchvision_operators import declare_operators
 from zoo.models.base import MODELS
 from zoo.training import Settings, init_train_state, make_optimizer, make_schedule, make_train_step
 from zoo.training.losses import cross_entropy

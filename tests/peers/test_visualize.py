@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import zoo
+from benchmarks.harness.torchvision_operators import declare_operators
 from tests.conftest import ROOT
 from tests.peers.originals import converted, original
 from tests.peers.torch_lite import torch_lite
-from tests.peers.torchvision_operators import declare_operators
 from zoo import visualize
 from zoo.inference.preprocessing import Preprocessing
 from zoo.inference.trained import Info, Trained, make_labels

@@ -3,15 +3,17 @@
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import zoo
 from zoo.cli import (
     bench,
     classify,
     detect,
+    detection,
     dream,
     evaluate,
     models,
@@ -53,6 +55,16 @@ def _make_group(description: str) -> typer.Typer:
     return group
 
 
+class _ClassifiersByDefault(TyperGroup):
+    """A group whose first command may be left out, as it is what most people want."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts the first command's name where no command is named."""
+        if not args or args[0] not in self.commands:
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)
+
+
 styles = _make_group("Paint photos in a style, and train styles: see the commands below.")
 styles.command()(style.apply)
 styles.command("list")(style.list_styles)
@@ -65,6 +77,19 @@ onnx_models.command()(onnx.describe)
 onnx_models.command()(onnx.run)
 onnx_models.command()(onnx.export)
 
+training = typer.Typer(
+    cls=_ClassifiersByDefault, help="Train a classifier on photos, or a detector (train detection)."
+)
+training.command("classification")(train.train)
+training.command("detection")(detection.train)
+
+evaluation = typer.Typer(
+    cls=_ClassifiersByDefault,
+    help="Measure a classifier on labelled photos, or a detector (evaluate detection).",
+)
+evaluation.command("classification")(evaluate.evaluate)
+evaluation.command("detection")(detection.evaluate)
+
 app.command()(classify.classify)
 app.command()(detect.detect)
 app.command()(serve.serve)
@@ -72,8 +97,8 @@ app.command()(visualize.visualize)
 app.command()(dream.dream)
 app.add_typer(styles, name="style")
 app.add_typer(onnx_models, name="onnx")
-app.command()(train.train)
-app.command()(evaluate.evaluate)
+app.add_typer(training, name="train")
+app.add_typer(evaluation, name="evaluate")
 app.command("list")(models.list_models)
 app.command()(models.describe)
 app.command()(bench.bench)

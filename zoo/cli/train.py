@@ -121,7 +121,7 @@ def train(
     # What is wrong with these is told before weights are downloaded.
     chosen = choose_settings(recipe, scratch, changes)
     splits = zoo.data.load(data, folder, validation=chosen.validation, seed=chosen.seed)
-    start = _find_start(model or default_model(data), weights, scratch, argument or [])
+    start = find_start(model or default_model(data), weights, scratch, argument or [])
     title = start.title if isinstance(start, Model) else start.info.model
     out = out or Path("runs", f"{Path(data).stem}-{title}")
     try:
@@ -140,7 +140,7 @@ def train(
     _report(trained, out)
 
 
-def _find_start(
+def find_start(
     model: str, weights: str | None, scratch: bool, arguments: list[str]
 ) -> zoo.Trained | Model:
     """What the training begins with: weights, or a definition."""

@@ -6,6 +6,8 @@ detector.detect("street.jpg", threshold=0.5)         # [Detection(label, score, 
 
 from zoo.detection.detections import Detection
 from zoo.detection.draw import draw_detections
+from zoo.detection.evaluation.evaluate import DetectionScore, evaluate
+from zoo.detection.initialize import with_backbone
 from zoo.detection.models.detector import Detector, Predictions
 from zoo.detection.models.faster_rcnn import (
     FasterRCNN_MobileNetV3_Large_320_FPN,
@@ -23,6 +25,7 @@ from zoo.detection.trained import TrainedDetector
 __all__ = [
     "SSD300_VGG16",
     "Detection",
+    "DetectionScore",
     "Detector",
     "FCOS_ResNet50_FPN",
     "FasterRCNN_MobileNetV3_Large_320_FPN",
@@ -36,4 +39,6 @@ __all__ = [
     "TrainedDetector",
     "Truth",
     "draw_detections",
+    "evaluate",
+    "with_backbone",
 ]

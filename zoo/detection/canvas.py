@@ -100,9 +100,3 @@ def _resize_axis(pixels: np.ndarray, n: int, axis: int) -> np.ndarray:
     first = np.take(pixels, before, axis).astype(np.float32)
     first += weight * (np.take(pixels, after, axis).astype(np.float32) - first)
     return first
-
-
-def unresize(boxes: np.ndarray, canvas: Canvas) -> np.ndarray:
-    """Boxes [D, 4] in pixels of a canvas → in pixels of the photo."""
-    height, width = np.array(canvas.original, np.float32) / np.array(canvas.size, np.float32)
-    return boxes * np.array([width, height, width, height])

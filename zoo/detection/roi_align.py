@@ -38,7 +38,8 @@ def roi_align(
     Args:
       features: [H, W, C] or [N, H, W, C].
       boxes: (x1, y1, x2, y2) in pixels of the image, [R, 4].
-      batch_indices: which of the N maps each box is of, integers [R]; None for the first one.
+      batch_indices: which of the N maps each box is of, integers [R] from 0 to N - 1, to which they
+        are clipped; None for the first one.
       output_size: the numbers of bins down and across; an integer is both.
       spatial_scale: of the features, relative to the image, such as 1 / 16.
       sampling_ratio: the number of points in a bin, down as well as across. 0: as many as a bin has
@@ -62,12 +63,12 @@ def roi_align(
         batch_indices = jnp.zeros(count, jnp.int32)
     if batch_indices.shape != (count,):
         raise ArgumentError(f"batch_indices must be [R] = ({count},), got {batch_indices.shape}")
-    _, height, width, _ = features.shape
+    batch, height, width, _ = features.shape
     regions = Regions(
         boxes=boxes * spatial_scale - (0.5 if aligned else 0),
         heights=jnp.full(count, height),
         widths=jnp.full(count, width),
-        offsets=batch_indices.astype(jnp.int32) * (height * width),
+        offsets=jnp.clip(batch_indices, 0, batch - 1).astype(jnp.int32) * (height * width),
     )
     table = jnp.asarray(features).reshape(-1, features.shape[-1])
     grid = _make_grid(output_size, sampling_ratio, aligned, len(table))

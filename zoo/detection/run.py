@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from zoo.checkpoints.load import ModelWithWeights, as_trained
 from zoo.detection.colors import Color, label_colors
@@ -18,14 +17,7 @@ from zoo.detection.draw import draw_detections
 from zoo.detection.trained import TrainedDetector
 from zoo.inference.batches import list_sources, name_source
 from zoo.inference.images import ImageError, ImageSource, is_single_image, load_image
-from zoo.inference.video import (
-    Video,
-    find_ffmpeg,
-    is_video,
-    open_video,
-    open_writer,
-    read_frames,
-)
+from zoo.inference.video import Video, find_ffmpeg, is_video, open_video, open_writer, read_frames
 from zoo.models.suggest import suggest
 from zoo.runtime.checks import ArgumentError, check_count, check_number
 from zoo.runtime.prefetch import prefetch
@@ -39,7 +31,7 @@ class FileDetections(NamedTuple):
 
     Args:
       name: the path of the photo or video; "image 3" for a fourth image that has none.
-      size: width and height in pixels; None where there is an error.
+      size: width and height in pixels; 0 where there is an error.
       detections: the likeliest first.
       frame: its number in a video, from 0; None for a photo.
       picture: the file in which they are drawn. A video's appears behind its last frame.
@@ -47,7 +39,7 @@ class FileDetections(NamedTuple):
     """
 
     name: str
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)
     detections: Sequence[Detection] = ()
     frame: int | None = None
     picture: Path | None = None
@@ -221,7 +213,7 @@ def _detect_photos(jobs: list[_Job], options: _Options) -> Iterator[FileDetectio
         if job.target is not None:
             job.target.parent.mkdir(parents=True, exist_ok=True)
             save(_draw(image, detections, options), job.target)
-        yield FileDetections(job.name, image.size, detections, picture=job.target)
+        yield FileDetections(job.name, _size(image), detections, picture=job.target)
 
 
 def _detect_video(job: _Job, options: _Options) -> Iterator[FileDetections]:
@@ -240,21 +232,21 @@ def _detect_video(job: _Job, options: _Options) -> Iterator[FileDetections]:
                     write(_draw(image, detections, options))
                 if options.progress is not None:
                     options.progress(number + 1, max(video.frames, number + 1))
-                yield FileDetections(job.name, image.size, detections, number, job.target)
+                yield FileDetections(job.name, _size(image), detections, number, job.target)
     except ImageError as error:
         yield _failed(job, error)
 
 
 def _find(
-    images: Iterable[Image.Image | ImageError], count: int, options: _Options
-) -> Iterator[tuple[Image.Image | ImageError, list[Detection]]]:
-    """Images with the detections in them, and errors with none, in order.
+    images: Iterable[np.ndarray | ImageError], count: int, options: _Options
+) -> Iterator[tuple[np.ndarray | ImageError, list[Detection]]]:
+    """Images [H, W, 3] with the detections in them, and errors with none, in order.
 
     The next images are read while the detector computes.
     """
-    waiting: collections.deque[Image.Image | ImageError] = collections.deque()
+    waiting: collections.deque[np.ndarray | ImageError] = collections.deque()
 
-    def readable() -> Iterator[Image.Image]:
+    def readable() -> Iterator[np.ndarray]:
         for image in prefetch(images):
             waiting.append(image)
             if not isinstance(image, ImageError):
@@ -272,23 +264,28 @@ def _find(
         yield error, []
 
 
-def _read_photo(job: _Job) -> Image.Image | ImageError:
+def _read_photo(job: _Job) -> np.ndarray | ImageError:
     try:
-        return load_image(job.source)
+        return np.asarray(load_image(job.source))
     except ImageError as error:
         return error
 
 
-def _read_frames(video: Video) -> Iterator[Image.Image | ImageError]:
+def _read_frames(video: Video) -> Iterator[np.ndarray | ImageError]:
     """A video's frames, and an error where it is damaged."""
     try:
         for pixels in read_frames(video):
-            yield load_image(pixels)
+            yield np.asarray(load_image(pixels))
     except ImageError as error:
         yield error
 
 
-def _draw(image: Image.Image, detections: list[Detection], options: _Options) -> np.ndarray:
+def _size(image: np.ndarray) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return width, height
+
+
+def _draw(image: np.ndarray, detections: list[Detection], options: _Options) -> np.ndarray:
     return np.asarray(draw_detections(image, detections, colors=options.colors))
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
-from zoo.detection.canvas import Canvas, make_canvas, unresize
+from zoo.detection.canvas import Canvas, make_canvas
 from zoo.detection.detections import Detection, name_boxes
+from zoo.detection.evaluation.metrics import Found
 from zoo.detection.models.detector import Detector, Predictions
 from zoo.inference.images import ImageSource, is_single_image
 from zoo.inference.trained import NoClassifierError, Trained, register_trained
@@ -96,15 +97,27 @@ class TrainedDetector(Trained):
         check_number("threshold", threshold, 0, 1)
         check_count("batch_size", batch_size)
         several: Any = [images] if is_single_image(images) else images
+        for found, _ in self.find_boxes(map(self.prepare, several), batch_size):
+            kept = found.scores >= threshold
+            names = [self.labels[label] for label in found.labels[kept]]
+            yield name_boxes(found.boxes[kept], found.scores[kept], names)
+
+    def find_boxes(
+        self, canvases: Iterable[Canvas], batch_size: int = 1
+    ) -> Iterator[tuple[Found, Canvas]]:
+        """What is found in photos that `prepare` made, with the numbers of its classes.
+
+        Raises:
+          FloatingPointError: the model computes what is no number.
+        """
         batch: list[Canvas] = []
-        for image in several:
-            canvas = self.prepare(image)
+        for canvas in canvases:
             if batch and (len(batch) == batch_size or batch[0].pixels.shape != canvas.pixels.shape):
-                yield from self._detect_batch(batch, threshold, batch_size)
+                yield from self._run_batch(batch, batch_size)
                 batch = []
             batch.append(canvas)
         if batch:
-            yield from self._detect_batch(batch, threshold, batch_size)
+            yield from self._run_batch(batch, batch_size)
 
     def probabilities(self, x: ArrayLike) -> NoReturn:
         """Raises NoClassifierError, as `classify` does."""
@@ -146,34 +159,15 @@ class TrainedDetector(Trained):
         )
         return make_canvas(pixels, self.model, mean, std, canvas_size)
 
-    def _detect_batch(
-        self, batch: Sequence[Canvas], threshold: float, batch_size: int
-    ) -> Iterator[Detections]:
+    def _run_batch(
+        self, batch: Sequence[Canvas], batch_size: int
+    ) -> Iterator[tuple[Found, Canvas]]:
         filled = [*batch, *(batch_size - len(batch)) * [batch[0]]]
         pixels = np.stack([canvas.pixels for canvas in filled])
         sizes = np.asarray([canvas.size for canvas in filled], np.float32)
         predictions = jax.device_get(self.predict(pixels, sizes))
-        for number, canvas in enumerate(batch):
-            yield self.name_detections(
-                Predictions(*(array[number] for array in predictions)), canvas, threshold
-            )
-
-    def name_detections(
-        self, predictions: Predictions, canvas: Canvas, threshold: float
-    ) -> Detections:
-        """The predictions of one image in pixels of the photo, without unlikely ones.
-
-        Raises:
-          FloatingPointError: the model computed what is no number.
-        """
-        if not predictions.finite:
-            raise FloatingPointError(
-                "the detector's outputs are not finite: its weights or the image may be damaged"
-            )
-        kept = int((predictions.scores[: int(predictions.counts)] >= threshold).sum())
-        boxes = unresize(np.asarray(predictions.boxes)[:kept], canvas)
-        names = [self.labels[label] for label in np.asarray(predictions.labels)[:kept]]
-        return name_boxes(boxes, np.asarray(predictions.scores)[:kept], names)
+        for row, canvas in enumerate(batch):
+            yield as_found(predictions, row, canvas.size, canvas.original), canvas
 
     @functools.cached_property
     def _program(self) -> Callable[[jax.Array, jax.Array], Predictions]:
@@ -185,6 +179,30 @@ class TrainedDetector(Trained):
             return native
         model, variables = self.fused
         return functools.partial(_predict(model), variables)
+
+
+def as_found(
+    predictions: Predictions, row: int, size: Sequence[int], original: Sequence[int]
+) -> Found:
+    """The predictions of an image of a batch, in pixels of the photo.
+
+    Args:
+      predictions: of the batch, on the host.
+      row: which image.
+      size: height and width of the photo as the detector saw it.
+      original: the photo's own.
+
+    Raises:
+      FloatingPointError: the model computed what is no number.
+    """
+    if not predictions.finite[row]:
+        raise FloatingPointError(
+            "the detector's outputs are not finite: its weights or the image may be damaged"
+        )
+    count = int(predictions.counts[row])
+    height, width = np.array(original, np.float32) / np.array(size, np.float32)
+    boxes = np.asarray(predictions.boxes[row])[:count] * np.array([width, height, width, height])
+    return Found(boxes, predictions.scores[row][:count], predictions.labels[row][:count])
 
 
 def make_predictor(model: Detector) -> Callable[..., Predictions]:

@@ -24,4 +24,6 @@ _TORCHVISION: Rules = (
 
 # The pixels are from 0 to 255, less these means.
 _NORMALIZATION = Normalization((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
-SOURCES = {"torchvision": Source(_TORCHVISION, normalization=_NORMALIZATION, crops=False, labels="coco")}
+SOURCES = {
+    "torchvision": Source(_TORCHVISION, normalization=_NORMALIZATION, crops=False, labels="coco")
+}

@@ -43,4 +43,6 @@ _TORCHVISION: Rules = (
     ),
 )
 
-SOURCES = {"torchvision": Source(_TORCHVISION, normalization=MINUS_ONE_TO_ONE, crops=False, labels="coco")}
+SOURCES = {
+    "torchvision": Source(_TORCHVISION, normalization=MINUS_ONE_TO_ONE, crops=False, labels="coco")
+}

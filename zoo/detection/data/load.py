@@ -24,19 +24,21 @@ class DetectionSplits(NamedTuple):
     val: DetectionDataset | None
 
 
-def load_detection(source: str | os.PathLike[str], kind: Kind = "coco") -> DetectionSplits:
+def load_detection(source: str | os.PathLike[str], kind: Kind | None = None) -> DetectionSplits:
     """Loads the images and boxes of a folder, or of a JSON file.
 
     Args:
       source: a folder in the layout that `load_voc` or `load_yolo` describe; of COCO a JSON file,
         or a folder with `annotations/instances_train….json` and `annotations/instances_val….json`,
         or with a JSON file in each of `train` and `val` (or valid, test, …).
-      kind: "coco", "voc" or "yolo".
+      kind: "coco", "voc" or "yolo"; None tells by the files that there are.
 
     Raises:
       ArgumentError: the kind is none of these.
       DatasetError: the source cannot be read, or its parts have not the same classes.
     """
+    if kind is None:
+        kind = find_kind(source)
     if kind == "voc":
         return DetectionSplits(*load_voc(source))
     if kind == "yolo":
@@ -49,6 +51,28 @@ def load_detection(source: str | os.PathLike[str], kind: Kind = "coco") -> Detec
     files = _find_json(Path(check_folder(path)))
     train, *val = [load_coco(file) for file in files]
     return DetectionSplits(train, val[0].with_classes(train.classes) if val else None)
+
+
+def find_kind(source: str | os.PathLike[str]) -> Kind:
+    """The kind of a data set, by the files that there are.
+
+    Raises:
+      DatasetError: they are those of no kind.
+    """
+    path = expand_path(source)
+    if path.is_file() and path.suffix.lower() == ".json":
+        return "coco"
+    root = Path(check_folder(path))
+    if any(root.glob("Annotations/*.xml")):
+        return "voc"
+    if any(root.glob("*.json")) or any(root.glob("*/*.json")):
+        return "coco"
+    if any((root / name).exists() for name in ("data.yaml", "classes.txt", "labels")):
+        return "yolo"
+    raise DatasetError(
+        f"{root} has no boxes: neither JSON files of COCO, nor Annotations/*.xml of VOC, nor "
+        f"data.yaml or labels of YOLO"
+    )
 
 
 def _find_json(root: Path) -> list[Path]:

@@ -124,6 +124,16 @@ class CocoFigures:
     class_ap: np.ndarray
     class_ap50: np.ndarray
 
+    def as_dict(self, classes: Sequence[str]) -> dict[str, Any]:
+        """The figures as JSON values; None where no object counts."""
+        fields = (field.name for field in dataclasses.fields(self))
+        values = {n: _as_json(getattr(self, n)) for n in fields if not n.startswith("class_")}
+        columns = zip(classes, self.class_ap, self.class_ap50, strict=True)
+        by_class = {
+            name: {"ap": _as_json(ap), "ap50": _as_json(ap50)} for name, ap, ap50 in columns
+        }
+        return {**values, "classes": by_class}
+
     def __str__(self) -> str:
         lines = [f"{'':17}  {'IoU':11}  {'objects':7}  {'detections':>10}  value"]
         for name, (ious, size, detections) in _ROWS.items():
@@ -285,3 +295,7 @@ def _check_range(name: str, images: Sequence[Truth | Found], num_classes: int) -
                 f"labels must be class numbers from 0 to {num_classes - 1}, got "
                 f"{image.labels[wrong][0]} in {name}[{index}]"
             )
+
+
+def _as_json(figure: float) -> float | None:
+    return None if np.isnan(figure) else float(figure)

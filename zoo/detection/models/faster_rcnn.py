@@ -168,7 +168,7 @@ class FasterRCNN(Detector, kw_only=True):
         levels = FeaturePyramid(CHANNELS, "pool", second, options, name="pyramid")(maps, train)
         objectness, anchor_deltas = self._score_anchors(levels)
         anchors = self.anchors(objectness, image_size)
-        counts = self._counts(train)
+        counts = self._counts(train or truth is not None)
         proposals, number = find_proposals(
             objectness,
             anchor_deltas,
@@ -196,8 +196,8 @@ class FasterRCNN(Detector, kw_only=True):
         )
 
     @nn.nowrap
-    def _counts(self, train: bool) -> Counts:
-        if train:
+    def _counts(self, training: bool) -> Counts:
+        if training:
             return Counts(self.training_candidates, self.training_proposals)
         return Counts(self.candidates, self.proposals)
 

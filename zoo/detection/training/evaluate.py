@@ -1,12 +1,10 @@
-"""How good a detector is on images whose objects are known."""
+"""Evaluates the detector that is being trained, on validation images of one size."""
 
 import contextlib
-import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +14,10 @@ from zoo.data.dataset import DatasetError
 from zoo.data.pipeline import load_batches
 from zoo.detection.data.augment import DetectionResize, DetectionSample
 from zoo.detection.data.dataset import DetectionDataset
-from zoo.detection.evaluation.metrics import CocoFigures, Found, Truth, evaluate_detections
+from zoo.detection.evaluation.evaluate import DetectionScore, drop_background, score
+from zoo.detection.evaluation.metrics import Found
 from zoo.detection.models.detector import Detector, Predictions
+from zoo.detection.trained import as_found
 from zoo.inference.preprocessing import Preprocessing
 from zoo.runtime.prefetch import prefetch
 from zoo.training.devices import Placement
@@ -26,42 +26,6 @@ from zoo_kernels import jit
 
 # (variables, images [N, H, W, C] uint8, sizes [N, 2]) → predictions.
 Predict = Callable[..., Predictions]
-
-
-class DetectionScore(NamedTuple):
-    """How good a detector is: a `Score` of a training.
-
-    Args:
-      figures: COCO's.
-      found: of each image that could be read, in its pixels; labels count from 0.
-      indices: which of the data set's images these are.
-      skipped: messages about those that could not be read.
-    """
-
-    figures: CocoFigures
-    found: list[Found]
-    indices: np.ndarray
-    skipped: tuple[str, ...]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """What a training shows of it."""
-        return {"ap": zero_if_unknown(self.figures.ap), "ap50": zero_if_unknown(self.figures.ap50)}
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Greater for a better detector."""
-        return tuple(self.metrics.values())  # type: ignore[return-value]
-
-    @property
-    def cost(self) -> float:
-        """Less for a better detector."""
-        return 1 - self.metrics["ap"]
-
-
-def zero_if_unknown(figure: float) -> float:
-    """A figure, or 0 where there is no object to tell it by."""
-    return 0.0 if math.isnan(figure) else figure
 
 
 @functools.lru_cache(maxsize=16)
@@ -115,59 +79,10 @@ def evaluate_variables(
                 placement.replicate((sizes, original, indices, read))
             )
             for row in np.flatnonzero(read & (indices >= 0)):
-                ratio = original[row] / sizes[row]
-                found[int(indices[row])] = as_found(predictions, row, ratio)
+                here = as_found(predictions, int(row), sizes[row], original[row])
+                found[int(indices[row])] = drop_background(here)
             on_batch(int((indices >= 0).sum()))
     errors = list(itertools.chain(*share(errors)))
     if not found:
         raise DatasetError(f"none of the {len(images)} images can be read; {errors[0]}")
     return score(images, found, tuple(errors))
-
-
-def as_found(predictions: Predictions, row: Any, ratio: np.ndarray) -> Found:
-    """The predictions of an image, scaled by a ratio of heights and of widths; labels from 0."""
-    if not predictions.finite[row]:
-        raise FloatingPointError(
-            "the detector's outputs are not finite: its weights or the image may be damaged"
-        )
-    count = int(predictions.counts[row])
-    boxes = np.asarray(predictions.boxes[row][:count], np.float64) * np.tile(ratio[::-1], 2)
-    scores, labels = predictions.scores[row][:count], predictions.labels[row][:count] - 1
-    return Found(boxes, scores, labels)
-
-
-def score(
-    images: DetectionDataset, found: dict[int, Found], skipped: Sequence[str] = ()
-) -> DetectionScore:
-    """COCO's figures of what was found in the images of these numbers."""
-    indices = np.array(sorted(found))
-    truths = [
-        Truth(images.boxes[i], images.labels[i], images.crowd[i], images.areas[i]) for i in indices
-    ]
-    rows = [found[int(i)] for i in indices]
-    figures = evaluate_detections(truths, rows, len(images.classes))
-    return DetectionScore(figures, rows, indices, tuple(skipped))
-
-
-def replace_labels(dataset: DetectionDataset, labels: Sequence[str]) -> DetectionDataset:
-    """The data set with a detector's classes in place of its own.
-
-    Args:
-      dataset: whose classes must all be among the labels.
-      labels: of the detector, without the background.
-
-    Raises:
-      DatasetError: a class is none of the detector's.
-    """
-    if tuple(labels) == dataset.classes:
-        return dataset
-    missing = [name for name in dataset.classes if name not in labels]
-    if missing:
-        raise DatasetError(
-            f"the detector has no class {missing[0]!r}; it has {', '.join(labels[:10])}"
-            f"{' …' if len(labels) > 10 else ''}"
-        )
-    numbers = np.array([labels.index(name) for name in dataset.classes], np.int32)
-    return dataclasses.replace(
-        dataset, labels=[numbers[part] for part in dataset.labels], classes=tuple(labels)
-    )

@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from zoo.detection.data.load import DetectionSplits
 from zoo.detection.detections import name_boxes
 from zoo.detection.draw import draw_detections
+from zoo.detection.evaluation.evaluate import DetectionScore
 from zoo.training.reporting.page import escape, make_facts, make_section, make_table
 from zoo.training.reporting.record import read_record
 from zoo.training.reporting.report import (
@@ -21,9 +22,6 @@ from zoo.training.reporting.report import (
 from zoo.training.run_folder import RunFolder
 from zoo.training.settings import Settings
 
-if TYPE_CHECKING:
-    from zoo.detection.training.evaluate import DetectionScore
-
 SHOWN = 12  # validation images
 THRESHOLD = 0.5  # of what is drawn in them
 SIDE = 320  # of the pictures, in pixels
@@ -34,7 +32,7 @@ def write_report(
     splits: DetectionSplits,
     settings: Settings,
     model: str,
-    score: "DetectionScore | None",
+    score: DetectionScore | None,
 ) -> None:
     """Writes one HTML page, which needs no other file and no network.
 
@@ -72,7 +70,7 @@ def write_report(
     write_page(folder.report, f"{model}, {count} images of {len(classes)} classes", parts)
 
 
-def _list_classes(classes: Sequence[str], score: "DetectionScore") -> str:
+def _list_classes(classes: Sequence[str], score: DetectionScore) -> str:
     """The classes, those of the lowest precision first."""
     figures = score.figures
     order = np.argsort(figures.class_ap, kind="stable")
@@ -87,7 +85,7 @@ def _cell(figure: float) -> str:
     return f"<td>{'–' if np.isnan(figure) else f'{figure:.3f}'}</td>"
 
 
-def _draw_images(splits: DetectionSplits, score: "DetectionScore") -> str:
+def _draw_images(splits: DetectionSplits, score: DetectionScore) -> str:
     """Some validation images with what was found in them."""
     dataset: Any = splits.val
     cards: list[tuple[str, str]] = []

@@ -15,9 +15,10 @@ from zoo.detection.data.augment import DetectionAugmentation, DetectionResize, D
 from zoo.detection.data.augment import make_transforms as check_transforms
 from zoo.detection.data.dataset import DetectionDataset
 from zoo.detection.data.load import DetectionSplits, load_detection
+from zoo.detection.evaluation.evaluate import DetectionScore
 from zoo.detection.models.detector import Detector
 from zoo.detection.models.matching import Truth
-from zoo.detection.training.evaluate import DetectionScore, evaluate_variables, make_predict
+from zoo.detection.training.evaluate import evaluate_variables, make_predict
 from zoo.detection.training.report import write_report
 from zoo.inference.trained import Trained, make_labels, make_trained
 from zoo.surgery.adapt import adapt

@@ -1,0 +1,1 @@
+"""Detectors beside torchvision's: inference, post-processing, training, compilations."""
