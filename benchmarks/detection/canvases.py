@@ -73,6 +73,7 @@ def _measure_photos(detector: Any, photos: list[tuple[int, int]]) -> dict[str, A
 def format_line(row: Mapping[str, Any]) -> str:
     """A row as a line of text."""
     return (
-        f"sides {row['sides']}, {row['photos']} photos: {row['sizes']} sizes in {row['canvases']} shapes "
-        f"(without padding {row['without']}), area +{row['mean']:.1%}, at most +{row['most']:.1%}"
+        f"sides {row['sides']}, {row['photos']} photos: {row['sizes']} sizes in {row['canvases']} "
+        f"shapes, area +{row['mean']:.1%}, at most +{row['most']:.1%}; as they are in "
+        f"{row['without']}"
     )

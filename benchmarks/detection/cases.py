@@ -83,9 +83,10 @@ class Case(NamedTuple):
         """Options of the constructor: the sides of images as the model sees them."""
         if self.model.startswith("SSD"):
             return {}
-        if self.quick:
-            return QUICK_SIDES
-        return {"short_side": STEP_SIDE, "long_side": STEP_SIDE} if self.work == STEP else {}
+        if self.work != STEP:
+            return QUICK_SIDES if self.quick else {}
+        side = QUICK_SIDES["long_side"] if self.quick else STEP_SIDE
+        return {"short_side": side, "long_side": side}
 
     @property
     def side(self) -> int:
@@ -119,7 +120,7 @@ def make_photos(count: int) -> list[np.ndarray]:
             for side, part in zip(example.size, PHOTO, strict=True)
         )
         box = (left, top, left + scale * width, top + scale * height)
-        photos.append(np.asarray(example.resize(PHOTO, Image.Resampling.BICUBIC, box)))
+        photos.append(np.array(example.resize(PHOTO, Image.Resampling.BICUBIC, box)))
     return photos
 
 

@@ -1,4 +1,4 @@
-"""Every entry of the catalogue against the architecture whose weights it names."""
+"""Every classifier's entry of the catalogue against the architecture whose weights it names."""
 
 import functools
 import json
@@ -45,7 +45,7 @@ ORIGINALS = sorted(
         )
         for model, by_weights in catalogue.entries().items()
         for entry in by_weights.values()
-        if "from" in entry["source"]
+        if "from" in entry["source"] and model in MODELS
     }
 )
 

@@ -77,7 +77,7 @@ def check_step(name, norm, dtype, *, loss_bound, grad_bound):
     theirs = original(name, **options).to(to_torch(np.zeros(1, dtype)).dtype)
     freeze(theirs, norm)
     images, pixels = make_images(name, dtype)
-    theirs.transform = plain_transform()
+    pad_only(theirs.transform)
     spread_scores(name, theirs, images)
     eps = {"norm_eps": 0.0} if norm == "frozen" else {}
     ours = DETECTORS[name].constructor(dtype=dtype, param_dtype=dtype, **options, **eps)
@@ -174,13 +174,10 @@ def set_training(theirs, norm):
                 layer.eval()
 
 
-def plain_transform():
-    """torchvision's preprocessing, without a change of images but that they are padded."""
-    from torchvision.models.detection.transform import GeneralizedRCNNTransform
-
-    plain = GeneralizedRCNNTransform(1, 1, [0.0] * 3, [1.0] * 3)
-    plain.resize = lambda image, target: (image, target)
-    return plain
+def pad_only(transform):
+    """Leaves images as they are, but for padding."""
+    transform.resize = lambda image, target: (image, target)
+    transform.image_mean, transform.image_std = [0.0] * 3, [1.0] * 3
 
 
 def make_images(name, dtype):

@@ -12,6 +12,7 @@ from benchmarks.harness.torchvision_operators import load_operators
 from tests.peers.detectors import NAMES, converted, original
 from tests.peers.originals import built, torchvision_models, zeros
 from tests.pretrained.server import run_server
+from tests.zoo.cli.shell import runner
 from zoo.models.base import load_detectors
 from zoo.models.costs import load_costs
 from zoo_pretrained import catalogue
@@ -45,6 +46,11 @@ def build_published(name, weights, monkeypatch):
         patch.setattr(type(weights), "get_state_dict", lambda *args, **options: {})
         patch.setattr(torch.nn.Module, "load_state_dict", lambda *args, **options: None)
         return getattr(detection, NAMES[name])(weights=weights)
+
+
+@pytest.fixture
+def shell(monkeypatch, capfd):
+    return runner(monkeypatch, capfd)
 
 
 def save_state(model, path):
@@ -231,6 +237,23 @@ class TestFilesOfOtherModels:
         for path, array in found.items():
             inside = path.replace("/", "/backbone/", 1)
             np.testing.assert_array_equal(array, expected[inside])
+
+
+def test_for_images_of_another_size(tmp_path):
+    path = save_state(original(LITE, num_classes=3), tmp_path / "file.pth")
+    record = zoo.convert(path, LITE, tmp_path / "mine", arguments={"image_size": 384})
+    assert record["preprocessing"]["size"] == 384
+    assert zoo.trained(LITE, weights=tmp_path / "mine").model.image_size == 384
+
+
+def test_on_the_shell(tmp_path, shell):
+    path = save_state(original(LITE), tmp_path / "file.pth")
+    code, out, err = shell("convert", path, "--model", LITE.lower(), "--out", tmp_path / "mine")
+    assert (code, out, err) == (0, f"{tmp_path / 'mine'}: {LITE}(num_classes=91)\n", "")
+    assert zoo.trained(LITE, weights=tmp_path / "mine").labels[1] == "person"
+    code, _, err = shell("convert", path, "--model", "SSD300_VGG16", "--out", tmp_path / "no")
+    assert code == 1
+    assert f"try --model {LITE}" in err
 
 
 def test_without_a_head_then_for_other_classes(tmp_path):

@@ -28,6 +28,15 @@ def test_the_card_tells_what_the_metadata_hold():
         assert line in card.splitlines(), line
 
 
+def test_the_card_of_a_detector():
+    metadata = {"model": "SSD300_VGG16", "labels": "coco", "accuracy": {"box_map": 25.1}}
+    lines = make_model_card(metadata, "a.tar").splitlines()
+    assert "- mean average precision of boxes on COCO: 25.1 %" in lines
+    assert 'model.detect("photo.jpg")' in lines
+    assert not any("classify" in line or "top-1" in line for line in lines)
+    assert 'model.classify("photo.jpg")' in make_model_card(METADATA, "a.tar")
+
+
 def test_many_classes_are_cut_off_and_a_licence_may_be_missing():
     labels = [f"class {number}" for number in range(1000)]
     card = make_model_card({"model": "A", "labels": labels}, "A-b.tar")

@@ -116,7 +116,7 @@ def convert(
     )
     name, variables, all_arguments = _convert_first(first, candidates, file)
     _check_unambiguous(name, candidates, entry)
-    labels = candidates[name].labels
+    built, labels = entry.constructor(**all_arguments), candidates[name].labels
     is_usual = head and all_arguments["num_classes"] == len(catalogue.labels(labels))
     record = {
         "model": entry.name,
@@ -126,7 +126,8 @@ def convert(
         "source": {"from": name, "file": Path(file).name},
         "kernel_convention": kernel_convention,
         "preprocessing": candidates[name].preprocessing_of(
-            entry.name, read.input_size(file) or entry.input_size
+            entry.name,
+            read.input_size(file) or max(entry.input_size, built.min_size),
         ),
         "labels": labels if is_usual else None,
         **(metadata or {}),

@@ -7,7 +7,7 @@ detector.detect("street.jpg", threshold=0.5)         # [Detection(label, score, 
 from zoo.detection.detections import Detection
 from zoo.detection.draw import draw_detections
 from zoo.detection.evaluation.evaluate import DetectionScore, evaluate
-from zoo.detection.initialize import with_backbone
+from zoo.detection.initialize import initialize, with_backbone
 from zoo.detection.models.detector import Detector, Predictions
 from zoo.detection.models.faster_rcnn import (
     FasterRCNN_MobileNetV3_Large_320_FPN,
@@ -40,5 +40,6 @@ __all__ = [
     "Truth",
     "draw_detections",
     "evaluate",
+    "initialize",
     "with_backbone",
 ]

@@ -24,6 +24,14 @@ _INDIFFERENT |= {"ceil_pool"}  # no weight depends on it, and SSD decides
 _TAKEN = ("norm_eps", "reduced_tail")
 
 
+def initialize(detector: Detector, key: jax.Array) -> TrainedDetector:
+    """A detector with random weights, to be trained."""
+    side = detector.min_size
+    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    variables: Any = jax.jit(detector.init, static_argnums=1)(key, images)
+    return TrainedDetector(detector, variables, make_info(detector, variables, {}))
+
+
 def with_backbone(
     detector: Detector | Callable[..., Model] | str,
     classifier: ModelWithWeights,

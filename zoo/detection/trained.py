@@ -47,18 +47,25 @@ class TrainedDetector(Trained):
         """The objects in a batch of normalised images, in arrays of fixed shapes.
 
         By the model without batch norms, and by native layers where these were compiled before.
-        It compiles once for each shape.
+        It compiles once for each size of images.
 
         Args:
           x: [N, H, W, C], padded to one size.
           sizes: the heights and widths of the images without padding, [N, 2]; by default all.
         """
         self.require_head()
-        x = jnp.asarray(x)
-        if sizes is None:
-            sizes = jnp.broadcast_to(jnp.asarray(x.shape[1:3]), (len(x), 2))
-        sizes = jnp.asarray(sizes, jnp.float32)
-        return self._program(x, sizes)
+        images: Any = x if hasattr(x, "shape") else np.asarray(x)
+        whole = np.tile(np.array(images.shape[1:3], np.float32), (len(images), 1))
+        real: Any = whole if sizes is None else sizes
+        arrays = jax.tree.leaves((self.variables, images, real))
+        run = self._native_program
+        if run is None or any(isinstance(array, jax.core.Tracer) for array in arrays):
+            model, variables = self.fused
+            return _predict(model)(variables, images, real)
+        # One image at a time: those of several would not stay in the cache (SSDLite takes three
+        # times as long for each of eight).
+        parts = [run(images[i : i + 1], real[i : i + 1]) for i in range(len(images))]
+        return parts[0] if len(parts) == 1 else jax.tree.map(_concatenate, *parts)
 
     def detect(
         self,
@@ -170,15 +177,15 @@ class TrainedDetector(Trained):
             yield as_found(predictions, row, canvas.size, canvas.original), canvas
 
     @functools.cached_property
-    def _program(self) -> Callable[[jax.Array, jax.Array], Predictions]:
-        """(images, sizes) → predictions, by native layers where they are at hand."""
+    def _native_program(self) -> Callable[..., Predictions] | None:
+        """(images, sizes) → predictions by native layers; None where they are not at hand."""
         from zoo.inference.native_layers import run_natively
 
-        native = run_natively(self, make_predictor, jax.ShapeDtypeStruct((1, 2), jnp.float32))
-        if native is not None:
-            return native
-        model, variables = self.fused
-        return functools.partial(_predict(model), variables)
+        return run_natively(self, make_predictor, jax.ShapeDtypeStruct((1, 2), jnp.float32))
+
+
+def _concatenate(*parts: jax.Array) -> jax.Array:
+    return jnp.concatenate(parts)
 
 
 def as_found(

@@ -34,6 +34,8 @@ _TURNS = {
     8: _TRANSPOSE.ROTATE_90,
 }
 _TRANSPOSED = (5, 6, 7, 8)
+# Where an image's own facts say how it is to be turned.
+_SAYS_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 
 def to_upright_rgb(image: Image.Image) -> Image.Image:
@@ -48,7 +50,12 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
     image.load()  # afterwards Pillow no longer knows the raw mode
     rgb = _to_rgb(image, raw_mode, tags)
     turn = _TURNS.get(_orientation(image))
-    return rgb if turn is None else rgb.transpose(turn)
+    if turn is None:
+        return rgb
+    turned = rgb.transpose(turn)
+    for name in _SAYS_ORIENTATION:  # else who loads the result would turn it again
+        turned.info.pop(name, None)
+    return turned
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -159,21 +159,24 @@ class Model(nn.Module, kw_only=True):
                 f"a {self.title} that no constructor of the zoo made has no arguments to name it by"
             )
         constructor = find_model(self.title).constructor
-        default = constructor()
-        differing = {
+        taken = (*inspect.signature(constructor).parameters, "fused")
+        given = {n: v for n, v in self._differing(constructor()).items() if n in taken}
+        # What the constructor fixes may depend on these.
+        for name, value in self._differing(constructor(**given)).items():
+            raise ValueError(
+                f"this {self.title} has {name}={value!r}, which its constructor does not take"
+            )
+        arguments = {name: to_json(name, value) for name, value in given.items()}
+        return {"num_classes": int(self.num_classes), **arguments}
+
+    def _differing(self, other: "Model") -> dict[str, Any]:
+        """The arguments that differ from those of another model of the class."""
+        return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
             if field.name not in ("name", "parent")
-            and getattr(self, field.name) != getattr(default, field.name)
+            and getattr(self, field.name) != getattr(other, field.name)
         }
-        arguments = {"num_classes": int(self.num_classes)}
-        for name, value in differing.items():
-            if name not in (*inspect.signature(constructor).parameters, "fused"):
-                raise ValueError(
-                    f"this {self.title} has {name}={value!r}, which its constructor does not take"
-                )
-            arguments[name] = to_json(name, value)
-        return arguments
 
     @property
     def min_size(self) -> int:

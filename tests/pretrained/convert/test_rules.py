@@ -23,7 +23,7 @@ from zoo_pretrained.convert.rules import match_rules
 def test_finds_sources_by_name():
     assert find_source("resnet", "timm") == find_source("resnet", "torchvision")
     assert sources("resnet")["flux"] is find_source("resnet", "flux")
-    with pytest.raises(ValueError, match=r"no family is named 'vit'; .*resnet, squeezenet, vgg"):
+    with pytest.raises(ValueError, match=r"no family is named 'vit'; .*resnet, .*vgg, "):
         find_source("vit", "timm")
     with pytest.raises(ValueError, match=r"squeezenet has no source 'keras'; it has: torchvision$"):
         find_source("squeezenet", "keras")

@@ -1,5 +1,7 @@
 """Checkpoints of detectors: what they hold, and what is made of them."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -62,13 +64,7 @@ def test_a_saved_detector_is_loaded_as_the_same(detector, tmp_path):
 
 def test_published_labels_and_accuracy_are_kept_until_the_weights_change(tmp_path):
     detector = random_detector(LITE)
-    info = zoo.inference.trained.Info(
-        **{
-            **{name: getattr(detector.info, name) for name in vars(detector.info)},
-            "labels": catalogue.labels("coco"),
-            "box_map": 21.3,
-        }
-    )
+    info = dataclasses.replace(detector.info, labels=catalogue.labels("coco"), box_map=21.3)
     detector.replace(info=info).save(tmp_path / "mine")
     metadata = restore(tmp_path / "mine").metadata
     assert (metadata["labels"], metadata["accuracy"]) == ("coco", {"box_map": 21.3})
@@ -76,6 +72,13 @@ def test_published_labels_and_accuracy_are_kept_until_the_weights_change(tmp_pat
     assert (found.info.box_map, found.info.top1, len(found.labels)) == (21.3, None, 91)
     assert found.replace(variables=found.variables).info.box_map is None
     assert zoo.adapt(found, num_classes=2).info.box_map is None
+
+
+def test_what_a_backbone_decides_is_no_argument():
+    """Which maps are read of another backbone than MobileNetV3."""
+    model = zoo.detection.FasterRCNN_MobileNetV3_Large_FPN(backbone="ResNet18", num_classes=3)
+    assert model.arguments == {"num_classes": 3, "backbone": "ResNet18"}
+    assert zoo.create(model.title, **model.arguments) == model
 
 
 def test_a_larger_image_is_in_the_preprocessing(tmp_path):

@@ -237,6 +237,7 @@ class TestWhatIsRefused:
             ({"head": "yes"}, "head must be true or false"),
             ({"accuracy": {"top1": 715}}, "accuracy must be"),
             ({"accuracy": {"top1": float("nan")}}, "accuracy must be"),
+            ({"accuracy": {"box_map": 100.5}}, "accuracy must be .* box_map"),
             ({"source": {"url": 5}}, "source must be"),
             ({"licence": ["MIT"]}, "licence must be a text"),
             ({"preprocessing": {"size": 64}}, "preprocessing must have size, resize"),

@@ -229,6 +229,28 @@ def test_no_photos(shell):
     assert shell("classify")[0] == 2
 
 
+def test_list_detectors(shell):
+    heading, row = shell("list", "ssd300*", "--task", "detection")[1].splitlines()
+    assert heading.split() == ["model", "parameters", "multiply-adds", "box", "mAP"]
+    assert row.split() == ["SSD300_VGG16", "35.6", "M", "34.86", "G", "25.1"]
+    rows = [
+        json.loads(line) for line in shell("list", "--task", "detection", "--json")[1].splitlines()
+    ]
+    assert [row["model"] for row in rows] == zoo.list_models(task="detection")
+    assert all(20 < row["box_map"] < 60 and "top1" not in row for row in rows)
+    heading, row = shell("list", "fcos", "--task", "detection", "--trained")[1].splitlines()
+    assert heading.split()[:4] == ["model", "weights", "box", "mAP"]
+    assert row.split()[:4] == ["FCOS_ResNet50_FPN", "COCO_V1", "39.2", "upstream"]
+    code, _, err = shell("list", "ssd*")
+    assert (code, err) == (
+        1, "zoo: no model matches 'ssd*'; zoo list 'ssd*' --task detection lists some\n"
+    )  # fmt: skip
+    code, _, err = shell("list", "vgg16", "--task", "detection", "--family", "resnet")
+    assert code == 2
+    assert "family must be one of faster_rcnn" in err
+    assert shell("list", "--task", "pose")[0] == 2
+
+
 def test_list(shell):
     code, out, err = shell("list", "*lite4")
     assert (code, err) == (0, "")

@@ -14,7 +14,7 @@ import zoo
 from tests.pretrained.unchecked import save_unchecked
 from tests.zoo.checkpoints import upstream
 from tests.zoo.cli.shell import runner
-from zoo.models.base import MODELS
+from zoo.models.base import MODELS, load_detectors
 from zoo.models.costs import Cost, load_costs
 from zoo_pretrained import save
 from zoo_pretrained.catalogue import Label
@@ -130,5 +130,5 @@ def test_list_is_quick(shell):
 
 def test_costs_are_those_of_all_models():
     """`tests/zoo/models/test_models.py` compares them with what tracing counts."""
-    assert load_costs().keys() == MODELS.keys()
+    assert load_costs().keys() == {*MODELS, *load_detectors()}
     assert load_costs()["SqueezeNet1_1"] == Cost(1_235_496, 349_151_936)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zoo
+from zoo.checkpoints.load import as_trained
 from zoo.detection import SSD300_VGG16, FCOS_ResNet50_FPN, SSDLite320_MobileNetV3_Large
 from zoo.inference.preprocessing import Preprocessing
 from zoo.runtime.checks import ArgumentError
@@ -24,7 +25,7 @@ def random_classifier(name, channels=3, **arguments):
 
 def assert_backbone(detector, variables):
     """The backbone's arrays are the classifier's, and no other is."""
-    given = {path: array for path, array in flatten_variables(variables)}
+    given = dict(flatten_variables(variables))
     inside = {
         path.replace("/backbone/", "/"): array
         for path, array in flatten_variables(detector.variables)
@@ -41,7 +42,7 @@ def test_a_mobilenet_with_what_it_was_trained_with(reduced_tail):
     model, variables = random_classifier(
         "MobileNetV3_Large", norm_eps=0.01, reduced_tail=reduced_tail
     )
-    trained = zoo.checkpoints.load.as_trained(model, variables)
+    trained = as_trained(model, variables)
     trained = trained.replace(
         info=trained.info.without_accuracy(preprocessing=SCALE, licence="MIT")
     )
@@ -87,16 +88,16 @@ def test_what_does_not_fit_is_named():
 
     with pytest.raises(ArgumentError, match="detector must be a detector, got a ResNet18"):
         initialize(zoo.ResNet18, "ResNet18")
-    with pytest.raises(ArgumentError, match="must be a ResNet50, .* backbone .*, got a ResNet18"):
+    with pytest.raises(ArgumentError, match=r"must be a ResNet50, .* backbone .*, got a ResNet18"):
         initialize(FCOS_ResNet50_FPN, "ResNet18")
     detector = FCOS_ResNet50_FPN(backbone="ResNet50", num_classes=2)
     with pytest.raises(ArgumentError, match=r"must have stride_in_1x1=False, .* got .*=True"):
         initialize(detector, "ResNet50", stride_in_1x1=True)
-    with pytest.raises(ArgumentError, match="must have padding='symmetric', .* got padding='SAME'"):
+    with pytest.raises(ArgumentError, match=r"have padding='symmetric', .* got padding='SAME'"):
         initialize(SSDLite320_MobileNetV3_Large, "MobileNetV3_Large", padding="SAME")
     model, variables = random_classifier("MobileNetV3_Large")
     with pytest.raises(ArgumentError, match="must have fused=False"):
         zoo.detection.with_backbone(SSDLite320_MobileNetV3_Large, zoo.fuse(model, variables))
     del variables["params"]["stage2"]
-    with pytest.raises(ArgumentError, match="classifier does not fit this SSDLite.*stage2.*None"):
+    with pytest.raises(ArgumentError, match=r"classifier does not fit this SSDLite.*stage2.*None"):
         zoo.detection.with_backbone(SSDLite320_MobileNetV3_Large, (model, variables))

@@ -211,6 +211,22 @@ class TestNames:
         with pytest.raises(ValueError, match=r"family must be one of densenet, .*, got 'vit'"):
             zoo.list_models(family="vit")
 
+    def test_list_detectors(self):
+        detectors = zoo.list_models(task="detection")
+        assert len(detectors) == 9
+        assert zoo.list_models(task=None) == [*zoo.list_models(), *detectors]
+        assert zoo.list_models("retina", task=None) == zoo.list_models(
+            family="retinanet", task="detection"
+        )
+        assert zoo.list_models("ssd") == []
+        assert zoo.list_models(trained=False, task="detection") == []
+        with pytest.raises(ValueError, match=r"family must be one of faster_rcnn, .*, got 'vgg'"):
+            zoo.list_models(family="vgg", task="detection")
+        with pytest.raises(ValueError, match=r"task must be one of classification, .*, got 'pose'"):
+            zoo.list_models(task="pose")
+        for name in detectors:
+            assert getattr(zoo.detection, name)(num_classes=3).num_classes == 3
+
     def test_every_listed_model_is_a_public_constructor(self):
         for name in zoo.list_models():
             assert getattr(zoo, name)(num_classes=3).num_classes == 3

@@ -44,6 +44,20 @@ def test_size_channels_and_model_can_be_given():
     )
 
 
+def test_layers_that_run_on_each_map_of_a_detector():
+    """Their parameters count once, and their products each time."""
+    described = zoo.describe(zoo.detection.RetinaNet_ResNet50_FPN(num_classes=5), size=128)
+    (head,) = (layer for layer in described.layers if layer.path == "class_head/conv")
+    outputs = 9 * 5  # of nine anchors
+    assert head.parameters == 3 * 3 * 256 * outputs + outputs
+    places = 16**2 + 8**2 + 4**2 + 2**2 + 1  # of maps with strides 8 to 128
+    assert head.multiply_adds == places * 3 * 3 * 256 * outputs
+    assert head.bytes == 4 * places * outputs
+    assert head.output == (16, 16, outputs)
+    shapes = zoo.detection.RetinaNet_ResNet50_FPN(num_classes=5).variable_shapes()["params"]
+    assert described.parameters == sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
 def test_raises_for_an_unknown_model_and_a_small_size():
     with pytest.raises(zoo.UnknownModelError, match="did you mean ResNet18"):
         zoo.describe("resnet-18")

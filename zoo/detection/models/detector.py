@@ -124,7 +124,9 @@ class Detector(Model, kw_only=True):
         if taps is not None:
             return Backbone(classifier, tuple(enumerate(taps)), name="backbone")
         classifier = classifier.clone(**classifier.backbone_options)
-        found = find_stages(classifier)
+        # Its own thread knows no float64, which would be a warning, and paths are the same.
+        plain = classifier.clone(dtype=jnp.float32, param_dtype=jnp.float32)
+        found = find_stages(plain)
         missing = sorted(set(strides) - {stride for stride, _ in found})
         if missing:
             raise ValueError(

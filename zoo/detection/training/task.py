@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from zoo.checkpoints.load import as_trained, make_info
+from zoo.checkpoints.load import as_trained
 from zoo.data.dataset import DatasetError
 from zoo.detection.data.augment import DetectionAugmentation, DetectionResize, DetectionSample
 from zoo.detection.data.augment import make_transforms as check_transforms
 from zoo.detection.data.dataset import DetectionDataset
 from zoo.detection.data.load import DetectionSplits, load_detection
 from zoo.detection.evaluation.evaluate import DetectionScore
+from zoo.detection.initialize import initialize
 from zoo.detection.models.detector import Detector
 from zoo.detection.models.matching import Truth
 from zoo.detection.training.evaluate import evaluate_variables, make_predict
 from zoo.detection.training.report import write_report
-from zoo.inference.trained import Trained, make_labels, make_trained
+from zoo.inference.trained import Trained, make_labels
 from zoo.surgery.adapt import adapt
 from zoo.training.devices import Placement
 from zoo.training.run_folder import RunFolder
@@ -82,7 +83,7 @@ class DetectionTask:
         key = jax.random.key(settings.seed)
         labels = (BACKGROUND, *dataset.classes)
         if isinstance(model, Detector):
-            trained = initialize(model.clone(num_classes=len(labels)), key)
+            trained: Trained = initialize(model.clone(num_classes=len(labels)), key)
         else:
             trained = as_trained(model)
             if trained.labels[1:] != dataset.classes or not trained.info.head:
@@ -180,14 +181,6 @@ class DetectionTask:
     ) -> None:
         """Curves, COCO's figures, and photos with what was found."""
         write_report(folder, splits, settings, start.model.title, score)
-
-
-def initialize(model: Detector, key: jax.Array) -> Trained:
-    """A detector with random weights, and facts about it."""
-    side = model.min_size
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    variables: Any = jax.jit(model.init, static_argnums=1)(key, images)
-    return make_trained(model, variables, make_info(model, variables, {}))
 
 
 def make_resize(model: Any, settings: Settings) -> DetectionResize:
