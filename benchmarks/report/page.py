@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from benchmarks.report import (
+    detection_tables,
     gpu_tables,
     latency_tables,
     serving_tables,
@@ -35,6 +36,7 @@ TABLES: dict[str, Callable[[Record], list[str]]] = {
     "training": training_tables.format_training,
     "visualize": visualize_tables.format_visualize,
     "style": style_tables.format_style,
+    "detection": detection_tables.format_detection,
 }
 # Generated parts of the page: the kind of benchmark, and the table of one of its files.
 PARTS: dict[str, tuple[str, Callable[[Record], list[str]]]] = {

@@ -24,6 +24,7 @@ ROW_KEYS = {
     "training": ("case", "batch"),
     "visualize": ("model", "method"),
     "style": ("workload",),
+    "detection": ("model", "work", "batch"),
 }
 # Topics of the benchmark of training whose rows have a ratio of two candidates' seconds.
 COMPARED_TOPICS = ("loop", "input")
@@ -61,7 +62,7 @@ _OPTIONAL: Mapping[str, Any] = {
 _PERCENTILES: Mapping[str, Any] = {"p90": float, "p99": float, "count": int}
 # The order of candidates in tables; any other comes after these.
 CANDIDATES = (
-    *("ours", "ours, compiled", "ours, options", "ours, plain jit", "triton"),
+    *("ours", "ours, native", "ours, compiled", "ours, options", "ours, plain jit", "triton"),
     *("flax", "lax", "torch", "onnxruntime"),
 )
 
@@ -218,8 +219,10 @@ def _check(record: Record) -> None:
         )
     if record.kind == "training":
         _expect(where, record.content, {"topic": str, "commit": str})
-    if record.kind in ("visualize", "style"):
+    if record.kind in ("visualize", "style", "detection"):
         _expect(where, record.content, {"commit": str})
+    if record.kind == "detection":
+        _expect(where, record.content, {"canvases": list})
     if record.kind == "operators":
         _expect(where, record.content, {"summary": list})
         for number, line in enumerate(record.content["summary"]):
@@ -229,7 +232,7 @@ def _check(record: Record) -> None:
             _expect(f"{where}, starts[{number}]", _as_mapping(row), {"seconds": dict})
             for name, timing in row["seconds"].items():
                 _check_timing(f"{where}, starts[{number}]['seconds'][{name!r}]", timing)
-    if any("rehearsal" in command for command in record.commands):
+    if any(re.search("rehearsal|--quick", command) for command in record.commands):
         raise RecordError(f"{where}: expected measurements, got those of a rehearsal")
     if not record.rows:
         raise RecordError(f"{where}: expected at least one row")
@@ -249,8 +252,10 @@ def _check(record: Record) -> None:
             _check_timing(f"{location}['ratio']", row.get("ratio"))
         if record.kind in ("visualize", "style"):
             _expect(location, row, {"first": dict})
-            if len(row["seconds"]) > 1:
-                _check_timing(f"{location}['ratio']", row.get("ratio"))
+        if record.kind == "detection":
+            _expect(location, row, {"compile": dict})
+        if record.kind in ("visualize", "style", "detection") and len(row["seconds"]) > 1:
+            _check_timing(f"{location}['ratio']", row.get("ratio"))
         if (key := row_key(record, row)) in seen:
             raise RecordError(f"{location}: expected each row once, got {key} again")
         seen.add(key)
