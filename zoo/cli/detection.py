@@ -10,9 +10,26 @@ from rich.console import Console
 from rich.progress import Progress
 
 import zoo
-from zoo.cli.arguments import parse_arguments
-from zoo.cli.output import MAX_COUNT, MAX_SIZE, print_error, print_line, print_table
-from zoo.cli.train import Distributed, Workers, find_start, join_processes
+from zoo.cli.output import MAX_COUNT, print_error, print_line, print_table
+from zoo.cli.train import (
+    Arguments,
+    BatchSize,
+    Distributed,
+    Epochs,
+    OtherSettings,
+    Out,
+    Rate,
+    Recipe,
+    Scratch,
+    Seed,
+    Size,
+    TensorBoard,
+    Weights,
+    Workers,
+    find_start,
+    join_processes,
+    parse_settings,
+)
 from zoo.models.base import DETECTORS, Model, find_model
 from zoo.runtime import compiler
 
@@ -36,10 +53,7 @@ def train(
     source: Source,
     kind: Kind = None,
     model: DetectorName = MODEL,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights to begin with: a name, a folder, an archive or its address."),
-    ] = None,
+    weights: Weights = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -47,54 +61,30 @@ def train(
             "EfficientNetLite0."
         ),
     ] = None,
-    scratch: Annotated[bool, typer.Option("--scratch", help="Begin with random weights.")] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="detection, or a .toml file of settings.", show_default="detection"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder.", show_default="runs/DATA-MODEL")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training images.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, max=MAX_COUNT, help="Images in a step, over all devices.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, max=MAX_SIZE, help="Longer side of the images, in pixels."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting as NAME=VALUE, such as zoom_out=1."),
-    ] = None,
-    argument: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Argument of the detector's constructor, as NAME=JSON, with --scratch or "
-            "--backbone."
-        ),
-    ] = None,
+    scratch: Scratch = False,
+    recipe: Recipe = None,
+    out: Out = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    rate: Rate = None,
+    size: Size = None,
+    seed: Seed = None,
+    settings: OtherSettings = None,
+    arguments: Arguments = None,
     workers: Workers = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")
-    ] = False,
+    tensorboard: TensorBoard = False,
     distributed: Distributed = False,
 ) -> None:
     """Train or fine-tune a detector; the same command goes on where it was interrupted."""
     from zoo.training.fit import choose_settings
-    from zoo.training.settings import parse
 
     join_processes(distributed)
     compiler.cache_compilations()
-    changes: dict[str, Any] = parse_arguments(settings or [], "--set", parse, "VALUE")
     given = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "size": size, "seed": seed}
-    changes |= {name: value for name, value in given.items() if value is not None}
-    chosen = choose_settings(recipe, scratch, changes, "detection")
+    chosen = choose_settings(recipe, scratch, parse_settings(settings, given), "detection")
     name = _check_detector(model)
     splits = _load(source, kind)
-    start = _find_start(name, weights, backbone, scratch, argument or [])
+    start = _find_start(name, weights, backbone, scratch, arguments or [])
     out = out or Path("runs", f"{source.stem}-{name}")
     _report_skipped(splits.train)
     try:

@@ -28,6 +28,43 @@ Workers = Annotated[
         min=0, max=1024, help="Processes that decode photos.", show_default="half of the cores"
     ),
 ]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="The name of a recipe, or a .toml file of settings; see docs/training.md.",
+        show_default="that of the data set, or finetune",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="Weights to begin with: a name, a folder, an archive or its address."),
+]
+Scratch = Annotated[bool, typer.Option("--scratch", help="Begin with random weights.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/DATA-MODEL")]
+Epochs = Annotated[float | None, typer.Option(help="Passes over the training photos.")]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, max=MAX_COUNT, help="Photos in a step, over all devices.")
+]
+Rate = Annotated[float | None, typer.Option(help="The highest learning rate.")]
+Size = Annotated[
+    int | None,
+    typer.Option(min=1, max=MAX_SIZE, help="Height and width of the photos, in pixels."),
+]
+Seed = Annotated[int | None, typer.Option(help="Of all that is random.")]
+OtherSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting as NAME=VALUE, such as clip_norm=1."),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--argument",
+        help="Argument of the model's constructor, as NAME=JSON, where its weights are random.",
+    ),
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")
+]
 Distributed = Annotated[
     bool,
     typer.Option(
@@ -65,63 +102,38 @@ def train(
             show_default="EfficientNetLite0; for mura DenseNet169",
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Weights to begin with: a name, a folder, an archive or its address."),
-    ] = None,
-    scratch: Annotated[bool, typer.Option("--scratch", help="Begin with random weights.")] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="finetune, imagenet, cifar10, mura, or a .toml file of settings.",
-            show_default="that of the data set, or finetune",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder.", show_default="runs/DATA-MODEL")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training photos.")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, max=MAX_COUNT, help="Photos in a step, over all devices.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(min=1, max=MAX_SIZE, help="Height and width of the photos, in pixels."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all that is random.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting as NAME=VALUE, such as mixup=0.2."),
-    ] = None,
+    weights: Weights = None,
+    scratch: Scratch = False,
+    recipe: Recipe = None,
+    out: Out = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    rate: Rate = None,
+    size: Size = None,
+    seed: Seed = None,
+    settings: OtherSettings = None,
     channels: Annotated[
         int | None, typer.Option(min=1, max=4096, help="Channels of the images: 1 for grey ones.")
     ] = None,
-    argument: Annotated[
-        list[str] | None,
-        typer.Option(help="Argument of the model's constructor, as NAME=JSON, with --scratch."),
-    ] = None,
+    arguments: Arguments = None,
     workers: Workers = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too.")
-    ] = False,
+    tensorboard: TensorBoard = False,
     distributed: Distributed = False,
 ) -> None:
     """Train or fine-tune a classifier; the same command goes on where it was interrupted."""
     from zoo.training.fit import choose_settings
-    from zoo.training.settings import RECIPES, parse
+    from zoo.training.settings import RECIPES
 
     join_processes(distributed)
     compiler.cache_compilations()
-    changes: dict[str, Any] = parse_arguments(settings or [], "--set", parse, "VALUE")
     given = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "size": size, "seed": seed}
-    changes |= {name: value for name, value in given.items() if value is not None}
+    changes = parse_settings(settings, given)
     if recipe is None and (RECIPES / f"{data}.toml").exists():
         recipe = data
     # What is wrong with these is told before weights are downloaded.
     chosen = choose_settings(recipe, scratch, changes)
     splits = zoo.data.load(data, folder, validation=chosen.validation, seed=chosen.seed)
-    start = find_start(model or default_model(data), weights, scratch, argument or [])
+    start = find_start(model or default_model(data), weights, scratch, arguments or [])
     title = start.title if isinstance(start, Model) else start.info.model
     out = out or Path("runs", f"{Path(data).stem}-{title}")
     try:
@@ -138,6 +150,14 @@ def train(
         print_error(interrupted)
         raise typer.Exit(128 + interrupted.signal_number) from interrupted
     _report(trained, out)
+
+
+def parse_settings(settings: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the command line: those of --set, and options of their own."""
+    from zoo.training.settings import parse
+
+    changes: dict[str, Any] = parse_arguments(settings or [], "--set", parse, "VALUE")
+    return changes | {name: value for name, value in given.items() if value is not None}
 
 
 def find_start(

@@ -169,6 +169,7 @@ class Model(nn.Module, kw_only=True):
         arguments = {name: to_json(name, value) for name, value in given.items()}
         return {"num_classes": int(self.num_classes), **arguments}
 
+    @nn.nowrap
     def _differing(self, other: "Model") -> dict[str, Any]:
         """The arguments that differ from those of another model of the class."""
         return {

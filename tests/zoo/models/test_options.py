@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import zoo
-from zoo.models.base import MODELS
+from zoo.models.base import MODELS, load_detectors
 from zoo.models.layers import LayerOptions
 from zoo.models.options import EXPECTED, INTERNAL
 from zoo.models.resnet import ResNet
@@ -94,7 +94,7 @@ def test_error_names_model_argument_value_and_expectation(name, argument, value,
 def test_expectations_are_of_arguments_that_there_are():
     fields = {
         field.name
-        for entry in MODELS.values()
+        for entry in (*MODELS.values(), *load_detectors().values())
         for field in dataclasses.fields(type(entry.constructor()))
     }
     assert EXPECTED.keys() <= fields

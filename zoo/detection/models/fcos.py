@@ -13,18 +13,14 @@ import optax
 from zoo.detection.boxes import box_area, decode_distances, encode_distances
 from zoo.detection.losses import giou_loss, sigmoid_focal_loss
 from zoo.detection.models.anchors import make_anchors
-from zoo.detection.models.candidates import find_detections
-from zoo.detection.models.detector import (
-    Detector,
-    DetectorOptions,
-    HeadOutputs,
-    Predictions,
-    flatten_maps,
-    register_detector,
-)
+from zoo.detection.models.detector import HeadOutputs, flatten_maps, register_detector
 from zoo.detection.models.matching import BACKGROUND, Truth, pick
-from zoo.detection.models.pyramid import FeaturePyramid, Predictor, Tower
-from zoo.detection.models.retinanet import CHANNELS, DEPTH, PRIOR_LOGIT, STRIDES
+from zoo.detection.models.pyramid import Predictor
+from zoo.detection.models.pyramid_detector import (
+    PRIOR_LOGIT,
+    PyramidDetector,
+    PyramidDetectorOptions,
+)
 
 # Of each map: one square as large as its stride, whose centre is the point.
 SIZES = ((8,), (16,), (32,), (64,), (128,))
@@ -34,31 +30,21 @@ CENTRE_RADIUS = 1.5
 NEAREST, FARTHEST = 4, 8
 
 
-class FCOS(Detector, kw_only=True):
+class FCOS(PyramidDetector, kw_only=True):
     """FCOS on a feature pyramid.
 
     Modules: as RetinaNet's, with group norms, and centerness_head/conv.
-
-    Args:
-      candidates: how many of each map's likeliest boxes are looked at.
     """
 
     score_threshold: float = 0.2
     nms_threshold: float = 0.6
-    candidates: int = 1000
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> HeadOutputs:
         """Images [N, H, W, C] → what the heads compute."""
         self.check_images(x, train)
         options = self.layer_options
-        maps = self.make_backbone(STRIDES)(x, train)
-        pyramid = FeaturePyramid(CHANNELS, "p5", False, options, name="pyramid")
-        levels = pyramid(list(maps.values()), train)
-        by_class, by_box = (
-            Tower(DEPTH, True, True, options, name=f"{name}_tower")(levels)
-            for name in ("class", "box")
-        )
+        by_class, by_box = self.apply_towers(x, train, extra="p5", group_norm=True, use_bias=True)
         logits = Predictor(1, self.num_classes, options, bias=PRIOR_LOGIT, name="class_head")
         distances = Predictor(1, 4, options, name="box_head")(by_box)
         centerness = Predictor(1, 1, options, name="centerness_head")(by_box)
@@ -76,18 +62,9 @@ class FCOS(Detector, kw_only=True):
         return tuple(map(jnp.asarray, made))
 
     @nn.nowrap
-    def predict(self, outputs: HeadOutputs, sizes: jax.Array) -> Predictions:
-        """The objects in a batch; see `Detector.predict`."""
-        return find_detections(
-            outputs,
-            sizes,
-            self.anchors(outputs),
-            decode_distances,
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-            candidates=self.candidates,
-        )
+    def decode(self, deltas: jax.Array, anchors: jax.Array) -> jax.Array:
+        """The boxes that the heads mean, [A, 4]."""
+        return decode_distances(deltas, anchors)
 
     @nn.nowrap
     def losses(self, outputs: HeadOutputs, truth: Truth) -> dict[str, jax.Array]:
@@ -169,13 +146,7 @@ def match_points(
     return jnp.where(fits.any(1), areas.argmin(1), BACKGROUND)
 
 
-class FCOSOptions(DetectorOptions, total=False):
-    """Arguments of the constructor; see `FCOS`."""
-
-    candidates: int
-
-
 @register_detector(800)
-def FCOS_ResNet50_FPN(**options: Unpack[FCOSOptions]) -> FCOS:
+def FCOS_ResNet50_FPN(**options: Unpack[PyramidDetectorOptions]) -> FCOS:
     """FCOS: 32.3 million parameters at 91 classes."""
     return FCOS(**options)

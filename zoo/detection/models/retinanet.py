@@ -13,31 +13,24 @@ import jax.numpy as jnp
 from zoo.detection.boxes import decode_boxes, encode_boxes
 from zoo.detection.losses import giou_loss, sigmoid_focal_loss
 from zoo.detection.models.anchors import make_anchors
-from zoo.detection.models.candidates import find_detections
-from zoo.detection.models.detector import (
-    Detector,
-    DetectorOptions,
-    HeadOutputs,
-    Predictions,
-    flatten_maps,
-    register_detector,
-)
+from zoo.detection.models.detector import HeadOutputs, flatten_maps, register_detector
 from zoo.detection.models.matching import IGNORED, Truth, match, pick
-from zoo.detection.models.pyramid import FeaturePyramid, Predictor, Tower
+from zoo.detection.models.pyramid import Predictor
+from zoo.detection.models.pyramid_detector import (
+    PRIOR_LOGIT,
+    PyramidDetector,
+    PyramidDetectorOptions,
+)
 
-STRIDES = (8, 16, 32)  # of the maps that are read; the pyramid adds 64 and 128
-CHANNELS, DEPTH = 256, 4
 # An octave in three steps for each map.
 SIZES = tuple(
     (size, int(size * 2 ** (1 / 3)), int(size * 2 ** (2 / 3))) for size in (32, 64, 128, 256, 512)
 )
 RATIOS = (0.5, 1.0, 2.0)
 CODE_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-# The probability of an object at first: there are 100 anchors of the background to one of them.
-PRIOR_LOGIT = -4.59511985013459
 
 
-class RetinaNet(Detector, kw_only=True):
+class RetinaNet(PyramidDetector, kw_only=True):
     """RetinaNet on a feature pyramid.
 
     Modules: backbone, pyramid/{inner1, output1 … extra7}, class_tower/conv1 …, class_head/conv,
@@ -46,32 +39,25 @@ class RetinaNet(Detector, kw_only=True):
     Args:
       version: 1, or 2 with group norms in the heads, GIoU for the boxes' loss, and the two coarsest
         maps made of the backbone's last.
-      candidates: how many of each map's likeliest boxes are looked at.
     """
 
     architecture: ClassVar[tuple[str, ...]] = ("version",)
 
     version: int = 1
     max_detections: int = 300
-    candidates: int = 1000
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> HeadOutputs:
         """Images [N, H, W, C] → what the heads compute."""
         self.check_images(x, train)
         options, second = self.layer_options, self.version == 2
-        maps = self.make_backbone(STRIDES)(x, train)
-        extra = "c5" if second else "p5"
-        pyramid = FeaturePyramid(CHANNELS, extra, False, options, name="pyramid")
-        levels = pyramid(list(maps.values()), train)
+        by_class, by_box = self.apply_towers(
+            x, train, extra="c5" if second else "p5", group_norm=second, use_bias=not second
+        )
         anchors = len(RATIOS) * len(SIZES[0])
-        towers = [
-            Tower(DEPTH, second, not second, options, name=f"{name}_tower")(levels)
-            for name in ("class", "box")
-        ]
         logits = Predictor(anchors, self.num_classes, options, bias=PRIOR_LOGIT, name="class_head")
         deltas = Predictor(anchors, 4, options, name="box_head")
-        return HeadOutputs(logits(towers[0]), deltas(towers[1]), (), (x.shape[1], x.shape[2]))
+        return HeadOutputs(logits(by_class), deltas(by_box), (), (x.shape[1], x.shape[2]))
 
     @nn.nowrap
     def anchors(self, outputs: HeadOutputs) -> tuple[jax.Array, ...]:
@@ -80,18 +66,9 @@ class RetinaNet(Detector, kw_only=True):
         return tuple(map(jnp.asarray, made))
 
     @nn.nowrap
-    def predict(self, outputs: HeadOutputs, sizes: jax.Array) -> Predictions:
-        """The objects in a batch; see `Detector.predict`."""
-        return find_detections(
-            outputs,
-            sizes,
-            self.anchors(outputs),
-            lambda deltas, anchors: decode_boxes(deltas, anchors, CODE_WEIGHTS),
-            score_threshold=self.score_threshold,
-            nms_threshold=self.nms_threshold,
-            max_detections=self.max_detections,
-            candidates=self.candidates,
-        )
+    def decode(self, deltas: jax.Array, anchors: jax.Array) -> jax.Array:
+        """The boxes that the heads mean, [A, 4]."""
+        return decode_boxes(deltas, anchors, CODE_WEIGHTS)
 
     @nn.nowrap
     def losses(self, outputs: HeadOutputs, truth: Truth) -> dict[str, jax.Array]:
@@ -126,19 +103,13 @@ class RetinaNet(Detector, kw_only=True):
         return {name: values.mean() for name, values in each.items()}
 
 
-class RetinaNetOptions(DetectorOptions, total=False):
-    """Arguments of the constructors; see `RetinaNet`."""
-
-    candidates: int
-
-
 @register_detector(800)
-def RetinaNet_ResNet50_FPN(**options: Unpack[RetinaNetOptions]) -> RetinaNet:
+def RetinaNet_ResNet50_FPN(**options: Unpack[PyramidDetectorOptions]) -> RetinaNet:
     """RetinaNet: 34.0 million parameters at 91 classes."""
     return RetinaNet(**options)
 
 
 @register_detector(800)
-def RetinaNet_ResNet50_FPN_V2(**options: Unpack[RetinaNetOptions]) -> RetinaNet:
+def RetinaNet_ResNet50_FPN_V2(**options: Unpack[PyramidDetectorOptions]) -> RetinaNet:
     """RetinaNet, second version: 38.2 million parameters at 91 classes."""
     return RetinaNet(version=2, **options)
