@@ -16,8 +16,8 @@ from zoo.detection.data import load_trees
 def main() -> None:
     """Trains, evaluates, and draws the held-out tiles."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=float, default=40)
-    parser.add_argument("--tile", type=int, default=128, help="side of the tiles, in pixels")
+    parser.add_argument("--epochs", type=float, default=20)
+    parser.add_argument("--tile", type=int, default=160, help="side of the tiles, in pixels")
     parser.add_argument("--size", type=int, default=256, help="what tiles are resized to")
     parser.add_argument("--out", type=Path, default=Path("runs/trees"), help="the run's folder")
     options = parser.parse_args()

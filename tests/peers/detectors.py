@@ -160,7 +160,13 @@ def converted(name, theirs, model, dtype=np.float32):
     state = theirs if isinstance(theirs, dict) else theirs.state_dict()
     arrays = {key: value.numpy() for key, value in state.items()}
     source = find_source(DETECTORS[name].family, "torchvision")
-    return to_numpy(convert(arrays, source, model.variable_shapes(), dtype=dtype))
+    return to_numpy(convert(arrays, source, variable_shapes(model), dtype=dtype))
+
+
+@functools.lru_cache(maxsize=1)
+def variable_shapes(model):
+    """The shapes of a model's variables."""
+    return model.variable_shapes()
 
 
 def make_pair(name, images, **options):

@@ -14,23 +14,24 @@ pytestmark = pytest.mark.peer
 # All anchors and proposals count, so that nothing is drawn by chance.
 ALL = {"anchor_samples": 100_000, "box_samples": 1000}
 FEW = {"training_candidates": 100, "training_proposals": 60}
-SIZES = ((64, 96), (48, 80), (64, 96))  # of the images, in a batch of 64x96
-# Our names of torchvision's losses.
-NAMES = {
-    "classification": "classification",
-    "bbox_regression": "box",
-    "bbox_ctrness": "centerness",
-    "loss_classifier": "classification",
-    "loss_box_reg": "box",
-    "loss_objectness": "objectness",
-    "loss_rpn_box_reg": "proposal",
-}
-# The objects of three images: three, one of them as large as the image; two; and none.
-BOXES = (((3, 5, 40, 50), (20.5, 10.25, 60, 30), (0, 0, 96, 64)), ((10, 4, 50, 30), ()), ())
-LABELS = ((3, 7, 90), (1, 5), ())
-# The second object of the second image. Where anchors are whole pixels, it is one pixel, which many
-# anchors cover equally; elsewhere rounding would decide which of them is the best.
-PIXEL, OTHER = (12, 10, 13, 11), (100, 20, 171, 80)
+SIZES = ((32, 96), (24, 80), (32, 96))  # of the images, in a batch of 32x96
+# The objects of three images: several, one of them as large as the image; none; and two.
+BOXES = (
+    ((3, 5, 40, 30), (20.5, 10.25, 60, 30), (0, 0, 96, 32)),
+    (),
+    ((10, 4, 50, 20), (12, 10, 13, 11)),  # one pixel
+)
+LABELS = ((3, 7, 90), (), (1, 5))
+# Of one pixel there is none for SSD: many default boxes cover it equally, and rounding decides.
+LARGER_BOXES = (
+    ((3, 5, 40, 50), (20.5, 10.25, 60, 30), (5, 0, 290, 300)),
+    (),
+    ((10, 4, 50, 30), (100, 20, 230, 150)),
+)
+# Its second version has batch norms in the head, too. Their statistics are equal where all images
+# have as many proposals and objects as count.
+EVEN_BOXES = (BOXES[0][:2], BOXES[0][1:], BOXES[2])
+EVEN_LABELS = ((3, 7), (7, 90), (1, 5))
 
 
 # How batch norms normalise: "batch" by the statistics of the batch, "running" by those of the
@@ -42,8 +43,7 @@ NORMS = {
     "FCOS_ResNet50_FPN": "running",
     "FasterRCNN_ResNet50_FPN": "frozen",
     "FasterRCNN_ResNet50_FPN_V2": "batch",
-    "FasterRCNN_MobileNetV3_Large_FPN": "batch",
-    "FasterRCNN_MobileNetV3_Large_320_FPN": "running",
+    "FasterRCNN_MobileNetV3_Large_FPN": "running",
 }
 
 
@@ -59,8 +59,12 @@ def test_losses(name):
 
 
 def test_losses_ssd():
-    """In float32, as float64 would take minutes at 300 pixels; there are no norms."""
-    check_step("SSD300_VGG16", "running", np.float32, loss_bound=1e-5, grad_bound=1e-3)
+    """In float32, as float64 would take minutes at 300 pixels.
+
+    Where rounding moves an activation across a kink, gradients move by some thousandths:
+    torchvision's own are up to 3.6e-3 from those in float64.
+    """
+    check_step("SSD300_VGG16", "running", np.float32, loss_bound=1e-5, grad_bound=1e-2)
 
 
 def check_step(name, norm, dtype, *, loss_bound, grad_bound):
@@ -74,6 +78,8 @@ def check_step(name, norm, dtype, *, loss_bound, grad_bound):
       grad_bound: on the length of the difference of gradients, as a part of the gradient's.
     """
     options = {**ALL, **FEW} if is_two_stage(name) else {}
+    if is_even(name):
+        options["box_samples"] = FEW["training_proposals"] + len(EVEN_LABELS[0])
     theirs = original(name, **options).to(to_torch(np.zeros(1, dtype)).dtype)
     freeze(theirs, norm)
     images, pixels = make_images(name, dtype)
@@ -206,12 +212,18 @@ def make_targets(name, dtype):
 
 def make_truth(name, dtype):
     """The objects, as we want them, with padding behind the longest row."""
+    rows = LARGER_BOXES if is_fixed(name) else EVEN_BOXES if is_even(name) else BOXES
     boxes, labels = np.zeros((3, 4, 4), dtype), np.full((3, 4), -1)
-    for number, (objects, classes) in enumerate(zip(BOXES, LABELS, strict=True)):
-        for place, (box, label) in enumerate(zip(objects, classes, strict=True)):
-            boxes[number, place] = box or (OTHER if is_fixed(name) else PIXEL)
-            labels[number, place] = label
+    for number, classes in enumerate(EVEN_LABELS if is_even(name) else LABELS):
+        count = len(classes)
+        boxes[number, :count] = np.reshape(rows[number], (count, 4))
+        labels[number, :count] = classes
     return Truth(boxes, labels)
+
+
+def is_even(name):
+    """Whether all images are to have as many objects."""
+    return name == "FasterRCNN_ResNet50_FPN_V2"
 
 
 def to_torch(array):
