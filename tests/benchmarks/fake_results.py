@@ -145,3 +145,29 @@ def style_quality(*rows):
         "judge": "VGG16",
         "versions": {"jax": "0.12.0"},
     }
+
+
+def detection(*rows, canvases=()):
+    """A file of `benchmarks.detection`."""
+    return {
+        **style(*rows),
+        "benchmark": "detection",
+        "command": "python -m benchmarks.detection",
+        "canvases": list(canvases),
+    }
+
+
+def detection_row(work, batch=1, compiles=5.0, model="SSD300_VGG16", **milliseconds):
+    """A row of `benchmarks.detection`; each of ours compiles in so many seconds."""
+    seconds = {name.replace("_", ", "): timing(each) for name, each in milliseconds.items()}
+    row = {
+        "model": model,
+        "work": work,
+        "batch": batch,
+        "seconds": seconds,
+        "compile": {name: compiles for name in seconds if name != "torch"},
+    }
+    if "torch" in milliseconds:
+        ours = milliseconds.get("ours_native", milliseconds.get("ours"))
+        row["ratio"] = timing(1e3 * ours / milliseconds["torch"])
+    return row

@@ -141,6 +141,20 @@ def test_onnx():
     assert error < 1e-4  # of what was saved, exported and imported again
 
 
+def test_detection():
+    """Trained for one epoch on few images: how well it learns is tested where trainings are."""
+    text = outputs("detection.ipynb", epochs=1, count=48)
+    assert "48 images for training, 48 held out" in text
+    assert "SSDLite320_MobileNetV3_Large, image 320×320×3" in text
+    assert re.search(r"average precision +0\.50 +all +100 +\d\.\d{4}\n", text)
+    for shape in ("circle", "square", "triangle", "star"):
+        assert text.count(f"'{shape}': ") == 2  # boxes, and average precision
+    assert "'extra2': (2, 2, 256)" in text
+    assert text.count("image/png") == 1  # the curves
+    assert text.count("image/jpeg") == 4  # images, what was found, maps, and where the heads see it
+    assert "True" in text.splitlines()[-1]  # the loaded detector finds the same
+
+
 def test_every_notebook_is_tested():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {f"test_{name}" for name in notebooks} <= globals().keys()

@@ -7,18 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.peers.detectors import (
-    NAMES,
-    OPTIONS,
-    is_fixed,
-    is_two_stage,
-    make_pair,
-    original,
-    to_tensors,
-)
-from zoo.detection.canvas import choose_canvas, resize, unresize
+from benchmarks.harness.torchvision_operators import load_operators
+from tests.peers.detectors import NAMES, is_fixed, is_two_stage, make_pair, to_tensors
+from zoo.detection import RetinaNet_ResNet50_FPN
+from zoo.detection.canvas import resize, unresize
 from zoo.detection.models.detector import flatten_maps
-from zoo.models.base import DETECTORS
 
 pytestmark = pytest.mark.peer
 
@@ -47,7 +40,7 @@ def pair(name):
 
 
 def batch(name):
-    """The photos as the original sees them, and as ours does: (images, sizes, canvases)."""
+    """The photos as the original sees them, and as ours does: (images, pixels, canvases)."""
     theirs, ours = pair(name)
     images, _ = theirs.transform(to_tensors(photos()))
     canvases = [ours.prepare(photo, tuple(images.tensors.shape[2:])) for photo in photos()]
@@ -64,8 +57,9 @@ def test_detector(name):
     wanted = images.tensors.numpy().transpose(0, 2, 3, 1)
     # Places between the pixels of a photo, numbers up to 320, are rounded to 1.5e-5.
     np.testing.assert_allclose(pixels, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
-    check_heads(name, images, pixels)
-    check_predictions(name, pixels, canvases)
+    outputs = check_heads(name, images, pixels)
+    scores = check_predictions(name, pixels, canvases)
+    check_thresholds(name, outputs, canvases, middle(scores))
 
 
 def check_parameters(name):
@@ -88,7 +82,8 @@ def check_heads(name, images, pixels):
     import torch
 
     theirs, ours = pair(name)
-    outputs = ours(pixels)
+    sizes = np.asarray(images.image_sizes, np.float32)
+    outputs = jax.jit(ours.model.apply)(ours.variables, pixels, **ours.model.apply_arguments(sizes))
     with torch.inference_mode():
         maps = theirs.backbone(images.tensors)
         levels = list(maps.values())
@@ -103,6 +98,7 @@ def check_heads(name, images, pixels):
                 found.append(flatten_maps(outputs.centerness))
     for theirs_now, ours_now in zip(wanted, found, strict=True):
         assert_close(ours_now, theirs_now)
+    return outputs
 
 
 def second_stage(theirs, maps, images, outputs):
@@ -136,34 +132,62 @@ def to_torch(arrays):
 def assert_close(found, wanted):
     """Arrays are equal to 1e-5 of the largest number: rounding, of hundreds of layers."""
     wanted = wanted.numpy()
-    print(np.abs(wanted - np.asarray(found)).max() / np.abs(wanted).max(), wanted.std(), end=" ")
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max(), rtol=0)
 
 
 def check_predictions(name, pixels, canvases):
-    """The same objects are found, whether all photos are one batch, or one of them by itself."""
+    """The same objects are found, whether all photos are one batch, or one of them by itself.
+
+    Returns:
+      The scores of the first photo's.
+    """
     import torch
 
     theirs, ours = pair(name)
-    sizes = np.asarray([canvas.size for canvas in canvases], np.float32)
-    predictions = jax.device_get(ours.predict(pixels, sizes))
+    predictions = ours.predict(pixels, np.asarray([canvas.size for canvas in canvases]))
     with torch.inference_mode():
         together = theirs(to_tensors(photos()))
-        alone = theirs(to_tensors(photos()[:1]))
-    assert predictions.finite.all()
-    for number, (wanted, canvas) in enumerate(zip(together, canvases, strict=True)):
-        count = predictions.counts[number]
-        boxes = unresize(predictions.boxes[number], canvas)
-        assert_same_detections(
-            boxes[:count], predictions.labels[number], predictions.scores[number], wanted
-        )
+        alone = theirs(to_tensors(photos()[:1]))[0]
+    compare_predictions(predictions, canvases, together)
     found = ours.detect(photos()[0], threshold=0, batch_size=len(canvases))
-    assert_same_detections(
-        np.asarray([each.box for each in found]),
-        np.asarray([ours.labels.index(each.label) for each in found]),
-        np.asarray([each.score for each in found]),
-        alone[0],
-    )
+    boxes, scores = (np.asarray([getattr(each, key) for each in found]) for key in ("box", "score"))
+    labels = np.asarray([ours.labels.index(each.label) for each in found])
+    assert_same_detections(boxes, labels, scores, alone)
+    return scores
+
+
+def check_thresholds(name, outputs, canvases, threshold):
+    """The same objects are found where a score and no number decides which."""
+    import torch
+
+    theirs, ours = pair(name)
+    settings = theirs.roi_heads if is_two_stage(name) else theirs
+    settings.score_thresh, settings.detections_per_img = threshold, 1000
+    model = ours.model.clone(score_threshold=threshold, max_detections=1000)
+    sizes = np.asarray([canvas.size for canvas in canvases])
+    with torch.inference_mode():
+        wanted = theirs(to_tensors(photos()))
+    predictions = jax.jit(model.predict)(outputs, sizes)
+    assert len(set(predictions.counts.tolist())) > 1
+    compare_predictions(predictions, canvases, wanted)
+
+
+def middle(scores):
+    """A number between two of the scores, near their middle, where the gap is largest."""
+    scores = np.sort(scores)[len(scores) // 3 : 2 * len(scores) // 3]
+    number = np.diff(scores).argmax()
+    return float(scores[number : number + 2].mean())
+
+
+def compare_predictions(predictions, canvases, wanted):
+    """Predictions of a batch are torchvision's."""
+    predictions = jax.device_get(predictions)
+    assert predictions.finite.all()
+    for number, (theirs, canvas) in enumerate(zip(wanted, canvases, strict=True)):
+        count = predictions.counts[number]
+        boxes, scores, labels = (array[number][:count] for array in predictions[:3])
+        boxes = unresize(boxes, canvas.size, canvas.original)
+        assert_same_detections(boxes, labels, scores, theirs)
 
 
 def assert_same_detections(boxes, labels, scores, wanted):
@@ -180,15 +204,14 @@ def assert_same_detections(boxes, labels, scores, wanted):
     missing = []
     free = np.ones(len(boxes), bool)
     for box, label, score in zip(their_boxes, their_labels, their_scores, strict=True):
-        matches = free & (labels[: len(boxes)] == label)
-        matches &= np.abs(scores[: len(boxes)] - score) < 1e-4
+        matches = free & (labels == label)
+        matches &= np.abs(scores - score) < 1e-4
         equal = np.abs(boxes - box).max(1) < 1e-3
         overlaps = np.where(matches, np.maximum(iou(boxes, box), equal), 0)
         if overlaps.max() > 0.999:
             free[overlaps.argmax()] = False
         else:
             missing.append(score)
-    print(len(boxes), their_scores.max(), their_scores.min(), len(missing), end=" ")
     assert not missing or min(missing) - their_scores[-1] < 1e-5, (missing, their_scores[-1])
 
 
@@ -198,3 +221,29 @@ def iou(boxes, box):
     intersection = np.maximum(sides, 0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
     return intersection / np.maximum(areas - intersection, 1e-9)
+
+
+@pytest.mark.parametrize("size", [(40, 64), (29, 31), (75, 150), (53, 97), (1, 1)])
+def test_resize(size):
+    import torch
+
+    photo = np.random.default_rng(0).integers(0, 256, (53, 97, 3), np.uint8)
+    tensor = torch.from_numpy(photo.transpose(2, 0, 1).astype(np.float32))[None]
+    wanted = torch.nn.functional.interpolate(tensor, size, mode="bilinear", align_corners=False)
+    # Places among 97 pixels are rounded to 4e-6, and neighbours differ by up to 255.
+    np.testing.assert_allclose(resize(photo, size), wanted[0].permute(1, 2, 0), atol=2e-3)
+
+
+def test_resized_size():
+    """Images of any shape become as large as torchvision's."""
+    import torch
+
+    load_operators()
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    theirs = GeneralizedRCNNTransform(80, 133, [0.0], [1.0])
+    ours = RetinaNet_ResNet50_FPN(short_side=80, long_side=133)
+    rng = np.random.default_rng(0)
+    for height, width in [(80, 133), (500, 333), (375, 500), *rng.integers(20, 400, (200, 2))]:
+        image, _ = theirs.eval().resize(torch.zeros(1, height, width), None)
+        assert ours.resized_size(int(height), int(width)) == tuple(image.shape[1:])

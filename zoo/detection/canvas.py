@@ -1,6 +1,7 @@
 """Photos of any size as batches of few shapes: resized, normalised, and padded."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -100,3 +101,15 @@ def _resize_axis(pixels: np.ndarray, n: int, axis: int) -> np.ndarray:
     first = np.take(pixels, before, axis).astype(np.float32)
     first += weight * (np.take(pixels, after, axis).astype(np.float32) - first)
     return first
+
+
+def unresize(boxes: np.ndarray, size: Sequence[int], original: Sequence[int]) -> np.ndarray:
+    """Boxes [D, 4] of a photo that was resized, in pixels of the photo.
+
+    Args:
+      boxes: in pixels of the resized photo.
+      size: its height and width.
+      original: the photo's own.
+    """
+    height, width = np.array(original, np.float32) / np.array(size, np.float32)
+    return boxes * np.array([width, height, width, height])

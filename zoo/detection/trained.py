@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 import zoo_kernels as kernels
-from zoo.detection.canvas import Canvas, make_canvas
+from zoo.detection.canvas import Canvas, make_canvas, unresize
 from zoo.detection.detections import Detection, name_boxes
 from zoo.detection.evaluation.metrics import Found
 from zoo.detection.models.detector import Detector, Predictions
@@ -207,8 +207,7 @@ def as_found(
             "the detector's outputs are not finite: its weights or the image may be damaged"
         )
     count = int(predictions.counts[row])
-    height, width = np.array(original, np.float32) / np.array(size, np.float32)
-    boxes = np.asarray(predictions.boxes[row])[:count] * np.array([width, height, width, height])
+    boxes = unresize(np.asarray(predictions.boxes[row])[:count], size, original)
     return Found(boxes, predictions.scores[row][:count], predictions.labels[row][:count])
 
 

@@ -55,9 +55,8 @@ def prepare_model(
             trained = _name_classes(trained, dataset.classes, unnamed, key)
     size = settings.size or trained.info.preprocessing.size
     _check_trainable(trained.model, size)
-    info = dataclasses.replace(
-        trained.info, preprocessing=trained.info.preprocessing.resized(size), top1=None
-    )
+    preprocessing = trained.info.preprocessing.resized(size)
+    info = trained.info.without_accuracy(preprocessing=preprocessing)
     return trained.replace(info=info)
 
 

@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 
+from benchmarks.detection import __main__ as detection_main
 from benchmarks.models import __main__ as models_main
 from benchmarks.models import latency as latency_main
 from benchmarks.models import scaling
@@ -54,6 +55,10 @@ def broken(change):
         ),
         (
             broken(lambda file: file.update(command="… --device rehearsal")),
+            "expected measurements, got those of a rehearsal",
+        ),
+        (
+            broken(lambda file: file.update(command="… --quick")),
             "expected measurements, got those of a rehearsal",
         ),
         (
@@ -123,6 +128,7 @@ PARSERS = {
     "training": training_main.parse_arguments,
     "visualize": visualize_main.parse_arguments,
     "style": style_main.parse_arguments,
+    "detection": detection_main.parse_arguments,
     "quality": quality.parse_arguments,
 }
 

@@ -10,6 +10,8 @@ from benchmarks.report.targets import LATENCY_SIZES
 from benchmarks.visualize import cases
 from tests.benchmarks.conftest import PAGE
 from tests.benchmarks.fake_results import (
+    detection,
+    detection_row,
     latency,
     latency_row,
     models,
@@ -373,6 +375,40 @@ def test_a_table_of_painting_beside_pytorch(write_page):
     assert "| paint, width 1, 1 x 256² | 100 ± 1 | 90.0 ± 0.9 | 2.50 | 0.900 (0.891 to " in page
     assert "| 90.0 ± 0.9 | 2.50 | **0.900** (" in page
     assert "| 80.0 ± 0.8 | 2.50 | 0.800 (" in page
+
+
+def test_a_table_of_detectors(write_page):
+    rows = [
+        detection_row("photo to boxes", ours=120, ours_native=90, torch=100),
+        detection_row("photo to boxes", batch=8, ours_native=101, torch=100),
+        detection_row("network", ours=100, ours_native=80, torch=100),
+        detection_row("post-processing", ours=8),  # 9 % of 90
+        detection_row("training step", batch=4, compiles=31, ours=115, torch=100),
+        # Is to take at most 0.8 of torchvision's time.
+        detection_row("photo to boxes", model="SSDLite320_MobileNetV3_Large", ours=81, torch=100),
+        detection_row("post-processing", model="SSDLite320_MobileNetV3_Large", ours=9),
+    ]
+    shapes = {"sides": [800, 1333], "photos": "usual", "sizes": 50, "canvases": 13, "without": 19}
+    _, page = write_page(
+        detection=detection(*rows, canvases=[{**shapes, "mean": 0.015, "most": 0.2}])
+    )
+    head = (
+        "| model | work | batch | ours, ms | ours, native, ms | torch, ms | ours / torch | "
+        "compile, s: ours | compile, s: ours, native |"
+    )
+    assert head in page
+    first = "| 120 ± 1 | 90.0 ± 0.9 | 100 ± 1 | **0.900** (0.891 to 0.909) | 5.00 | 5.00 |"
+    assert f"| SSD300_VGG16 | photo to boxes | 1 {first}" in page
+    assert "| network | 1 | 100 ± 1 | 80.0 ± 0.8 | 100 ± 1 | 0.800 (" in page  # has no target
+    assert "| post-processing | 1 | 8.00 ± 0.08 | – | – | – | 5.00 | – |" in page
+    _, _, missed = page.partition("Targets reached: 7 of 11. Missed:\n\n")
+    assert missed.splitlines()[:4] == [
+        "- SSD300_VGG16, photo to boxes, batch 8: ours / torch 1.01 > 1",
+        "- SSD300_VGG16, training step, batch 4: compile of ours, s 31.00 > 30",
+        "- SSDLite320_MobileNetV3_Large, photo to boxes, batch 1: ours / torch 0.81 > 0.8",
+        "- SSDLite320_MobileNetV3_Large, post-processing, batch 1: share of the whole 0.11 > 0.1",
+    ]
+    assert "| 800 to 1333 | usual | 50 | 13 | 19 | 1.5% | 20.0% |" in page
 
 
 def test_a_table_of_losses(write_page):

@@ -14,7 +14,7 @@ from zoo.detection.boxes import box_area, decode_distances, encode_distances
 from zoo.detection.losses import giou_loss, sigmoid_focal_loss
 from zoo.detection.models.anchors import make_anchors
 from zoo.detection.models.detector import HeadOutputs, flatten_maps, register_detector
-from zoo.detection.models.matching import BACKGROUND, Truth, pick
+from zoo.detection.models.matching import BACKGROUND, Truth, pick, with_room
 from zoo.detection.models.pyramid import Predictor
 from zoo.detection.models.pyramid_detector import (
     PRIOR_LOGIT,
@@ -108,8 +108,7 @@ class FCOS(PyramidDetector, kw_only=True):
             flatten_maps(outputs.logits),
             flatten_maps(outputs.deltas),
             flatten_maps(outputs.centerness),
-            truth.boxes,
-            truth.labels,
+            *with_room(truth),
         )
         count = jnp.maximum(numbers.sum(), 1)
         return {name: values.sum() / count for name, values in sums.items()}

@@ -23,6 +23,14 @@ class Truth(NamedTuple):
     labels: jax.Array
 
 
+def with_room(truth: Truth) -> Truth:
+    """The truth with room for one object where it has none, as the best of nothing is undefined."""
+    if truth.labels.shape[1] > 0:
+        return truth
+    batch = truth.labels.shape[0]
+    return Truth(jnp.zeros((batch, 1, 4)), jnp.full((batch, 1), -1))
+
+
 def match(
     boxes: jax.Array,
     valid: jax.Array,
@@ -88,20 +96,18 @@ def sample(
     Returns:
       Which are drawn, objects and background: [A] each.
     """
-    most = min(int(count * positive_fraction), len(positive))
     priority = jax.random.uniform(key, positive.shape)
+    most = int(count * positive_fraction)
     drawn_positive = _draw(priority, positive, most, jnp.asarray(most))
-    rest = count - drawn_positive.sum()
-    return drawn_positive, _draw(priority, negative, min(count, len(negative)), rest)
+    return drawn_positive, _draw(priority, negative, count, count - drawn_positive.sum())
 
 
 def _draw(priority: jax.Array, candidates: jax.Array, most: int, count: jax.Array) -> jax.Array:
     """Which `count` of the candidates have the highest priority; `most` is a bound of it."""
-    if most == 0:
-        return jnp.zeros_like(candidates)
-    ranked = jax.lax.top_k(jnp.where(candidates, priority, -1.0), most)[0]
-    last = ranked[jnp.clip(count - 1, 0, most - 1)]
-    return candidates & (priority >= last) & (count > 0)
+    most = min(most, len(candidates))
+    best, places = jax.lax.top_k(jnp.where(candidates, priority, -1.0), most)
+    drawn = (best >= 0) & (jnp.arange(most) < count)
+    return jnp.zeros_like(candidates).at[places].set(drawn)
 
 
 def pick(values: jax.Array, matched: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from zoo.detection.boxes import clip_boxes, decode_boxes, encode_boxes
-from zoo.detection.models.matching import BACKGROUND, Truth, match, pick, sample
+from zoo.detection.models.matching import BACKGROUND, Truth, match, pick, sample, with_room
 from zoo.detection.nms import batched_nms
 from zoo.detection.selection import top_scores
 
@@ -141,18 +141,20 @@ def draw_samples(
         found = (matched >= 0) & valid
         positive, negative = sample(keys[1], found, ~found & valid, box_samples, 0.25)
         drawn = positive | negative
-        # Their places, in order; behind them whatever does not count.
-        size = min(box_samples, len(every))
-        places = jnp.argsort(~drawn, stable=True)[:size]
+        # Their places, in order. Where they are fewer they come again without counting, so that
+        # batch norms see no other boxes.
+        numbers = jnp.arange(min(box_samples, len(every)))
+        places = jnp.argsort(~drawn, stable=True)[numbers % jnp.maximum(drawn.sum(), 1)]
         chosen, matched = every[places], matched[places]
         classes = jnp.where(matched >= 0, pick(labels, matched), 0)
         targets = jnp.where((matched >= 0)[:, None], pick(boxes, matched), chosen)
         box_codes = encode_boxes(targets, chosen, BOX_CODE)
-        samples = Samples(objects, others, codes, jnp.maximum(classes, 0), box_codes, drawn[places])
+        counted = numbers < drawn.sum()
+        samples = Samples(objects, others, codes, jnp.maximum(classes, 0), box_codes, counted)
         return samples, chosen
 
     keys = jax.random.split(key, len(proposals))
-    return jax.vmap(of_image)(keys, proposals, counts, truth.boxes, truth.labels)
+    return jax.vmap(of_image)(keys, proposals, counts, *with_room(truth))
 
 
 def are_large(boxes: jax.Array, side: float) -> jax.Array:

@@ -22,7 +22,7 @@ from zoo.detection.models.detector import (
     flatten_maps,
     register_detector,
 )
-from zoo.detection.models.matching import Truth, match_default_boxes, pick
+from zoo.detection.models.matching import Truth, match_default_boxes, pick, with_room
 from zoo.detection.models.pyramid import split_anchors
 from zoo.detection.nms import multiclass_nms
 from zoo.models.base import find_model
@@ -180,7 +180,7 @@ class SSD(Detector, kw_only=True):
                 "box": jnp.where(found, box_loss, 0).sum(),
             }
 
-        counts, sums = jax.vmap(of_image)(logits, deltas, truth.boxes, truth.labels)
+        counts, sums = jax.vmap(of_image)(logits, deltas, *with_room(truth))
         count = jnp.maximum(counts.sum(), 1)
         return {name: values.sum() / count for name, values in sums.items()}
 

@@ -1,6 +1,5 @@
 """Training of detectors: the `Task` of `zoo.training.fit` for images with boxes."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -98,11 +97,8 @@ class DetectionTask:
         except ValueError as error:
             raise SettingsError(error) from error
         preprocessing = trained.info.preprocessing.resized(definition.canvas_side)
-        info = dataclasses.replace(
-            trained.info,
-            labels=make_labels(labels, len(labels)),
-            preprocessing=preprocessing,
-            top1=None,
+        info = trained.info.without_accuracy(
+            labels=make_labels(labels, len(labels)), preprocessing=preprocessing
         )
         return trained.replace(model=definition, info=info)
 
