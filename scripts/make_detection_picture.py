@@ -1,7 +1,7 @@
 """Draws docs/images/detection.jpg: what two small detectors find in images held out of training.
 
-The first is trained here, on generated images, in minutes; that of trees is examples/detect_trees.py's.
-The airborne photos are deepforest's (see NOTICE).
+That of shapes is trained here, in minutes; that of trees is the model that examples/detect_trees.py
+keeps. The airborne photos come with the package deepforest (see NOTICE).
 
     python scripts/make_detection_picture.py docs/images --trees runs/trees/model
 """
@@ -32,8 +32,9 @@ def main() -> None:
     options = parser.parse_args()
     shapes, images = train_on_shapes()
     trees = zoo.trained("SSDLite320_MobileNetV3_Large", weights=options.trees)
-    tiles = load_trees(size=160).val.images
-    drawn = draw(shapes, [images[i] for i in SHAPES]) + draw(trees, [tiles[i] for i in TREES])
+    tiles: Any = load_trees(size=160).val
+    drawn = draw(shapes, [images[i] for i in SHAPES])
+    drawn += draw(trees, [tiles.images[i] for i in TREES])
     pictures.save(pictures.grid(drawn, columns=COLUMNS), options.folder / "detection.jpg")
 
 

@@ -12,9 +12,9 @@ from tests.zoo.training.tiny import TinyNet
 from zoo.data.dataset import Dataset
 from zoo.inference.preprocessing import Preprocessing
 from zoo.runtime.extras import MissingExtraError
+from zoo.training.classification import ClassificationTask, make_augmentation, make_prepare
 from zoo.training.devices import make_placement
 from zoo.training.mixing import mix
-from zoo.training.classification import ClassificationTask, make_augmentation, make_prepare
 from zoo.training.phases import make_phases
 from zoo.training.prepare import prepare_model
 from zoo.training.settings import Settings, SettingsError
