@@ -81,6 +81,7 @@ bench-all: $(call installed,peers)
 	$(BIN)/python -m benchmarks.training libraries
 	$(BIN)/python -m benchmarks.visualize
 	$(BIN)/python -m benchmarks.style
+	$(BIN)/python -m benchmarks.detection
 
 bench-gpu: $(call installed,peers)
 	$(BIN)/python -m benchmarks.operators --device gpu --peers lax,torch

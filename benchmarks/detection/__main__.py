@@ -69,7 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--batches", default=",".join(map(str, BATCHES)), help="of photos")
     parser.add_argument("--works", default=",".join(WORKS), help=f"some of {', '.join(WORKS)}")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each case")
-    parser.add_argument("--longest", type=float, default=40.0, help="seconds of a case's rounds")
+    parser.add_argument("--longest", type=float, default=25.0, help="seconds of a case's rounds")
     parser.add_argument("--quick", action="store_true", help="small photos: a rehearsal")
     parser.add_argument("--jax-python", default=sys.executable, help="another Python to run jax")
     parser.add_argument("--json", type=Path, help="write the figures to this file")

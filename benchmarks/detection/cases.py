@@ -31,9 +31,9 @@ MODELS = (
 )
 # Their photos are 800 pixels high, so that a batch of 8 takes many seconds.
 SLOW = tuple(name for name in MODELS if "ResNet50" in name)
-SLOW_ROUNDS = 3
+SLOW_ROUNDS = 2  # of batches of these
 BATCHES, STEP_BATCH = (1, 8), 4
-PHOTO = (640, 480)  # width and height of photos: most of COCO's have this size
+PHOTO = (640, 480)  # width and height of photos, a usual size of COCO's
 STEP_SIDE, OBJECTS = 320, 8  # pixels of a training image, and its boxes
 RATE, MOMENTUM = 1e-5, 0.9  # of SGD; so small a rate that random weights stay as they are
 # So that a run takes seconds: the sides of images as the model sees them.

@@ -63,7 +63,9 @@ def test_detector(name):
 
 
 def check_parameters(name):
-    """All parameters and statistics have their place, and there are no others."""
+    """All parameters and statistics have their place, there are no others; norms learn alike."""
+    import torch
+
     theirs, ours = pair(name)
     parameters = sum(array.numel() for array in theirs.parameters())
     statistics = sum(
@@ -75,6 +77,9 @@ def check_parameters(name):
     }
     assert count.get("batch_stats", 0) == statistics
     assert count["params"] == parameters
+    for layer in theirs.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert layer.momentum == pytest.approx(1 - ours.model.norm_momentum)
 
 
 def check_heads(name, images, pixels):

@@ -46,7 +46,11 @@ def make_canvas(
     size = detector.resized_size(*original)
     height, width = canvas_size or choose_canvas(detector, size)
     canvas = np.zeros((height, width, pixels.shape[2]), np.float32)
-    canvas[: size[0], : size[1]] = (resize(pixels, size) - mean) / std
+    # By rows, as NumPy takes ten times as long for arrays whose last axis is of 3 numbers.
+    rows = resize(pixels, size).reshape(size[0], -1)
+    rows -= np.tile(mean, size[1])
+    rows /= np.tile(std, size[1])
+    canvas[: size[0], : size[1]] = rows.reshape(*size, -1)
     return Canvas(canvas, size, original)
 
 
@@ -85,21 +89,24 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Without smoothing, as PyTorch's `interpolate`, with which the public weights were trained.
     """
-    for axis, n in enumerate(size):
-        if n != pixels.shape[axis]:
-            pixels = _resize_axis(pixels, n, axis)
-    return pixels.astype(np.float32)
+    return _interpolate(_interpolate(pixels, size[0], 0), size[1], 1)
 
 
-def _resize_axis(pixels: np.ndarray, n: int, axis: int) -> np.ndarray:
+def _interpolate(pixels: np.ndarray, n: int, axis: int) -> np.ndarray:
     have = pixels.shape[axis]
+    if n == have:
+        return pixels.astype(np.float32)
     places = np.float32(have / n) * (np.arange(n, dtype=np.float32) + np.float32(0.5))
     places = np.maximum(places - np.float32(0.5), 0)
     before = np.minimum(places.astype(np.int64), have - 1)
     after = np.minimum(before + 1, have - 1)
-    weight = (places - before).reshape((-1,) + (1,) * (pixels.ndim - axis - 1))
-    first = np.take(pixels, before, axis).astype(np.float32)
-    first += weight * (np.take(pixels, after, axis).astype(np.float32) - first)
+    weight = places - before
+    first, second = (np.take(pixels, i, axis).astype(np.float32) for i in (before, after))
+    # By rows; see `make_canvas`.
+    between, step = first.reshape(len(first), -1), second.reshape(len(first), -1)
+    step -= between
+    step *= weight[:, None] if axis == 0 else np.repeat(weight, pixels.shape[2])
+    between += step
     return first
 
 

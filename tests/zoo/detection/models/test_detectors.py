@@ -193,10 +193,10 @@ def test_backbones_that_cannot_be(name, backbone, message):
         ("score_threshold", 2, "a number from 0 to 1"),
         ("nms_threshold", -0.1, "a number from 0 to 1"),
         ("nms_threshold", True, "a number from 0 to 1"),
-        ("max_detections", 0, "an integer of at least 1"),
-        ("short_side", 1.5, "an integer of at least 1"),
+        ("max_detections", 0, "an integer of at least 1, and at most 1048576"),
+        ("short_side", 1.5, "an integer of at least 1, and at most 1048576"),
         ("image_size", -1, "an integer of at least 1, and at most 1048576, or None"),
-        ("num_classes", 0, "an integer of at least 1"),
+        ("num_classes", 0, "an integer of at least 1, and at most 1048576"),
     ],
 )
 def test_arguments_that_cannot_be(option, value, expected):

@@ -132,9 +132,8 @@ def test_draw_samples():
         jnp.asarray([[(0, 0, 10, 10), (0, 0, 0, 0)]], jnp.float32), jnp.asarray([[5, -1]])
     )
     proposals = jnp.asarray([[(0, 0, 10, 9), (30, 30, 40, 40), (0, 0, 0, 0)]], jnp.float32)
-    samples, chosen = draw_samples(
-        jax.random.key(0), ANCHORS, proposals, jnp.asarray([2]), truth, 4, 100
-    )
+    draw = jax.jit(draw_samples, static_argnums=(5, 6))
+    samples, chosen = draw(jax.random.key(0), ANCHORS, proposals, jnp.asarray([2]), truth, 4, 100)
     assert samples.counted.tolist() == [[True, True, True, False, False]]
     assert samples.labels.tolist() == [[5, 0, 5, 5, 0]]
     boxes = [[0, 0, 10, 9], [30, 30, 40, 40], [0, 0, 10, 10]]
@@ -145,3 +144,17 @@ def test_draw_samples():
     # From the first proposal to the object: 0.05 of its height lower, and a ninth higher.
     code = [0, 10 * 0.5 / 9, 0, 5 * np.log(10 / 9)]
     np.testing.assert_allclose(samples.box_codes[0, 0], code, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("room", [0, 2])
+def test_draw_samples_without_objects(room):
+    """All that counts is background."""
+    truth = Truth(jnp.zeros((1, room, 4)), jnp.full((1, room), -1))
+    proposals = jnp.asarray([[(0, 0, 10, 9), (0, 0, 0, 0)]], jnp.float32)
+    draw = jax.jit(draw_samples, static_argnums=(5, 6))
+    samples, _ = draw(jax.random.key(0), ANCHORS, proposals, jnp.asarray([1]), truth, 4, 2)
+    assert not samples.objects.any()
+    assert samples.background.all()
+    assert samples.counted.tolist() == [[True, False]]
+    assert not samples.labels.any()
+    assert all(jnp.isfinite(codes).all() for codes in (samples.codes, samples.box_codes))
