@@ -24,10 +24,10 @@ NAMES = {
     "loss_objectness": "objectness",
     "loss_rpn_box_reg": "proposal",
 }
-SIZES = ((32, 96), (24, 80), (32, 96))  # of the images, in a batch of 32x96
-# The objects of three images: several, one of them as large as the image; none; and two.
+SIZES = ((32, 160), (24, 80), (32, 160))  # of the images, in a batch of 32x160
+# The objects of three images: several, one of them nearly as large as the image; none; and two.
 BOXES = (
-    ((3, 5, 40, 30), (20.5, 10.25, 60, 30), (0, 0, 96, 32)),
+    ((3, 5, 40, 30), (20.5, 10.25, 60, 30), (2, 0, 132, 32)),
     (),
     ((10, 4, 50, 20), (12, 10, 13, 11)),  # one pixel
 )

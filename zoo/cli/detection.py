@@ -81,7 +81,10 @@ def train(
     join_processes(distributed)
     compiler.cache_compilations()
     given = {"epochs": epochs, "batch_size": batch_size, "rate": rate, "size": size, "seed": seed}
-    chosen = choose_settings(recipe, scratch, parse_settings(settings, given), "detection")
+    changes = parse_settings(settings, given)
+    if backbone is not None and recipe is None:  # the heads' norms have no statistics to keep
+        changes = {"freeze_norms": ("backbone/**",), **changes}
+    chosen = choose_settings(recipe, scratch, changes, "detection")
     name = _check_detector(model)
     splits = _load(source, kind)
     start = _find_start(name, weights, backbone, scratch, arguments or [])

@@ -182,7 +182,9 @@ def find_stages(model: Model) -> tuple[tuple[int, str], ...]:
         outputs: dict[str, Any] = {}
         with _collect_outputs(outputs):
             variables = nn.Module.init(model.clone(remat=False), jax.random.key(0), x)
-        shapes.update({path: jnp.shape(output) for path, output in outputs.items()})
+        # The heads of a detector give several arrays.
+        arrays = {path: y for path, y in outputs.items() if hasattr(y, "shape")}
+        shapes.update({path: y.shape for path, y in arrays.items()})
         return variables
 
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)

@@ -69,7 +69,7 @@ def _layer_shapes(module: Model, size: int, channels: int) -> dict[str, tuple[in
 
     def note(call: Call) -> Any:
         y = call.run()
-        if call.path:
+        if call.path and hasattr(y, "shape"):  # the heads of a detector give several arrays
             shapes[call.path] = tuple(jnp.shape(y)[1:])
         return y
 

@@ -87,7 +87,7 @@ def test_training_evaluating_classifying_and_publishing(shell, photos, tmp_path)
         (["train", "digits", "--set", "flop=1"], "there is no setting 'flop'; did you mean"),
         (["train", "digits", "--set", "flip=2"], "flip must be at least 0 and at most 1, got 2"),
         (["train", "digits", "--epochs", 0], "epochs must be more than 0"),
-        (["train", "digits", "--recipe", "mine"], "--recipe must be one of cifar10, finetune"),
+        (["train", "digits", "--recipe", "mine"], "--recipe must be one of cifar10, detection"),
         (["train", "digits", "--recipe", "mine.toml"], "mine.toml cannot be read: No such file"),
         (["train", "digits", "--model", "ResNet5"], "no model is named 'ResNet5'; did you mean"),
         (["train", "digits", "--argument", "width=1"], "goes with --scratch"),

@@ -60,8 +60,10 @@ def test_each_part_may_have_its_own_folder(tmp_path):
 
 
 def test_several_or_no_files_are_named(tmp_path):
-    with pytest.raises(DatasetError, match="0 JSON files"):
+    with pytest.raises(DatasetError, match="has no boxes: neither JSON"):
         load_detection(tmp_path)
+    with pytest.raises(DatasetError, match="0 JSON files"):
+        load_detection(tmp_path, "coco")
     for name in ("train2014", "train2017"):
         write(tmp_path / "annotations" / f"instances_{name}.json", "{}")
     with pytest.raises(DatasetError, match=r"train2014\.json and instances_train2017\.json"):
