@@ -18,6 +18,9 @@ pytestmark = pytest.mark.peer
 # Small, so that programs run fast; most anchors are larger than the images.
 SIZES = {"short_side": 96, "long_side": 128}
 PROPOSALS = {"candidates": 300, "proposals": 100}
+# The share of detections that may differ where hundreds of equal random boxes are kept or not: of a
+# pair that overlaps by the threshold but for rounding, what it suppresses depends on it, too.
+CHAINED = 0.03
 # Heights and widths of photos: 4:3, which has its canvas for itself, too; 16:9; and a square.
 PHOTOS = ((240, 320), (150, 267), (101, 101))
 
@@ -174,7 +177,7 @@ def check_thresholds(name, outputs, canvases, threshold):
         wanted = theirs(to_tensors(photos()))
     predictions = jax.jit(model.predict)(outputs, sizes)
     assert len(set(predictions.counts.tolist())) > 1
-    compare_predictions(predictions, canvases, wanted)
+    compare_predictions(predictions, canvases, wanted, CHAINED)
 
 
 def middle(scores):
@@ -184,7 +187,7 @@ def middle(scores):
     return float(scores[number : number + 2].mean())
 
 
-def compare_predictions(predictions, canvases, wanted):
+def compare_predictions(predictions, canvases, wanted, allowed=0.0):
     """Predictions of a batch are torchvision's."""
     predictions = jax.device_get(predictions)
     assert predictions.finite.all()
@@ -193,10 +196,10 @@ def compare_predictions(predictions, canvases, wanted):
         count = predictions.counts[number]
         boxes, scores, labels = (array[number][:count] for array in predictions[:3])
         boxes = unresize(boxes, canvas.size, canvas.original)
-        assert_same_detections(boxes, labels, scores, theirs)
+        assert_same_detections(boxes, labels, scores, theirs, allowed)
 
 
-def assert_same_detections(boxes, labels, scores, wanted):
+def assert_same_detections(boxes, labels, scores, wanted, allowed=0.0):
     """Detections are the same, one to one, with scores to 1e-4 and boxes to an IoU of 0.999.
 
     Boxes with no area, which are what is left of those outside the image, are compared by their
@@ -206,7 +209,7 @@ def assert_same_detections(boxes, labels, scores, wanted):
     their_boxes, their_labels, their_scores = (
         wanted[key].numpy() for key in ("boxes", "labels", "scores")
     )
-    assert len(boxes) == len(their_boxes)
+    assert abs(len(boxes) - len(their_boxes)) <= allowed * len(boxes)
     missing = []
     free = np.ones(len(boxes), bool)
     for box, label, score in zip(their_boxes, their_labels, their_scores, strict=True):
@@ -218,7 +221,8 @@ def assert_same_detections(boxes, labels, scores, wanted):
             free[overlaps.argmax()] = False
         else:
             missing.append(score)
-    assert max(missing, default=0) < their_scores.min(initial=1) + 1e-5
+    last = their_scores.min(initial=1) + 1e-5
+    assert sum(score >= last for score in missing) <= allowed * len(boxes)
 
 
 def iou(boxes, box):
