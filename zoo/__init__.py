@@ -15,13 +15,14 @@ import zoo_kernels as kernels
 import zoo_pretrained as pretrained
 from zoo.checkpoints.convert import convert
 from zoo.checkpoints.export import export
+from zoo.checkpoints.listing import list_models
 from zoo.checkpoints.load import trained
 from zoo.checkpoints.save import save
 from zoo.checkpoints.weights import NoWeightsError
 from zoo.inference.compiled import Compiled
 from zoo.inference.images import ImageError
 from zoo.inference.saved_programs import CompiledError, load_compiled
-from zoo.inference.trained import Info, Trained, list_models
+from zoo.inference.trained import Info, Trained
 from zoo.models.base import UnknownModelError, create
 from zoo.models.densenet import DenseNet121, DenseNet161, DenseNet169, DenseNet201, DenseNet264
 from zoo.models.efficientnet_lite import (

@@ -1,5 +1,6 @@
 """What is timed, and of which photos and boxes."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,9 @@ STEP_SIDE, OBJECTS = 320, 8  # pixels of a training image, and its boxes
 RATE, MOMENTUM = 1e-5, 0.9  # of SGD; so small a rate that random weights stay as they are
 # So that a run takes seconds: the sides of images as the model sees them.
 QUICK_SIDES = {"short_side": 96, "long_side": 128}
+
+Work = Callable[[], Any]  # what is timed
+Summarize = Callable[[Any], dict[str, Any]]  # its result → what must be alike on both sides
 
 
 class Case(NamedTuple):

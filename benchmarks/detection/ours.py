@@ -13,15 +13,14 @@ from benchmarks.detection.cases import (
     RATE,
     STEP,
     Case,
+    Summarize,
+    Work,
     make_photos,
     make_training_batch,
     summarize_loss,
     summarize_nothing,
     summarize_scores,
 )
-
-Work = Callable[[], Any]
-Summarize = Callable[[Any], dict[str, Any]]
 
 
 def make_work(case: Case, weights: Mapping[str, np.ndarray]) -> tuple[Work, Summarize]:

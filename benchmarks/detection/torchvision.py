@@ -1,7 +1,7 @@
 """The same work in torchvision."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,14 @@ from benchmarks.detection.cases import (
     NETWORK,
     RATE,
     Case,
+    Summarize,
+    Work,
     make_photos,
     make_training_batch,
     summarize_loss,
     summarize_nothing,
     summarize_scores,
 )
-
-Work = Callable[[], Any]
-Summarize = Callable[[Any], dict[str, Any]]
 
 
 def make_work(case: Case, weights: Mapping[str, np.ndarray]) -> tuple[Work, Summarize]:

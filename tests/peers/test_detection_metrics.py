@@ -66,7 +66,6 @@ def random_detections(rng, boxes, labels, num_classes, score_levels):
 
 def peer_evaluation(truths, found, num_classes):
     """pycocotools' evaluation object, after it has evaluated."""
-    pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

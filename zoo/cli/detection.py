@@ -29,6 +29,7 @@ from zoo.cli.train import (
     find_start,
     join_processes,
     parse_settings,
+    run_training,
 )
 from zoo.models.base import DETECTORS, Model, find_model
 from zoo.runtime import compiler
@@ -90,18 +91,9 @@ def train(
     start = _find_start(name, weights, backbone, scratch, arguments or [])
     out = out or Path("runs", f"{source.stem}-{name}")
     _report_skipped(splits.train)
-    try:
-        trained = zoo.training.fit(
-            start,
-            splits,
-            settings=chosen,
-            folder=out,
-            workers=workers,
-            tensorboard=tensorboard,
-        )
-    except zoo.training.InterruptedTrainingError as interrupted:
-        print_error(interrupted)
-        raise typer.Exit(128 + interrupted.signal_number) from interrupted
+    trained = run_training(
+        start, splits, settings=chosen, folder=out, workers=workers, tensorboard=tensorboard
+    )
     _report(trained, out)
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 import zoo
+from zoo.checkpoints.listing import TASKS
 from zoo.cli.output import MAX_SIZE, format_bytes, print_line, print_table, terminal_width
-from zoo.inference.trained import TASKS
 from zoo.models.costs import load_costs
 from zoo.models.suggest import suggest
 from zoo_pretrained import catalogue, resolve

@@ -136,20 +136,25 @@ def train(
     start = find_start(model or default_model(data), weights, scratch, arguments or [])
     title = start.title if isinstance(start, Model) else start.info.model
     out = out or Path("runs", f"{Path(data).stem}-{title}")
+    trained = run_training(
+        start,
+        splits,
+        settings=chosen,
+        folder=out,
+        channels=channels,
+        workers=workers,
+        tensorboard=tensorboard,
+    )
+    _report(trained, out)
+
+
+def run_training(start: zoo.Trained | Model, splits: Any, **options: Any) -> zoo.Trained:
+    """`zoo.training.fit`; leaves the program with the signal's exit code if it is interrupted."""
     try:
-        trained = zoo.training.fit(
-            start,
-            splits,
-            settings=chosen,
-            folder=out,
-            channels=channels,
-            workers=workers,
-            tensorboard=tensorboard,
-        )
+        return zoo.training.fit(start, splits, **options)
     except zoo.training.InterruptedTrainingError as interrupted:
         print_error(interrupted)
         raise typer.Exit(128 + interrupted.signal_number) from interrupted
-    _report(trained, out)
 
 
 def parse_settings(settings: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:

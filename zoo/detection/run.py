@@ -139,9 +139,9 @@ def _check_labels(labels: Iterable[str], known: tuple[str, ...]) -> list[str]:
     return wanted
 
 
-def _plan(files: ImageSource | Iterable[ImageSource], out: Path | None) -> list[_Job]:
+def _plan(files: Any, out: Path | None) -> list[_Job]:
     """The photos and videos one by one, with the files to write, none of which is one of them."""
-    several: list[Any] = [files] if is_single_image(files) else list(files)  # type: ignore[arg-type]
+    several = [files] if is_single_image(files) else list(files)
     if out is not None and out.exists() and not out.is_dir():
         raise ArgumentError(f"{spelling.argument('out')} must be a folder, and {out} is a file")
     sources = [source for given in several for source in _search(given, out)]
@@ -163,13 +163,13 @@ def _plan(files: ImageSource | Iterable[ImageSource], out: Path | None) -> list[
 
 def _search(given: Any, out: Path | None) -> list[ImageSource]:
     """A photo or video as it is, and the photos of a folder but for those in a folder `out`."""
-    found = list_sources((given,))
+    found: list[Any] = list_sources((given,))
     if out is None or not isinstance(given, str | os.PathLike):
         return found
     written = out.resolve()
     if Path(given).resolve() not in written.parents:
         return found
-    return [path for path in found if written not in Path(path).resolve().parents]  # type: ignore[arg-type]
+    return [path for path in found if written not in Path(path).resolve().parents]
 
 
 def _choose_name(stem: str, ending: str, taken: set[str]) -> str:

@@ -17,9 +17,8 @@ from jax.typing import ArrayLike
 import zoo_kernels as kernels
 from zoo.inference.images import ImageSource, is_single_image
 from zoo.inference.preprocessing import Preprocessing
-from zoo.models.base import MODELS, Model, load_detectors
+from zoo.models.base import Model
 from zoo.models.fold import fold_norms
-from zoo.models.suggest import matches
 from zoo_pretrained import catalogue, checkpoint
 from zoo_pretrained.catalogue import Label
 from zoo_pretrained.printable import OneLineError
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from zoo.inference.compiled import Compiled
 
 DEFAULT_TOP = 5
-TASKS = ("classification", "detection")
 
 
 class NoClassifierError(OneLineError, ValueError):
@@ -357,43 +355,6 @@ def _name_labels(labels: tuple[Label, ...]) -> str | list[Any] | None:
         if labels == catalogue.labels(name):
             return name
     return [[*label] if label.synset else label.name for label in labels]
-
-
-def list_models(
-    pattern: str = "*",
-    *,
-    trained: bool | None = None,
-    family: str | None = None,
-    task: str | None = "classification",
-) -> list[str]:
-    """The names of the models.
-
-    Args:
-      pattern: a shell pattern such as "efficientnet*", or a part of a name, in any case.
-      trained: True for models with public weights, False for the others, None for all. Stores may
-        have weights for any model.
-      family: the name of a family's file in `zoo/models` or `zoo/detection/models`, such as
-        "resnet", which holds ResNeXt and Wide ResNet too; None for all.
-      task: "classification" or "detection"; None for both.
-
-    Raises:
-      ValueError: no family of the task has that name, or there is no such task.
-    """
-    if task not in (None, *TASKS):
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, or None for all, got {task!r}")
-    models = {} if task == "detection" else MODELS
-    if task != "classification":
-        models = {**models, **load_detectors()}
-    entries, families = catalogue.entries(), sorted({entry.family for entry in models.values()})
-    if family is not None and family not in families:
-        raise ValueError(f"family must be one of {', '.join(families)}, got {family!r}")
-    return [
-        name
-        for name, entry in models.items()
-        if matches(name, pattern)
-        and (trained is None or trained == (name in entries))
-        and family in (None, entry.family)
-    ]
 
 
 @functools.lru_cache(maxsize=64)

@@ -120,7 +120,7 @@ class DetectionResize:
             padded_labels,
             np.array((height, width), np.int32),
             np.array(original_size, np.int32),
-            np.int32(len(boxes) - count),  # type: ignore[arg-type]
+            np.array(len(boxes) - count, np.int32),
         )
 
 

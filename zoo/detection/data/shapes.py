@@ -1,6 +1,6 @@
 """A generated detection set: coloured shapes pasted on parts of photos."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -113,17 +113,17 @@ def _paint(random: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> 
 def _make_outlines() -> dict[str, np.ndarray]:
     """The corners [n, 2] of each shape, in the circle of radius 1."""
 
-    def place(count: int, radius: Callable[[np.ndarray], np.ndarray] = np.ones_like) -> np.ndarray:
-        corners = np.arange(count)
-        angles = 2 * np.pi * corners / count
-        lengths = radius(corners.astype(float))
+    def make_corners(count: int, inner: float = 1.0) -> np.ndarray:
+        numbers = np.arange(count)
+        angles = 2 * np.pi * numbers / count
+        lengths = np.where(numbers % 2, inner, 1.0)  # of a star every other one is nearer
         return np.stack([lengths * np.cos(angles), lengths * np.sin(angles)], axis=1)
 
     return {
-        "circle": place(64),
-        "square": place(4),
-        "triangle": place(3),
-        "star": place(10, lambda corner: np.where(corner % 2, 0.45, 1.0)),
+        "circle": make_corners(64),
+        "square": make_corners(4),
+        "triangle": make_corners(3),
+        "star": make_corners(10, inner=0.45),
     }
 
 

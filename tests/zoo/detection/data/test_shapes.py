@@ -84,7 +84,10 @@ def test_tiles_of_small_images_and_of_overlap():
         cut_tiles(dataset, 32, overlap=32)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("deepforest") is None, reason="deepforest is missing")
+@pytest.mark.skipif(
+    importlib.util.find_spec("deepforest") is None,
+    reason="deepforest ships these photos; it asks for PyTorch, so that it is in no extra",
+)
 def test_the_photos_of_trees():
     train, val = trees.load_trees(size=400)
     assert train.classes == val.classes == ("tree",)
